@@ -1,0 +1,47 @@
+# Everything runs in .venv, which is made from nothing: only python3 (3.11 to 3.13) and make are needed.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench proto lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+.venv/.ready: requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Dualpool needs Python 3.11 to 3.13; this is %d.%d. Try: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv/.ready ## Start Envoy, Dualpool and two stand-in pools, send traffic, show what happened
+	$(BIN)/dualpool demo $(ARGS)
+
+test: .venv/.ready ## Run every test, with coverage
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
+
+lint: .venv/.ready ## Check style, types and generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy extproc tests benchmarks
+	$(MAKE) --no-print-directory proto
+	git diff --exit-code -- extproc/pb
+
+bench: .venv/.ready ## Measure the decision and what it adds to a request through Envoy
+	$(BIN)/python -m benchmarks $(ARGS)
+
+proto: .venv/.ready ## Generate extproc/pb from proto/
+	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=extproc/pb --pyi_out=extproc/pb proto/*.proto
+
+lock: ## Pin the newest allowed dependencies again (versions and hashes, no addresses)
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/serve.txt
+
+clean: ## Remove .venv and everything generated outside git
+	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

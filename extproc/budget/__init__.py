@@ -1,0 +1,1 @@
+"""Facts to tokens: features, categories, estimators, output reserve."""

@@ -1,0 +1,58 @@
+"""The interface of an estimator, and the one function that decides whether a request fits a pool."""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from extproc.budget.observation import Basis, Observation
+
+Source = Literal["exact", "learned", "prior"]
+
+Verdict = Literal["used", "no_usage", "implausible", "outlier", "exact", "not_text"]
+"""What became of an observation. All but `used` and `outlier` leave what was learned as it is; an `outlier`
+moves it by a bounded step."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """Prompt tokens of one prompt.
+
+    `tokens`: the expected number. `upper`: the number it stays under with the configured confidence; equal to
+    `tokens` for an exact count. `source`: where the figure comes from.
+    """
+
+    tokens: int
+    upper: int
+    source: Source
+
+
+class Reserve(msgspec.Struct, frozen=True):
+    """Output tokens set aside. `source`: `cap` (the client's own), `api` (the API's default), `learned`,
+    `default` (configured), or `unknown`, where `tokens` is 0 and the request goes to the largest pool."""
+
+    tokens: int
+    source: Literal["cap", "api", "learned", "default", "unknown"]
+
+
+class Estimator(Protocol):
+    """Learns the prompt tokens of a feature vector. Every method is O(1) in time and in memory."""
+
+    def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
+        """Estimate the prompt tokens of `features` (layout: `extproc.budget.features`)."""
+        ...
+
+    def learn(self, observation: Observation) -> Verdict:
+        """Take one usage report into account. Never raises."""
+        ...
+
+    def snapshot(self) -> dict[str, object]:
+        """Return what was learned, as plain JSON-compatible values, for `/state` and for the state file."""
+        ...
+
+
+def fits(estimate: Estimate, cap: int, capacity: int) -> bool:
+    """Whether a prompt and its output fit `capacity` tokens.
+
+    The margin for error is in `estimate.upper` alone. The cap is a promise of the client, not an estimate:
+    the model server adds it to the prompt as it stands (vLLM rejects `prompt + max_tokens > max_model_len`).
+    """
+    return estimate.upper + cap <= capacity

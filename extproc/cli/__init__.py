@@ -1,0 +1,31 @@
+"""The `dualpool` command: one module a subcommand."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from extproc import __version__
+
+COMMANDS = {
+    "serve": "answer Envoy: read each request, choose its pool, learn from its usage",
+    "check": "validate a configuration file and list every problem",
+    "demo": "run Envoy, the service and two stand-in pools here, and show what happens",
+}
+"""Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="dualpool", description="Token-budget routing for vLLM behind Envoy.")
+    parser.add_argument("--version", action="version", version=f"dualpool {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    named = next((a for a in arguments if not a.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if name == named:  # only the command that runs is imported: each has dependencies of its own
+            importlib.import_module(f"extproc.cli.{name}").add_arguments(sub)
+    args = parser.parse_args(arguments)
+    code: int = importlib.import_module(f"extproc.cli.{args.command}").run(args)
+    return code

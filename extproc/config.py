@@ -1,0 +1,261 @@
+"""The one settings model: a YAML file, `DUALPOOL_*` environment overrides, and defaults that work with neither."""
+
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+ENVIRONMENT_PREFIX = "DUALPOOL_"
+DEFAULT_POOL_SET = "default"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
+CategorySource = Literal["header", "model", "content"]
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Settings):
+    """Where the service listens."""
+
+    listen: str = Field("127.0.0.1:50051", description="gRPC address: HOST:PORT or unix:///path/to.sock")
+    admin: str = Field("127.0.0.1:9902", description="HOST:PORT of /healthz, /readyz, /metrics and /state")
+    drain_seconds: float = Field(
+        5.0, ge=0, le=300, description="On SIGTERM, how long open exchanges may take to finish"
+    )
+    probe_limit_seconds: float = Field(
+        0.1, gt=0, le=10, description="Health fails when a probe decision takes longer than this"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
+
+
+class Pool(Settings):
+    """One vLLM pool."""
+
+    name: Name = Field(description="Value of the routing header that selects the pool")
+    capacity: int = Field(
+        ge=16,
+        le=100_000_000,
+        description="Tokens one request may use in it, prompt and output: its max_model_len",
+    )
+
+
+class Routing(Settings):
+    """How a pool is chosen and announced."""
+
+    header: HeaderName = Field("x-token-pool", description="Request header that carries the chosen pool")
+    shadow: bool = Field(False, description="Decide and count, but send everything to the largest pool of its set")
+    rollout_percent: float = Field(
+        100.0,
+        ge=0,
+        le=100,
+        description="Share of conversations that are split; the others go to the largest pool",
+    )
+    conversation_header: HeaderName | None = Field(
+        None,
+        description="Header that names a conversation; without it prompt_cache_key, user, or the request id",
+    )
+    sticky_long: bool = Field(
+        False, description="Keep a conversation in the largest pool once it has been sent there"
+    )
+
+
+class Categories(Settings):
+    """What a ratio is learned for. Sources are tried in order; the first that gives a category wins."""
+
+    sources: tuple[CategorySource, ...] = Field(
+        ("model", "content"), description="Where a category comes from: header, model, content"
+    )
+    header: HeaderName = Field("x-token-category", description="Header read by the `header` source")
+    allowed: tuple[Name, ...] = Field(
+        (), description="Categories a header may name; others are ignored", max_length=256
+    )
+    limit: int = Field(256, ge=1, le=100_000, description="Categories kept; the least recently used is dropped")
+
+
+class Estimation(Settings):
+    """From text to prompt tokens."""
+
+    prior_bytes_per_token: float = Field(
+        3.0, ge=0.5, le=16, description="Ratio assumed before anything is learned; lower is more careful"
+    )
+    smoothing: float = Field(
+        0.05, gt=0, le=1, description="Weight of a new observation in the moving averages (alpha)"
+    )
+    deviations: float = Field(
+        2.0, ge=0, le=10, description="Standard deviations subtracted from a ratio to be on the safe side (z)"
+    )
+    min_samples: int = Field(
+        20, ge=1, le=1_000_000, description="Observations before a learned figure replaces a more general one"
+    )
+    tokens_per_message: float = Field(
+        4.0, ge=0, le=100, description="Tokens the chat template adds to each message"
+    )
+    tokens_per_media: int = Field(
+        1500, ge=0, le=1_000_000, description="Tokens assumed for an image, audio clip or file"
+    )
+
+
+class Output(Settings):
+    """Output tokens set aside for requests that state no cap."""
+
+    quantile: float = Field(0.95, gt=0, lt=1, description="Quantile of completion tokens that is reserved")
+    min_samples: int = Field(
+        100, ge=1, le=1_000_000, description="Completions seen before the quantile is used; until then: long"
+    )
+    default: int | None = Field(
+        None,
+        ge=0,
+        le=10_000_000,
+        description="Tokens reserved until the quantile is learned, instead of going long",
+    )
+
+
+class Config(Settings):
+    """Everything Dualpool can be told."""
+
+    server: Server = Server()
+    pools: dict[Name, tuple[Pool, ...]] = Field(
+        {DEFAULT_POOL_SET: (Pool(name="short", capacity=8192), Pool(name="long", capacity=131_072))},
+        description="Pool sets by name, one of them `default`; each a list of pools, smallest first",
+    )
+    models: dict[str, Name] = Field(
+        {}, description="Pool set of a model; models not named here use `default`", max_length=1000
+    )
+    routing: Routing = Routing()
+    categories: Categories = Categories()
+    estimation: Estimation = Estimation()
+    output: Output = Output()
+
+    @field_validator("pools")
+    @classmethod
+    def _ordered(cls, pools: dict[str, tuple[Pool, ...]]) -> dict[str, tuple[Pool, ...]]:
+        _raise(_pool_problems(pools))
+        return pools
+
+    @field_validator("models")
+    @classmethod
+    def _known(cls, models: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if "pools" in info.data:  # absent when the pools themselves are wrong
+            _raise(_model_problems(models, info.data["pools"]))
+        return models
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _pool_problems(pools: Mapping[str, tuple[Pool, ...]]) -> list[str]:
+    problems = []
+    if DEFAULT_POOL_SET not in pools:
+        problems.append(f"pools: {sorted(pools)}: one set must be named {DEFAULT_POOL_SET!r}")
+    for name, members in pools.items():
+        if not members:
+            problems.append(f"pools.{name}: []: a set needs at least one pool")
+        if len({p.name for p in members}) < len(members):
+            problems.append(f"pools.{name}: {[p.name for p in members]}: pool names must differ")
+        capacities = [p.capacity for p in members]
+        if any(a >= b for a, b in itertools.pairwise(capacities)):
+            problems.append(f"pools.{name}: {capacities}: capacities must increase, smallest pool first")
+    return problems
+
+
+def _model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[str]:
+    return [
+        f"models.{model}: {name!r}: no such pool set; there are {sorted(pools)}"
+        for model, name in models.items()
+        if name not in pools
+    ]
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used. `problems`: one line each, naming file, key, value and rule."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read `path` (None: defaults), apply `DUALPOOL_*` variables of `environment`, validate the whole.
+
+    A variable names a key with `__` between levels, its value is YAML: `DUALPOOL_ROUTING__SHADOW=true`.
+
+    Raises `ConfigError` with every problem found.
+    """
+    problems: list[str] = []
+    tree = _read(path, problems)
+    sources = _override(tree, environment, problems)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems.extend(_explain(error, str(path) if path else "defaults", sources))
+        raise ConfigError(problems) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        problems.append(f"{path}: is not YAML: {' '.join(str(error).split())}")
+    else:
+        if tree is None:
+            return {}
+        if isinstance(tree, dict):
+            return tree
+        problems.append(f"{path}: holds a {type(tree).__name__}: must be a mapping of sections")
+    return {}
+
+
+def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """Write the environment's values into `tree`; return the variable behind each dotted key."""
+    sources = {}
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"{variable}: {text!r}: is not YAML")
+            continue
+        branch = tree
+        for key in keys[:-1]:
+            child = branch.get(key)
+            if not isinstance(child, dict):
+                child = {}
+            branch[key] = child
+            branch = child
+        branch[keys[-1]] = value
+        sources[".".join(keys)] = variable
+    return sources
+
+
+def _explain(error: ValidationError, file: str, sources: Mapping[str, str]) -> list[str]:
+    lines: list[str] = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+        where = next((v for k, v in sources.items() if key == k or key.startswith(f"{k}.")), file)
+        if problem["type"] == "value_error":
+            lines.extend(f"{where}: {line}" for line in str(problem["ctx"]["error"]).splitlines())
+        elif problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: {key}: unknown key")
+        else:
+            lines.append(f"{where}: {key}: {problem['input']!r}: {problem['msg']}")
+    return lines

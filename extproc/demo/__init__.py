@@ -1,0 +1,1 @@
+"""Stand-in vLLM pools and the one-command demo."""

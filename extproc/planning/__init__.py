@@ -1,0 +1,1 @@
+"""Before deployment: what a split would save, and where to cut."""

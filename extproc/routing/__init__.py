@@ -1,0 +1,1 @@
+"""Tokens to a pool: threshold, shadow mode, gradual roll-out."""

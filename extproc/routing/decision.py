@@ -1,0 +1,45 @@
+"""What the router decides about one request."""
+
+from typing import Literal
+
+import msgspec
+
+from extproc.budget.estimate import Estimate, Reserve
+from extproc.budget.observation import Observation
+from extproc.config import Pool
+
+Reason = Literal[
+    "fits",  # the smallest pool whose capacity holds the budget
+    "too_long",  # only the largest pool may hold it
+    "no_output_cap",  # no cap, and the reserve is not learned yet
+    "cut",  # the body was longer than Envoy's buffer
+    "oversized",  # longer than any smaller pool could hold, decided without parsing
+    "shadow",  # decided, but not acted on
+    "rollout",  # the conversation is not in the rolled-out share
+    "sticky",  # the conversation has gone long before
+    "not_post",
+    "no_body",
+    "unknown_path",
+    "not_json",
+    "wrong_type",
+    "no_prompt",
+    "too_deep",
+    "error",
+]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Where a request goes, and why.
+
+    `pool`: where it is sent. `chosen`: the pool its budget asks for, which differs from `pool` in shadow mode,
+    outside the roll-out and for sticky conversations. `budget`: upper prompt tokens plus reserve, the number
+    compared with the capacity. `observation`: what the learner needs, None when the body gave no facts.
+    """
+
+    pool: Pool
+    chosen: Pool
+    reason: Reason
+    estimate: Estimate | None = None
+    reserve: Reserve | None = None
+    budget: int = 0
+    observation: Observation | None = None

@@ -1,0 +1,1 @@
+"""The edge: gRPC server, ext_proc exchange, health and admin endpoints."""

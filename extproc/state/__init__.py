@@ -1,0 +1,1 @@
+"""What has been learned, kept and shared."""
