@@ -23,11 +23,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})$")]
+Listen = Annotated[str, Field(pattern=r"^(unix://?/.+|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$")]
+
+
 class Server(Settings):
     """Where the service listens."""
 
-    listen: str = Field("127.0.0.1:50051", description="gRPC address: HOST:PORT or unix:///path/to.sock")
-    admin: str = Field("127.0.0.1:9902", description="HOST:PORT of /healthz, /readyz, /metrics and /state")
+    listen: Listen = Field("127.0.0.1:50051", description="gRPC address: HOST:PORT or unix:///path/to.sock")
+    admin: HostPort = Field("127.0.0.1:9902", description="HOST:PORT of /healthz, /readyz, /metrics and /state")
+    lame_duck_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=300,
+        description="On SIGTERM, how long exchanges are still accepted while health already fails",
+    )
     drain_seconds: float = Field(
         5.0, ge=0, le=300, description="On SIGTERM, how long open exchanges may take to finish"
     )
@@ -35,6 +45,12 @@ class Server(Settings):
         0.1, gt=0, le=10, description="Health fails when a probe decision takes longer than this"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
+
+    @property
+    def admin_address(self) -> tuple[str, int]:
+        """Host and port of `admin`."""
+        host, _, port = self.admin.rpartition(":")
+        return host.strip("[]"), int(port)
 
 
 class Pool(Settings):
@@ -69,16 +85,20 @@ class Routing(Settings):
 
 
 class Categories(Settings):
-    """What a ratio is learned for. Sources are tried in order; the first that gives a category wins."""
+    """What figures are learned for. Each source can be left out."""
 
     sources: tuple[CategorySource, ...] = Field(
-        ("model", "content"), description="Where a category comes from: header, model, content"
+        ("model", "content"),
+        description="model: figures per model. header: a request header names the category. content: the class of "
+        "the text (latin, code, structured, cjk, other_script) is the category where no header names one",
     )
-    header: HeaderName = Field("x-token-category", description="Header read by the `header` source")
+    header: HeaderName = Field("x-token-category", description="Header read when `header` is among the sources")
     allowed: tuple[Name, ...] = Field(
-        (), description="Categories a header may name; others are ignored", max_length=256
+        (), description="Categories the header may name; any other value is ignored", max_length=256
     )
-    limit: int = Field(256, ge=1, le=100_000, description="Categories kept; the least recently used is dropped")
+    limit: int = Field(
+        256, ge=4, le=100_000, description="Learned figures kept; the least recently used is dropped"
+    )
 
 
 class Estimation(Settings):

@@ -4,21 +4,21 @@ from typing import Literal
 
 import msgspec
 
-Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
+Api = Literal["chat", "completions", "responses", "messages", "embeddings", "score"]
 
 
 class Item(msgspec.Struct, frozen=True):
     """One prompt that must fit a context on its own; a batch holds several.
 
     `text`: UTF-8 bytes of the decoded text, message after message (no JSON syntax, no escapes).
-    `tool_bytes`: bytes of tool definitions and response schemas, as compact JSON.
+    `tools`: tool definitions as compact JSON in UTF-8, however the client wrote them.
     `messages`: number of messages, each of which costs template tokens (0 for a plain prompt).
     `tokens`: number of token ids when the prompt was given as ids, which is exact; else None.
     `media`: images, audio clips and files, none of which is text.
     """
 
     text: bytes = b""
-    tool_bytes: int = 0
+    tools: bytes = b""
     messages: int = 0
     tokens: int | None = None
     media: int = 0
@@ -42,7 +42,14 @@ class PromptFacts(msgspec.Struct, frozen=True):
     conversation: str = ""
 
 
-class Unreadable(msgspec.Struct, frozen=True):
-    """A body that gives no facts. `reason` is one of a small fixed set and is counted by it."""
+Unreadability = Literal["not_json", "wrong_type", "too_deep", "no_prompt", "stored_prompt"]
 
-    reason: str
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A body that gives no facts, and why.
+
+    `wrong_type`: JSON, but not of the API's shape. `no_prompt`: nothing to estimate. `stored_prompt`: part of the
+    prompt lies on the server (a previous response, a stored prompt).
+    """
+
+    reason: Unreadability

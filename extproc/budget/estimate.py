@@ -8,7 +8,7 @@ from extproc.budget.observation import Basis, Observation
 
 Source = Literal["exact", "learned", "prior"]
 
-Verdict = Literal["used", "no_usage", "implausible", "outlier", "exact", "not_text"]
+Verdict = Literal["used", "no_usage", "unparsable", "implausible", "outlier", "exact", "not_text"]
 """What became of an observation. All but `used` and `outlier` leave what was learned as it is; an `outlier`
 moves it by a bounded step."""
 

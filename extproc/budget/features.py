@@ -29,6 +29,7 @@ NAMES = (*BYTE_CLASSES, "tool_bytes", "messages")
 """The layout: `features[i]` is the number of `NAMES[i]` in the prompt."""
 
 CLASSES = len(BYTE_CLASSES)
+MESSAGES = NAMES.index("messages")
 
 
 def _table() -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
@@ -48,7 +49,7 @@ _TABLE = _table()
 def features(item: Item) -> tuple[float, ...]:
     """Return the feature vector of one prompt, laid out as `NAMES`."""
     histogram = np.bincount(np.frombuffer(item.text, np.uint8), minlength=256)
-    return (*(histogram @ _TABLE).tolist(), item.tool_bytes, item.messages)
+    return (*(histogram @ _TABLE).tolist(), len(item.tools), item.messages)
 
 
 def text_bytes(features: tuple[float, ...]) -> float:

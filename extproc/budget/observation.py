@@ -4,27 +4,13 @@ from typing import Literal
 
 import msgspec
 
+from extproc.body.usage import Usage
+
 Basis = Literal["text", "raw", "tokens"]
 """What the features count: decoded text, raw body bytes, or token ids (exact, teaches nothing)."""
 
 Outcome = Literal["completed", "rejected", "truncated", "failed"]
-"""How the request ended.
-
-`completed`: a 2xx answer. `rejected`: the pool answered 400 because the prompt and the output cap exceed its
-context. `truncated`: a request without a cap ended with `finish_reason` length at the pool's capacity.
-`failed`: any other status, or no answer. Rejected and truncated are the two kinds of misroute.
-"""
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Token counts as the model server reports them; None where the answer does not say.
-
-    `prompt_tokens` counts the whole prompt, cached or not, whatever API it came from.
-    """
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
+"""How the request ended: see `ending`. `rejected` and `truncated` are the two kinds of misroute."""
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -35,8 +21,9 @@ class Observation(msgspec.Struct, frozen=True):
     `features`: the estimator's feature vector of the whole request, summed over a batch, because usage is a
     sum too (layout: `extproc.budget.features`). `estimate`: expected prompt tokens of the whole request,
     without margin, as it stood at the decision. `cap`: output cap in tokens, None when the client set none.
-    `choices`: completions per prompt times prompts; `completion_tokens` is divided by it. `teaches`: False for
-    bodies whose usage counts more than text (images, audio). `pool` and `capacity` (tokens): where it was sent.
+    `prompts`: prompts in the batch. `choices`: completions of all of them, by which `completion_tokens` is
+    divided. `teaches`: False for bodies whose usage counts more than text (images, audio). `pool` and `capacity`
+    (tokens): where it was sent. `largest`: no pool of its set is larger.
     """
 
     model: str
@@ -45,10 +32,38 @@ class Observation(msgspec.Struct, frozen=True):
     features: tuple[float, ...]
     estimate: int
     cap: int | None
+    prompts: int
     choices: int
     teaches: bool
     pool: str
     capacity: int
+    largest: bool
     usage: Usage | None = None
     finish_reason: str | None = None
     outcome: Outcome = "completed"
+
+
+def ending(observation: Observation, status: int) -> Observation:
+    """Return `observation` with its outcome, judged by what its answer says.
+
+    `rejected`: prompt and cap exceed the pool's context, which the pool answers with a 400. Usage shows it when a
+    retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, which refuses
+    only what no pool takes. `truncated`: a request without a cap ended with reason `length` at the pool's context.
+    `failed`: any other status than 2xx. `completed`: the rest. The usage of a batch is a sum, and says nothing of
+    how its prompts fitted.
+    """
+    usage = observation.usage
+    outcome: Outcome = "completed" if 200 <= status < 300 else "failed"
+    if observation.prompts == 1 and usage is not None and usage.prompt_tokens is not None:
+        per_choice = -(-(usage.completion_tokens or 0) // observation.choices)
+        if usage.prompt_tokens + (observation.cap or 0) > observation.capacity and not observation.largest:
+            outcome = "rejected"
+        elif (
+            observation.cap is None
+            and observation.finish_reason == "length"
+            and usage.prompt_tokens + per_choice >= observation.capacity
+        ):
+            outcome = "truncated"
+    elif usage is None and status == 400 and not observation.largest:
+        outcome = "rejected"
+    return msgspec.structs.replace(observation, outcome=outcome)

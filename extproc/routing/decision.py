@@ -4,28 +4,28 @@ from typing import Literal
 
 import msgspec
 
+from extproc.body.facts import Unreadability
 from extproc.budget.estimate import Estimate, Reserve
 from extproc.budget.observation import Observation
 from extproc.config import Pool
 
-Reason = Literal[
-    "fits",  # the smallest pool whose capacity holds the budget
-    "too_long",  # only the largest pool may hold it
-    "no_output_cap",  # no cap, and the reserve is not learned yet
-    "cut",  # the body was longer than Envoy's buffer
-    "oversized",  # longer than any smaller pool could hold, decided without parsing
-    "shadow",  # decided, but not acted on
-    "rollout",  # the conversation is not in the rolled-out share
-    "sticky",  # the conversation has gone long before
-    "not_post",
-    "no_body",
-    "unknown_path",
-    "not_json",
-    "wrong_type",
-    "no_prompt",
-    "too_deep",
-    "error",
-]
+Reason = (
+    Literal[
+        "fits",  # the smallest pool whose capacity holds the budget
+        "too_long",  # no pool holds the budget
+        "no_output_cap",  # no cap, and the reserve is not learned yet
+        "oversized",  # longer than any smaller pool could hold, decided without parsing
+        "shadow",  # decided, but not acted on
+        "rollout",  # the conversation is not in the rolled-out share
+        "sticky",  # the conversation has gone long before
+        "cut",  # the body was longer than Envoy's buffer
+        "not_post",
+        "no_body",
+        "unknown_path",
+        "error",
+    ]
+    | Unreadability
+)
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -1,0 +1,252 @@
+"""Request bodies of the OpenAI, Anthropic and vLLM APIs: bytes to prompt facts.
+
+Only what a token budget needs is read; everything else is skipped by the JSON decoder without being built. Text is
+what the model sees after JSON decoding, so a body written with `\\uXXXX` escapes gives the same bytes as one
+written in UTF-8. Images, audio and files are counted, never read.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from extproc.body import schema
+from extproc.body.facts import Api, Item, PromptFacts, Unreadable
+
+COMPLETIONS_DEFAULT_CAP = 16
+"""Output tokens of a completion request that names no `max_tokens` (OpenAI API reference; vLLM does the same)."""
+
+LARGEST_CAP = 2**31 - 1
+"""A larger cap is read as this: no context is longer, and the number stays exact wherever it travels."""
+
+_SUFFIXES: tuple[tuple[str, Api], ...] = (
+    ("/chat/completions", "chat"),
+    ("/completions", "completions"),
+    ("/responses", "responses"),
+    ("/messages", "messages"),
+    ("/embeddings", "embeddings"),
+    ("/score", "score"),
+    ("/rerank", "score"),
+)
+
+
+def api_of(path: str) -> Api | None:
+    """Return the API behind a request path (query ignored, any prefix allowed), None when it is not one of ours."""
+    bare = path.partition("?")[0]
+    return next((api for suffix, api in _SUFFIXES if bare.endswith(suffix)), None)
+
+
+class _Text:
+    """Collects the text and the media of one prompt."""
+
+    __slots__ = ("media", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.media = 0
+
+    def add(self, content: str | list[schema.Part] | None) -> None:
+        """Take a string or a list of parts; nested tool results are followed."""
+        if isinstance(content, str):
+            self.pieces.append(content)
+        elif content:
+            for part in content:
+                self._add_part(part)
+
+    def add_json(self, value: Any) -> None:
+        """Take tool arguments: a string as it is, anything else as compact JSON."""
+        if isinstance(value, str):
+            self.pieces.append(value)
+        elif value is not None:
+            self.pieces.append(msgspec.json.encode(value).decode())
+
+    def _add_part(self, part: schema.Part) -> None:
+        if part.text is not None:
+            self.pieces.append(part.text)
+        elif part.refusal is not None:
+            self.pieces.append(part.refusal)
+        elif part.type == "tool_use":
+            self.pieces.append(part.name or "")
+            self.add_json(part.input)
+        elif part.type == "tool_result":
+            self.add(part.content)
+        elif part.type not in ("text", "thinking", "redacted_thinking"):
+            self.media += 1
+
+    def add_message(self, message: schema.Message) -> None:
+        """Take a message with its tool calls, or one item of a Responses input."""
+        self.add(message.content)
+        if message.tool_calls:
+            for call in message.tool_calls:
+                self._add_function(call.function)
+        self._add_function(message.function_call)
+        if message.type:
+            self._add_responses_item(message)
+
+    def _add_function(self, function: schema.Function | None) -> None:
+        if function is not None:
+            self.pieces.append(function.name or "")
+            self.add_json(function.arguments)
+
+    def _add_responses_item(self, item: schema.Message) -> None:
+        if item.type == "function_call":
+            self.pieces.append(item.name or "")
+            self.add_json(item.arguments)
+        elif item.type == "function_call_output":
+            self.add(item.output)
+
+    def item(self, messages: int, tools: Any = None) -> Item:
+        """Close the prompt."""
+        return Item(
+            text="".join(self.pieces).encode(),
+            tools=msgspec.json.encode(tools) if tools else b"",
+            messages=messages,
+            media=self.media,
+        )
+
+
+def _chat(body: schema.Chat) -> Iterator[Item]:
+    if body.messages:
+        yield _conversation(body.messages, body.tools or body.functions)
+
+
+def _conversation(messages: list[schema.Message], tools: Any) -> Item:
+    text = _Text()
+    for message in messages:
+        text.add_message(message)
+    return text.item(len(messages), tools)
+
+
+def _completions(body: schema.Completions) -> Iterator[Item]:
+    for item in _prompts(body.prompt):
+        yield msgspec.structs.replace(item, text=item.text + body.suffix.encode()) if body.suffix else item
+
+
+def _prompts(prompt: str | list[str | int | list[int]] | None) -> Iterator[Item]:
+    """One prompt or a batch: a string, strings, token ids, or lists of token ids."""
+    if isinstance(prompt, str):
+        yield Item(text=prompt.encode())
+    elif prompt and isinstance(prompt[0], int):
+        yield Item(tokens=len(prompt))
+    elif prompt:
+        for part in prompt:
+            if isinstance(part, str):
+                yield Item(text=part.encode())
+            else:
+                yield Item(tokens=len(part) if isinstance(part, list) else 1)
+
+
+def _responses(body: schema.Responses) -> Iterator[Item]:
+    text = _Text()
+    text.add(body.instructions)
+    messages = 1 if body.instructions else 0
+    if isinstance(body.input, str):
+        text.add(body.input)
+        messages += 1
+    elif body.input:
+        for item in body.input:
+            text.add_message(item)
+        messages += len(body.input)
+    if messages:
+        yield text.item(messages, body.tools)
+
+
+def _messages(body: schema.Messages) -> Iterator[Item]:
+    if body.messages:
+        text = _Text()
+        text.add(body.system)
+        for message in body.messages:
+            text.add_message(message)
+        yield text.item(len(body.messages) + (1 if body.system else 0), body.tools)
+
+
+def _embeddings(body: schema.Embeddings) -> Iterator[Item]:
+    if body.messages:
+        yield _conversation(body.messages, None)
+    yield from _prompts(body.input)
+
+
+def _score(body: schema.Score) -> Iterator[Item]:
+    """Every pair is one prompt: the query (or first text) with each document (or second text)."""
+    firsts = _strings(body.query if body.query is not None else body.text_1)
+    seconds = _strings(body.documents if body.documents is not None else body.text_2)
+    if len(firsts) == 1:
+        firsts *= len(seconds)
+    for first, second in zip(firsts, seconds, strict=False):
+        yield Item(text=(first + second).encode())
+
+
+def _strings(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else value or []
+
+
+_model_decoder = msgspec.json.Decoder(schema.Named)
+
+_READERS: dict[Api, tuple[msgspec.json.Decoder[Any], Callable[[Any], Iterator[Item]]]] = {
+    "chat": (msgspec.json.Decoder(schema.Chat), _chat),
+    "completions": (msgspec.json.Decoder(schema.Completions), _completions),
+    "responses": (msgspec.json.Decoder(schema.Responses), _responses),
+    "messages": (msgspec.json.Decoder(schema.Messages), _messages),
+    "embeddings": (msgspec.json.Decoder(schema.Embeddings), _embeddings),
+    "score": (msgspec.json.Decoder(schema.Score), _score),
+}
+
+
+def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
+    """Read a whole request body. Never raises: what cannot be read is an `Unreadable` with its reason."""
+    decoder, reader = _READERS[api]
+    try:
+        decoded = decoder.decode(body)
+        items = tuple(reader(decoded))
+    except msgspec.ValidationError:
+        return Unreadable("wrong_type")
+    except RecursionError:
+        return Unreadable("too_deep")
+    except (msgspec.DecodeError, ValueError):  # ValueError: invalid UTF-8
+        return Unreadable("not_json")
+    return _facts(api, decoded, items)
+
+
+def read_model(body: bytes) -> str:
+    """Return the model a body names, skipping all else; "" when it names none or is not JSON. Never raises."""
+    try:
+        return _model_decoder.decode(body).model
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return ""
+
+
+def _facts(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts | Unreadable:
+    if isinstance(body, schema.Responses) and (body.previous_response_id or body.conversation or body.prompt):
+        return Unreadable("stored_prompt")  # part of the prompt lies on the server
+    if not items:
+        return Unreadable("no_prompt")
+    cap = _cap(api, body)
+    if cap is not None:
+        cap = min(cap, LARGEST_CAP)
+    choices = 1 if body.n is None else body.n
+    if choices < 1 or (cap is not None and cap < 0):
+        return Unreadable("wrong_type")
+    return PromptFacts(
+        api=api,
+        model=body.model,
+        items=items,
+        cap=cap,
+        choices=choices,
+        stream=bool(body.stream),
+        conversation=body.prompt_cache_key or body.user or "",
+    )
+
+
+def _cap(api: Api, body: schema.Body) -> int | None:
+    if api in ("embeddings", "score"):
+        return 0
+    if body.max_completion_tokens is not None:
+        return body.max_completion_tokens
+    if isinstance(body.max_tokens, int):
+        return body.max_tokens
+    if body.max_output_tokens is not None:
+        return body.max_output_tokens
+    if api == "completions" and body.max_tokens is UNSET:
+        return COMPLETIONS_DEFAULT_CAP  # an explicit null asks for all the room there is
+    return None

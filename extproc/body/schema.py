@@ -1,0 +1,95 @@
+"""The fields of request bodies that a token budget depends on, in each API's own shape.
+
+Lists the fields read and nothing else. A field of another type makes the body unreadable; others are skipped.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class Part(msgspec.Struct):
+    """A content part, in any dialect."""
+
+    type: str = ""
+    text: str | None = None
+    refusal: str | None = None
+    content: "str | list[Part] | None" = None  # Anthropic tool_result
+    name: str | None = None  # Anthropic tool_use
+    input: Any = None
+
+
+class Function(msgspec.Struct):
+    name: str | None = None
+    arguments: Any = None
+
+
+class ToolCall(msgspec.Struct):
+    function: Function | None = None
+
+
+class Message(msgspec.Struct):
+    """A chat or Anthropic message, or an input item of the Responses API."""
+
+    type: str = ""
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
+    arguments: Any = None  # Responses function_call
+    output: str | list[Part] | None = None  # Responses function_call_output
+
+
+class Named(msgspec.Struct):
+    model: str = ""
+
+
+class Body(Named):
+    """What every API may carry."""
+
+    max_completion_tokens: int | None = None
+    max_tokens: int | UnsetType | None = UNSET
+    max_output_tokens: int | None = None
+    n: int | None = None
+    stream: bool | None = None
+    prompt_cache_key: str | None = None
+    user: str | None = None
+
+
+class Chat(Body):
+    messages: list[Message] | None = None
+    tools: Any = None
+    functions: Any = None
+
+
+class Completions(Body):
+    prompt: str | list[str | int | list[int]] | None = None
+    suffix: str | None = None
+
+
+class Responses(Body):
+    input: str | list[Message] | None = None
+    instructions: str | None = None
+    tools: Any = None
+    previous_response_id: str | None = None
+    conversation: Any = None
+    prompt: Any = None
+
+
+class Messages(Body):
+    system: str | list[Part] | None = None
+    messages: list[Message] | None = None
+    tools: Any = None
+
+
+class Embeddings(Body):
+    input: str | list[str | int | list[int]] | None = None
+    messages: list[Message] | None = None
+
+
+class Score(Body):
+    text_1: str | list[str] | None = None
+    text_2: str | list[str] | None = None
+    query: str | None = None
+    documents: list[str] | None = None

@@ -1,0 +1,83 @@
+"""Server-sent events: the usage of a streamed answer, read while it passes.
+
+The stream is cut into chunks anywhere, in the middle of a line, of a CRLF or of a multi-byte character. Only the
+event being received is kept, up to a bound.
+"""
+
+import re
+
+from extproc.body.usage import Report
+
+# An event is decoded only when it may report something: most carry a few tokens of text and nothing else.
+_REPORTS = re.compile(rb'"usage"\s*:\s*\{|"(?:finish_reason|stop_reason|reason)"\s*:\s*"')
+
+
+class EventStream:
+    """Feeds the events of one stream into `report`.
+
+    `limit`: bytes kept of an unfinished event; a longer one is skipped, and `overlong` counts it.
+    """
+
+    def __init__(self, report: Report, limit: int = 256 * 1024) -> None:
+        self._report = report
+        self._limit = limit
+        self._line = b""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._after_cr = False
+        self._skipping = False
+        self._first = True
+        self.overlong = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the stream. Never raises."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF
+        if not chunk:
+            return
+        if self._first and not self._line:
+            self._first = False
+            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+        self._after_cr = chunk.endswith(b"\r")
+        lines = (self._line + chunk).splitlines(keepends=True)
+        self._line = b"" if not lines or lines[-1].endswith((b"\n", b"\r")) else lines.pop()
+        for line in lines:
+            self._take(line.rstrip(b"\r\n"))
+        if len(self._line) + self._size > self._limit:
+            self._line = b":"  # read what is still to come of this line as a comment
+            self._skip()
+
+    def close(self) -> None:
+        """Take what came before the end of the stream, though no blank line ended it."""
+        if self._line:
+            self._take(self._line)
+            self._line = b""
+        self._take(b"")
+
+    def _take(self, line: bytes) -> None:
+        if not line:
+            self._dispatch()
+        elif line.startswith(b"data:"):
+            value = line[5:].removeprefix(b" ")
+            self._size += len(value)
+            if self._size > self._limit:
+                self._skip()
+            elif not self._skipping:
+                self._data.append(value)
+
+    def _skip(self) -> None:
+        if not self._skipping:
+            self.overlong += 1
+        self._skipping = True
+        self._data.clear()
+        self._size = 0
+
+    def _dispatch(self) -> None:
+        if self._data:
+            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+            if _REPORTS.search(data):
+                self._report.read(data)
+        self._data = []
+        self._size = 0
+        self._skipping = False

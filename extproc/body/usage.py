@@ -1,0 +1,136 @@
+"""Usage reports: answers of the OpenAI, Responses and Anthropic APIs to token counts, plain or streamed.
+
+`Usage` is defined here because an answer is where it comes from; `Observation` carries it.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts as the model server reports them; None where the answer does not say.
+
+    `prompt_tokens` counts the whole prompt, cached or not, whatever API it came from.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class _Cached(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class UsageFields(msgspec.Struct):
+    """A `usage` object in any dialect, before it is understood."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Cached | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Cached | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Incomplete(msgspec.Struct):
+    reason: str | None = None
+
+
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    """A whole JSON answer, or the data of one event of a stream."""
+
+    usage: UsageFields | None = None
+    choices: list[_Choice] | None = None
+    stop_reason: str | None = None  # Anthropic
+    delta: Any = None  # Anthropic message_delta: an object; Responses: a string
+    message: "_Answer | None" = None  # Anthropic message_start
+    response: "_Answer | None" = None  # Responses events
+    incomplete_details: _Incomplete | None = None
+
+
+_decoder = msgspec.json.Decoder(_Answer)
+
+
+class Report:
+    """The usage of one answer, merged over its events.
+
+    A later event overwrites an earlier one field by field, and never with null: servers send `"usage": null` in
+    ordinary chunks, and Anthropic reports input and output tokens in different events.
+    """
+
+    def __init__(self) -> None:
+        self._fields: dict[str, int] = {}
+        self.finish_reason: str | None = None
+
+    def read(self, document: bytes) -> bool:
+        """Take a JSON answer or one event's data; False when it is not JSON of a known shape. Never raises."""
+        try:
+            answer = _decoder.decode(document)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return False
+        self._take(answer)
+        return True
+
+    def _take(self, answer: _Answer) -> None:
+        for inner in (answer.message, answer.response):
+            if inner is not None:
+                self._take(inner)
+        if answer.usage is not None:
+            self.merge(answer.usage)
+        reason = _finish_reason(answer)
+        if reason is not None:
+            self.finish_reason = reason
+
+    def merge(self, usage: UsageFields) -> None:
+        """Take a usage object's fields that are not null."""
+        for name in UsageFields.__struct_fields__:
+            value = getattr(usage, name)
+            if isinstance(value, _Cached):
+                if value.cached_tokens is not None:
+                    self._fields["cached_tokens"] = value.cached_tokens
+            elif value is not None:
+                self._fields[name] = value
+
+    @property
+    def usage(self) -> Usage | None:
+        """The counts so far, None when the answer reported none."""
+        fields = self._fields
+        if not fields:
+            return None
+        cache_read = fields.get("cache_read_input_tokens", 0)
+        prompt = fields.get("prompt_tokens")
+        if prompt is None and "input_tokens" in fields:
+            # Anthropic's input_tokens leaves out what came from or went into the cache.
+            prompt = fields["input_tokens"] + cache_read + fields.get("cache_creation_input_tokens", 0)
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=fields.get("completion_tokens", fields.get("output_tokens")),
+            cached_tokens=fields.get("cached_tokens", cache_read or None),
+        )
+
+
+def _finish_reason(answer: _Answer) -> str | None:
+    """The reason generation ended, with every dialect's "ran out of tokens" written `length`."""
+    reason = answer.stop_reason
+    if answer.choices:
+        # One choice that ran out of room is a truncation, whatever the others did.
+        reasons = [c.finish_reason for c in answer.choices if c.finish_reason]
+        reason = "length" if "length" in reasons else next(iter(reasons), reason)
+    elif isinstance(answer.delta, dict):
+        stop = answer.delta.get("stop_reason")
+        reason = stop if isinstance(stop, str) else reason
+    if answer.incomplete_details is not None:
+        reason = answer.incomplete_details.reason or reason
+    return "length" if reason in ("max_tokens", "max_output_tokens") else reason

@@ -1,0 +1,116 @@
+"""A request's token budget: what its prompt is estimated at, and what is set aside for its answer."""
+
+import heapq
+
+import msgspec
+
+from extproc.body.facts import Item, PromptFacts
+from extproc.budget.category import content_class
+from extproc.budget.estimate import Estimate, Estimator, Reserve
+from extproc.budget.features import features
+from extproc.budget.observation import Basis
+from extproc.budget.output import OutputReserve
+from extproc.config import Categories, Estimation
+
+CANDIDATES = 8
+"""Items of a batch that are estimated one by one, the largest first: enough to find the longest in tokens."""
+
+MODEL_CHARACTERS = 128
+"""A longer model name is cut: it is kept as a key and travels as metadata."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """The budget of one request.
+
+    `estimate`: the longest prompt, which must fit a context. `expected`: prompt tokens of all prompts together,
+    which is what usage reports. `features`: their sum, laid out as `extproc.budget.features.NAMES`.
+    """
+
+    model: str
+    category: str
+    basis: Basis
+    features: tuple[float, ...]
+    estimate: Estimate
+    expected: int
+    reserve: Reserve
+    teaches: bool
+
+    @property
+    def tokens(self) -> int:
+        """Upper prompt tokens plus reserve: what a pool's capacity is compared with."""
+        return self.estimate.upper + self.reserve.tokens
+
+
+class Budgeter:
+    """Turns facts into budgets with an estimator and an output reserve that go on learning."""
+
+    def __init__(
+        self, estimator: Estimator, output: OutputReserve, categories: Categories, estimation: Estimation
+    ) -> None:
+        self._estimator = estimator
+        self._output = output
+        self._by_model = "model" in categories.sources
+        self._by_content = "content" in categories.sources
+        self._by_header = "header" in categories.sources
+        self._allowed = frozenset(categories.allowed)
+        self._tokens_per_media = estimation.tokens_per_media
+
+    def budget(self, facts: PromptFacts, named: str = "") -> Budget:
+        """Return the budget of a request; `named` is the category a header asks for, used only when allowed."""
+        whole = _merged(facts.items)
+        vector = features(whole)
+        model = facts.model[:MODEL_CHARACTERS] if self._by_model else ""
+        category = self._category(named, vector)
+        basis: Basis = "tokens" if whole.tokens is not None and not whole.text else "text"
+        if len(facts.items) == 1:
+            estimate = self._estimate(model, category, whole, vector)
+            expected = estimate.tokens
+        else:
+            largest = heapq.nlargest(CANDIDATES, facts.items, key=_size)
+            parts = [self._estimate(model, category, item, features(item)) for item in largest]
+            estimate = max(parts, key=lambda part: part.upper)
+            expected = self._estimate(model, category, whole, vector).tokens
+        return Budget(
+            model=model,
+            category=category,
+            basis=basis,
+            features=vector,
+            estimate=estimate,
+            expected=expected,
+            reserve=self._output.reserve(model, category, facts.cap),
+            # Usage counts media and token ids too, so mixed prompts say nothing certain about their text.
+            teaches=whole.media == 0 and (whole.tokens is None or basis == "tokens"),
+        )
+
+    def _category(self, named: str, vector: tuple[float, ...]) -> str:
+        if self._by_header and named in self._allowed:
+            return named
+        return content_class(vector) if self._by_content else "all"
+
+    def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:
+        exact = (item.tokens or 0) + item.media * self._tokens_per_media
+        if item.tokens is not None and not item.text:
+            return Estimate(exact, exact, "exact")
+        estimate = self._estimator.estimate(model, category, "text", vector)
+        if not exact:
+            return estimate
+        return Estimate(estimate.tokens + exact, estimate.upper + exact, estimate.source)
+
+
+def _size(item: Item) -> float:
+    """Order of magnitude in bytes, to find the largest of a batch."""
+    return len(item.text) + len(item.tools) + 4 * (item.tokens or 0)
+
+
+def _merged(items: tuple[Item, ...]) -> Item:
+    """All prompts of a batch as one."""
+    if len(items) == 1:
+        return items[0]
+    ids = [item.tokens for item in items if item.tokens is not None]
+    return Item(
+        text=b"".join(item.text for item in items),
+        tools=b"".join(item.tools for item in items),
+        messages=sum(item.messages for item in items),
+        tokens=sum(ids) if ids else None,
+        media=sum(item.media for item in items),
+    )

@@ -1,0 +1,93 @@
+"""Output tokens to set aside for requests that state no cap: a learned upper quantile of completion lengths.
+
+Lengths fall into buckets whose edges grow by 2^(1/4), so a quantile is known within 19 % on the safe side, in
+constant memory, and two such histograms merge by addition. Every `WINDOW` completions all counts are halved: what
+was seen long ago fades.
+"""
+
+import math
+
+from extproc.budget.bounded import Bounded
+from extproc.budget.estimate import Reserve
+from extproc.budget.observation import Observation
+from extproc.config import Output
+
+BUCKETS = 96
+"""Edges 2^(i/4): up to 2^23.75, 14 million tokens."""
+
+WINDOW = 4096
+
+
+class Lengths:
+    """A fading histogram of completion lengths (tokens)."""
+
+    __slots__ = ("counts", "samples")
+
+    def __init__(self) -> None:
+        self.counts = [0.0] * BUCKETS
+        self.samples = 0
+
+    def add(self, tokens: int) -> None:
+        """Count one completion."""
+        bucket = math.ceil(4 * math.log2(tokens)) if tokens > 1 else 0
+        self.counts[min(bucket, BUCKETS - 1)] += 1
+        self.samples += 1
+        if self.samples % WINDOW == 0:
+            self.counts = [c / 2 for c in self.counts]
+
+    def quantile(self, q: float) -> int:
+        """Tokens that a share `q` of the completions does not exceed: the upper edge of its bucket."""
+        left = q * sum(self.counts)
+        for bucket, count in enumerate(self.counts):
+            left -= count
+            if left <= 0:
+                return math.ceil(2 ** (bucket / 4))
+        return math.ceil(2 ** ((BUCKETS - 1) / 4))
+
+
+class OutputReserve:
+    """The reserve of a request, from its cap or from what similar requests produced."""
+
+    def __init__(self, settings: Output, limit: int) -> None:
+        self._settings = settings
+        self._lengths: Bounded[tuple[str, str], Lengths] = Bounded(limit)
+
+    def reserve(self, model: str, category: str, cap: int | None) -> Reserve:
+        """Return the output tokens to set aside; category, then model, then all models are asked."""
+        if cap is not None:
+            return Reserve(cap, "cap")
+        for key in _keys(model, category):
+            lengths = self._lengths.get(key)
+            if lengths is not None and lengths.samples >= self._settings.min_samples:
+                return Reserve(lengths.quantile(self._settings.quantile), "learned")
+        if self._settings.default is not None:
+            return Reserve(self._settings.default, "default")
+        return Reserve(0, "unknown")
+
+    def learn(self, observation: Observation) -> None:
+        """Count the completion of an answered request; with several choices, their average length."""
+        usage = observation.usage
+        if usage is None or usage.completion_tokens is None:
+            return
+        tokens = math.ceil(usage.completion_tokens / observation.choices)
+        if not 0 < tokens <= observation.capacity:  # no pool produces more than its context holds
+            return
+        for key in _keys(observation.model, observation.category):
+            self._lengths.use(key, Lengths).add(tokens)
+
+    def snapshot(self) -> list[dict[str, object]]:
+        """Return each key's quantile and samples."""
+        return [
+            {
+                "model": model,
+                "category": category,
+                "quantile": self._settings.quantile,
+                "tokens": lengths.quantile(self._settings.quantile),
+                "samples": lengths.samples,
+            }
+            for (model, category), lengths in self._lengths.items()
+        ]
+
+
+def _keys(model: str, category: str) -> tuple[tuple[str, str], ...]:
+    return (model, category), (model, ""), ("", "")

@@ -1,0 +1,122 @@
+"""The admin port: /healthz, /readyz, /metrics and /state over plain HTTP, for probes, Prometheus and people.
+
+Served by a thread of its own, so that a slow reader cannot hold up an exchange. Nothing here comes from a request:
+no header, no prompt, no secret.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import TimeoutError as FutureTimeout
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from extproc.service.health import Health
+
+_PROBE_SECONDS = 1.0
+_CLIENT_SECONDS = 5.0
+"""A client that sends or reads nothing for this long is dropped."""
+
+Page = tuple[HTTPStatus, str, bytes]
+
+
+class Admin:
+    """The pages, and the thread that serves them."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        health: Health,
+        registry: CollectorRegistry,
+        state: Callable[[], dict[str, object]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Bind `address` (host, port). Raises `OSError` when that is not possible."""
+        self._health = health
+        self._registry = registry
+        self._state = state
+        self._loop = loop
+        pages: dict[str, Callable[[], Page]] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+            "/state": self._state_page,
+        }
+        self._server = ThreadingHTTPServer(address, _handler(pages))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port bound, with the port the kernel chose when 0 was asked for."""
+        host, port = self._server.server_address[:2]
+        return str(host), port
+
+    def start(self) -> None:
+        """Serve until `stop`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _healthz(self) -> Page:
+        """The process works: its loop runs a probe decision in time, draining or not."""
+        return _verdict(self._probe() or self._health.draining)
+
+    def _readyz(self) -> Page:
+        """The service should be sent requests."""
+        return _verdict(self._probe())
+
+    def _probe(self) -> bool:
+        probe: Coroutine[Any, Any, bool] = self._health.healthy()
+        future = asyncio.run_coroutine_threadsafe(probe, self._loop)
+        try:
+            return future.result(_PROBE_SECONDS)
+        except FutureTimeout:
+            future.cancel()
+            return False
+
+    def _metrics(self) -> Page:
+        return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+
+    def _state_page(self) -> Page:
+        return HTTPStatus.OK, "application/json", msgspec.json.format(msgspec.json.encode(self._state())) + b"\n"
+
+
+def _verdict(good: bool) -> Page:
+    if good:
+        return HTTPStatus.OK, "text/plain", b"ok\n"
+    return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"unavailable\n"
+
+
+def _handler(pages: dict[str, Callable[[], Page]]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _CLIENT_SECONDS
+        server_version = "dualpool"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0])
+            if page is None:
+                known = ", ".join(sorted(pages))
+                status, kind, body = HTTPStatus.NOT_FOUND, "text/plain", f"there are: {known}\n".encode()
+            else:
+                status, kind, body = page()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
+            """Log nothing: probes come every second."""
+
+    return Handler

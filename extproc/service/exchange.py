@@ -1,0 +1,196 @@
+"""One ext_proc stream as a state machine: messages in, answers out, no I/O.
+
+A stream is one HTTP request. Envoy sends its headers, its body, the headers and perhaps the body of its answer,
+each as one message that waits for ours. The pool is decided at the request's body, the usage learned at the end
+of the answer.
+"""
+
+import logging
+from collections.abc import Callable
+from time import perf_counter
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from extproc.budget.learner import Learner
+from extproc.metrics import Metrics
+from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.routing.decision import Decision
+from extproc.routing.router import Head, Router
+from extproc.service.answer import Answer
+from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, RoutingAnswers, echo
+
+log = logging.getLogger(__name__)
+
+_DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
+_BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What every exchange works with: one snapshot, taken when the stream opens."""
+
+    router: Router
+    learner: Learner
+    metrics: Metrics
+    answers: RoutingAnswers
+    category_header: str | None
+    conversation_header: str | None
+    clock: Callable[[], float] = perf_counter
+
+
+class Exchange:
+    """Answers the messages of one stream. `close` must be called when it ends, however it ends."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._head: Head | None = None
+        self._modes: pb.ProtocolConfiguration | None = None
+        self._decision: Decision | None = None
+        self._answer: Answer | None = None
+        context.metrics.exchange_opened()
+        self._end = "closed"
+
+    def handle(self, message: bytes) -> bytes | None:
+        """Return the answer to a serialized `ProcessingRequest`; None when the stream is to be closed.
+
+        Closing is how an external processor says that it has nothing more to add: Envoy goes on without it. Never
+        raises: whatever goes wrong, the request goes to the default pool and the reason is counted.
+        """
+        try:
+            request = pb.ProcessingRequest.FromString(message)
+        except DecodeError:
+            self._end = "undecodable"
+            return None
+        kind = request.WhichOneof("request")
+        if kind is None:
+            self._end = "unknown_message"
+            return None
+        if request.HasField("protocol_config"):
+            self._modes = request.protocol_config
+        try:
+            return self._handle(kind, request)
+        except Exception as error:
+            # Nothing of the traffic is logged: the type is enough to find the place, with the debug log on.
+            log.error("exchange failed at %s: %s", kind, type(error).__name__)
+            log.debug("exchange failed", exc_info=True)
+            self._end = "failed"
+            return self._fallback(kind)
+
+    def close(self) -> None:
+        """End the exchange: learn what its answer said, if it said anything."""
+        self._finish()
+        self._context.metrics.exchange_ended(self._end)
+
+    def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes:
+        if kind == "request_headers":
+            return self._request_headers(request.request_headers)
+        if kind == "request_body":
+            return self._request_body(request.request_body)
+        if kind == "response_headers":
+            return self._response_headers(request.response_headers)
+        if kind == "response_body":
+            return self._response_body(request.response_body)
+        if kind == "response_trailers":
+            self._finish()
+        return CONTINUE[kind]
+
+    def _fallback(self, kind: str) -> bytes:
+        if kind in ("request_headers", "request_body") and self._decision is None:
+            decision = self._context.router.unread("error")
+            self._decided(decision, 0.0)
+            answers = self._context.answers
+            return answers.headers(decision) if kind == "request_headers" else answers.body(decision)
+        return CONTINUE[kind]
+
+    # The request.
+
+    def _request_headers(self, message: pb.HttpHeaders) -> bytes:
+        context = self._context
+        self._head = self._read_head(message)
+        if message.end_of_stream:
+            return context.answers.headers(self._decide(b"", whole=True))
+        if self._modes is not None and self._modes.request_body_mode not in _BUFFERED:
+            decision = context.router.unread("no_body")  # none that could still change the route
+            self._decided(decision, 0.0)
+            return context.answers.headers(decision)
+        # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
+        return context.answers.provisional(context.router.default_pool.name)
+
+    def _read_head(self, message: pb.HttpHeaders) -> Head:
+        context = self._context
+        values = _values(message.headers)
+
+        def text(name: str | None) -> str:
+            return values.get(name or "", b"").decode("utf-8", "replace")
+
+        return Head(
+            method=text(":method"),
+            path=text(":path"),
+            category=text(context.category_header),
+            conversation=text(context.conversation_header),
+            request_id=text("x-request-id"),
+        )
+
+    def _request_body(self, message: pb.HttpBody) -> bytes:
+        mode = self._modes.request_body_mode if self._modes is not None else pb.ProcessingMode.BUFFERED_PARTIAL
+        if mode in _DUPLEX:
+            return echo(message, request=True)
+        if self._decision is not None:
+            return CONTINUE["request_body"]
+        # A buffered body is whole even when trailers follow it.
+        whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED
+        return self._context.answers.body(self._decide(message.body, whole))
+
+    def _decide(self, body: bytes, whole: bool) -> Decision:
+        context = self._context
+        started = context.clock()
+        if self._head is None:
+            decision = context.router.unread("unknown_path")
+        else:
+            decision = context.router.decide(self._head, body, whole)
+        self._decided(decision, context.clock() - started)
+        return decision
+
+    def _decided(self, decision: Decision, seconds: float) -> None:
+        self._decision = decision
+        self._context.metrics.decided(decision, seconds)
+
+    # The answer.
+
+    def _response_headers(self, message: pb.HttpHeaders) -> bytes:
+        observation = self._decision.observation if self._decision is not None else None
+        if observation is None:
+            return READ_NOTHING
+        values = _values(message.headers)
+        self._answer = answer = Answer(observation, values)
+        if answer.unread is not None:
+            self._context.metrics.answer_unread(answer.unread)
+        if answer.unread is not None or message.end_of_stream:
+            self._finish()
+            return READ_NOTHING
+        return READ_STREAM if answer.streamed else READ_WHOLE
+
+    def _response_body(self, message: pb.HttpBody) -> bytes:
+        if self._answer is not None:
+            self._answer.feed(message.body)
+            if message.end_of_stream:
+                self._finish()
+        if self._modes is not None and self._modes.response_body_mode in _DUPLEX:
+            return echo(message, request=False)
+        return CONTINUE["response_body"]
+
+    def _finish(self) -> None:
+        """Learn from the answer, once."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        observation = answer.observation()
+        verdict = self._context.learner.learn(observation)
+        if verdict == "no_usage" and answer.unparsable:
+            verdict = "unparsable"
+        self._context.metrics.observed(observation, verdict)
+
+
+def _values(headers: pb.HeaderMap) -> dict[str, bytes]:
+    """The last value of each header; Envoy fills `raw_value`, other senders may fill `value`."""
+    return {h.key: h.raw_value or h.value.encode() for h in headers.headers}

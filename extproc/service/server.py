@@ -1,0 +1,58 @@
+"""The gRPC server: one method registered by hand, health beside it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from extproc.service.exchange import Context, Exchange
+from extproc.service.health import Health, HealthService
+
+log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # a body may be as long as Envoy's buffer is set
+    # Envoy's keepalive pings a connection every 0.5 s, busy or idle; by default that is punished as abuse.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 250),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class BindError(Exception):
+    """The configured address cannot be listened on."""
+
+
+def build(listen: str, current: Callable[[], Context], health: Health) -> tuple[grpc.aio.Server, int]:
+    """Return a server bound to `listen` (HOST:PORT or unix:///path), and the port (0 for a socket).
+
+    `current` gives the context that a new exchange works with. Raises `BindError`.
+    """
+    server = grpc.aio.server(options=OPTIONS)
+
+    async def process(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        exchange = Exchange(current())
+        try:
+            async for message in messages:
+                answer = exchange.handle(message)
+                if answer is None:
+                    return
+                yield answer
+        except asyncio.CancelledError:
+            pass  # Envoy ends a stream by reset: a client that hangs up is no error
+        finally:
+            exchange.close()
+
+    handler = grpc.stream_stream_rpc_method_handler(process)  # bytes in and out: the exchange knows the messages
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": handler}),))
+    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise BindError(f"server.listen: {listen!r}: cannot be listened on; is it in use?") from error
+    return server, port

@@ -1,0 +1,260 @@
+"""Rules of `extproc.body.request`."""
+
+import json
+from typing import Any
+
+import pytest
+
+from extproc.body.facts import Api, Item, PromptFacts, Unreadable
+from extproc.body.request import LARGEST_CAP, api_of, read_model, read_request
+
+
+def read(api: Api, body: dict[str, Any]) -> PromptFacts:
+    facts = read_request(api, json.dumps(body).encode())
+    assert isinstance(facts, PromptFacts)
+    return facts
+
+
+def only(api: Api, body: dict[str, Any]) -> Item:
+    (item,) = read(api, body).items
+    return item
+
+
+def chat(content: Any = "hello", **more: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": content}], **more}
+
+
+@pytest.mark.parametrize(
+    ("path", "api"),
+    [
+        ("/v1/chat/completions", "chat"),
+        ("/v1/completions?x=1", "completions"),
+        ("/openai/v1/responses", "responses"),
+        ("/v1/messages", "messages"),
+        ("/v1/embeddings", "embeddings"),
+        ("/v1/score", "score"),
+        ("/v2/rerank", "score"),
+        ("/v1/models", None),
+        ("/v1/messages/count_tokens", None),
+        ("", None),
+        ("/v1/files?path=/v1/chat/completions", None),
+    ],
+)
+def test_api_of_a_path(path: str, api: Api | None) -> None:
+    """The API is known by the end of the path, whatever prefix a gateway adds."""
+    assert api_of(path) == api
+
+
+def test_chat_text_is_what_the_model_sees() -> None:
+    """Text parts, tool calls and their results are text; roles and JSON syntax are not."""
+    item = only(
+        "chat",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "ab"}, {"type": "text", "text": "c"}]},
+                {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"x":1}'}}]},
+                {"role": "tool", "content": "done"},
+                {"role": "assistant", "content": None, "function_call": {"name": "g", "arguments": {"y": 2}}},
+                {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+            ]
+        },
+    )
+    assert item == Item(text=b'abcf{"x":1}doneg{"y":2}no', messages=5)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1000}},
+        {"type": "input_audio", "input_audio": {"data": "A" * 1000, "format": "wav"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 1000}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+    ],
+)
+def test_media_is_counted_and_is_not_text(part: dict[str, Any]) -> None:
+    """An image, audio clip or file adds one medium and no byte of text."""
+    item = only("chat", chat([{"type": "text", "text": "look"}, part]))
+    assert (item.text, item.media) == (b"look", 1)
+
+
+def test_tools_are_compact_json_however_written() -> None:
+    """White space and escapes of tool definitions do not count."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "été"}}]
+    loose = json.dumps({"messages": [{"content": "x"}], "tools": tools}, indent=4).encode()
+    facts = read_request("chat", loose)
+    assert isinstance(facts, PromptFacts)
+    assert facts.items[0].tools == json.dumps(tools, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_escapes_give_the_same_text_as_utf8() -> None:
+    """A body written with escapes reads as one written in UTF-8."""
+    body = chat("Grüße, 世界 👋")
+    plain = read_request("chat", json.dumps(body, ensure_ascii=False).encode())
+    assert read_request("chat", json.dumps(body).encode()) == plain
+
+
+@pytest.mark.parametrize(
+    ("prompt", "items"),
+    [
+        ("ab", [Item(text=b"ab")]),
+        (["a", "bc"], [Item(text=b"a"), Item(text=b"bc")]),
+        ([5, 6, 7], [Item(tokens=3)]),
+        ([[5, 6], [7]], [Item(tokens=2), Item(tokens=1)]),
+    ],
+)
+def test_completion_prompts(prompt: Any, items: list[Item]) -> None:
+    """A prompt is a string, strings, token ids or lists of token ids; ids are counted exactly."""
+    assert list(read("completions", {"prompt": prompt}).items) == items
+
+
+def test_completion_suffix_is_text() -> None:
+    """The suffix of an insertion is part of the prompt."""
+    assert only("completions", {"prompt": "a", "suffix": "z"}) == Item(text=b"az")
+
+
+def test_responses_input_string() -> None:
+    """Instructions and a string input are two messages."""
+    item = only("responses", {"input": "hi", "instructions": "be brief", "tools": [{"a": 1}]})
+    assert item == Item(text=b"be briefhi", tools=b'[{"a":1}]', messages=2)
+
+
+def test_responses_input_items() -> None:
+    """Messages, function calls and their outputs are text."""
+    item = only(
+        "responses",
+        {
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_image"}]},
+                {"type": "function_call", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "output": "42"},
+            ]
+        },
+    )
+    assert item == Item(text=b"af{}42", messages=3, media=1)
+
+
+@pytest.mark.parametrize("key", ["previous_response_id", "conversation", "prompt"])
+def test_stored_prompts_are_unreadable(key: str) -> None:
+    """A prompt that lies partly on the server cannot be counted from the body."""
+    body = json.dumps({"input": "x", key: "id_1"}).encode()
+    assert read_request("responses", body) == Unreadable("stored_prompt")
+
+
+def test_anthropic_messages() -> None:
+    """System text, content blocks, tool uses and nested tool results are text; thinking is not sent on."""
+    item = only(
+        "messages",
+        {
+            "system": [{"type": "text", "text": "s"}],
+            "messages": [
+                {"role": "user", "content": "u"},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "hmm"},
+                        {"type": "tool_use", "name": "f", "input": {"a": 1}},
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "content": [{"type": "text", "text": "r"}, {"type": "image"}]}
+                    ],
+                },
+            ],
+        },
+    )
+    assert item == Item(text=b'suf{"a":1}r', messages=4, media=1)
+
+
+def test_embeddings_have_no_output() -> None:
+    """An embedding request produces no tokens, whatever its inputs."""
+    facts = read("embeddings", {"input": ["a", "b"]})
+    assert facts.cap == 0
+    assert len(facts.items) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text_1": "q", "text_2": ["a", "b"]},
+        {"text_1": ["q", "q"], "text_2": ["a", "b"]},
+        {"query": "q", "documents": ["a", "b"]},
+    ],
+)
+def test_score_pairs(body: dict[str, Any]) -> None:
+    """Each pair of texts is one prompt."""
+    assert list(read("score", body).items) == [Item(text=b"qa"), Item(text=b"qb")]
+
+
+@pytest.mark.parametrize(
+    ("api", "fields", "cap"),
+    [
+        ("chat", {"max_completion_tokens": 1, "max_tokens": 2, "max_output_tokens": 3}, 1),
+        ("chat", {"max_tokens": 2, "max_output_tokens": 3}, 2),
+        ("chat", {"max_output_tokens": 3}, 3),
+        ("chat", {}, None),
+        ("chat", {"max_tokens": None}, None),
+        ("chat", {"max_tokens": 0}, 0),
+        ("chat", {"max_tokens": 10**30}, LARGEST_CAP),
+        ("completions", {}, 16),
+        ("completions", {"max_tokens": None}, None),
+        ("completions", {"max_tokens": 7}, 7),
+    ],
+)
+def test_output_cap(api: Api, fields: dict[str, Any], cap: int | None) -> None:
+    """The first cap named wins; completions have a default of 16 that an explicit null lifts."""
+    body = {"prompt": "x", "messages": [{"content": "x"}], **fields}
+    assert read(api, body).cap == cap
+
+
+def test_choices_stream_and_conversation() -> None:
+    """`n`, `stream` and the conversation key are read; prompt_cache_key goes before user."""
+    facts = read("chat", chat(n=3, stream=True, prompt_cache_key="k", user="u"))
+    assert (facts.choices, facts.stream, facts.conversation) == (3, True, "k")
+    assert read("chat", chat(user="u")).conversation == "u"
+
+
+BAD = [
+    (b"", "not_json"),
+    (b"{", "not_json"),
+    (b'{"messages":[{"content":"cut', "not_json"),
+    (b"hello", "not_json"),
+    (b'{"messages":[{"content":"a"}],"max_tokens":NaN}', "not_json"),
+    (b'{"messages":[{"content":"\xff"}]}', "not_json"),
+    (b'{"messages":[{"content":"\\ud800"}]}', "not_json"),
+    (b"[]", "wrong_type"),
+    (b"null", "wrong_type"),
+    (b'{"messages":"hello"}', "wrong_type"),
+    (b'{"messages":[{"content":5}]}', "wrong_type"),
+    (b'{"messages":[{"content":"a"}],"max_tokens":"many"}', "wrong_type"),
+    (b'{"messages":[{"content":"a"}],"max_tokens":-1}', "wrong_type"),
+    (b'{"messages":[{"content":"a"}],"max_tokens":1e30}', "wrong_type"),
+    (b'{"messages":[{"content":"a"}],"max_tokens":' + b"9" * 5000 + b"}", "wrong_type"),
+    (b'{"messages":[{"content":"a"}],"n":0}', "wrong_type"),
+    (b'{"messages":[]}', "no_prompt"),
+    (b"{}", "no_prompt"),
+    (b'{"tools":' + b"[" * 100_000, "too_deep"),
+    (b'{"unknown":' + b"[" * 100_000, "too_deep"),
+]
+
+
+@pytest.mark.parametrize(("body", "reason"), BAD)
+def test_bad_bodies_have_a_reason(body: bytes, reason: str) -> None:
+    """A body that cannot be read says why and never raises."""
+    assert read_request("chat", body) == Unreadable(reason)  # type: ignore[arg-type]
+
+
+def test_the_last_of_duplicate_keys_wins() -> None:
+    """Duplicate keys are read as the model server's JSON parser reads them."""
+    facts = read_request("chat", b'{"max_tokens":1,"messages":[{"content":"a"}],"max_tokens":2}')
+    assert isinstance(facts, PromptFacts)
+    assert facts.cap == 2
+
+
+def test_read_model_skips_everything_else() -> None:
+    """The model can be read from a body of any API; it is empty where there is none to read."""
+    assert read_model(b'{"x":{"model":"inner"},"model":"m"}') == "m"
+    assert read_model(b"{}") == ""
+    assert read_model(b'{"model":') == ""
+    assert read_model(b"[" * 100_000) == ""
