@@ -62,6 +62,12 @@ class Pool(Settings):
         le=100_000_000,
         description="Tokens one request may use in it, prompt and output: its max_model_len",
     )
+    endpoints: tuple[HostPort, ...] = Field(
+        (),
+        max_length=1024,
+        description="HOST:PORT of its vLLM servers, plain HTTP. Rendered as the pool's cluster in Envoy; read for "
+        "/v1/models (does max_model_len equal the capacity?) and /metrics (is there room?). None: neither is read",
+    )
 
 
 class Routing(Settings):
