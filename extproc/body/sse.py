@@ -36,9 +36,6 @@ class EventStream:
             chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF
         if not chunk:
             return
-        if self._first and not self._line:
-            self._first = False
-            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
         self._after_cr = chunk.endswith(b"\r")
         lines = (self._line + chunk).splitlines(keepends=True)
         self._line = b"" if not lines or lines[-1].endswith((b"\n", b"\r")) else lines.pop()
@@ -56,6 +53,9 @@ class EventStream:
         self._take(b"")
 
     def _take(self, line: bytes) -> None:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark may open the stream
         if not line:
             self._dispatch()
         elif line.startswith(b"data:"):

@@ -1,0 +1,139 @@
+"""The command as a user runs it: real processes, exit codes, signals."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from extproc.pb import dualpool_extproc_pb2 as pb
+from tests.unit.service.test_exchange import headers, pool
+from tests.unit.service.test_server import METHOD
+
+ENVIRONMENT = {**os.environ, "DUALPOOL_SERVER__LISTEN": "127.0.0.1:0", "DUALPOOL_SERVER__ADMIN": "127.0.0.1:0"}
+
+
+def dualpool(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "extproc", *arguments],
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def service(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """Run `dualpool serve`; yields the process, its gRPC address and its admin address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "extproc", "serve", *arguments],
+        env={**ENVIRONMENT, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        match = re.search(r"\(port (\d+)\), admin on ([0-9.:]+)", line)
+        assert match, line
+        yield process, f"127.0.0.1:{match[1]}", match[2]
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def get(admin: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{admin}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("check", "--help"), ("--version",)])
+def test_help_is_given(arguments: tuple[str, ...]) -> None:
+    """Every command explains itself and exits with 0."""
+    assert dualpool(*arguments).returncode == 0
+
+
+@pytest.mark.parametrize("command", [("serve", "--config"), ("check",)])
+def test_a_bad_configuration_exits_with_2_and_every_problem(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """`check` and `serve` load the same way and say the same."""
+    file = tmp_path / "bad.yaml"
+    file.write_text("routing: {shadow: maybe, colour: red}", "utf-8")
+    done = dualpool(*command, str(file))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"{file}: routing.shadow: 'maybe': Input should be a valid boolean, unable to interpret input",
+        f"{file}: routing.colour: unknown key",
+    ]
+
+
+def test_check_accepts_a_good_file(tmp_path: Path) -> None:
+    """A good file is said to be good."""
+    file = tmp_path / "good.yaml"
+    file.write_text("routing: {shadow: true}", "utf-8")
+    done = dualpool("check", str(file))
+    assert (done.returncode, done.stdout) == (0, f"{file}: good\n")
+
+
+def test_admin_pages() -> None:
+    """Probes, metrics and state answer; other paths say what there is."""
+    with service() as (_, _, admin):
+        assert get(admin, "/healthz") == (200, "ok\n")
+        assert get(admin, "/readyz") == (200, "ok\n")
+        assert "dualpool_build_info{version=" in get(admin, "/metrics")[1]
+        state = json.loads(get(admin, "/state")[1])
+        assert [p["name"] for p in state["pools"]["default"]] == ["short", "long"]
+        status, text = get(admin, "/else")
+        assert status == 404
+        assert "/metrics" in text
+
+
+def test_a_taken_admin_port_exits_with_1() -> None:
+    """The message names the key and the address."""
+    with service() as (_, _, admin):
+        done = dualpool("serve", DUALPOOL_SERVER__ADMIN=admin)
+    assert done.returncode == 1
+    assert f"server.admin: '{admin}': cannot be listened on" in done.stderr
+
+
+def test_sigterm_drains_open_exchanges_and_exits_with_0() -> None:
+    """Health fails at once, an open exchange is still answered, then the process ends."""
+    with service(DUALPOOL_SERVER__LAME_DUCK_SECONDS="2") as (process, address, admin):
+        with grpc.insecure_channel(address) as channel:
+            requests: list[bytes] = []
+            sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/messages"}))
+            requests.append(sent.SerializeToString())
+            answers = channel.stream_stream(METHOD)(iter(requests))
+            assert pool(pb.ProcessingResponse.FromString(next(answers))) == "long"
+            process.send_signal(signal.SIGTERM)
+            while get(admin, "/readyz")[0] == 200:
+                pass
+            assert get(admin, "/healthz")[0] == 200
+            again = channel.stream_stream(METHOD)(iter(requests))
+            assert pool(pb.ProcessingResponse.FromString(next(again))) == "long"
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    """Whoever signals twice does not want to wait."""
+    with service(DUALPOOL_SERVER__LAME_DUCK_SECONDS="60") as (process, _, admin):
+        process.send_signal(signal.SIGTERM)
+        while get(admin, "/readyz")[0] == 200:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 128 + signal.SIGINT

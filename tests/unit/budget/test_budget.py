@@ -1,0 +1,86 @@
+"""Rules of `extproc.budget.budget`."""
+
+from typing import Any
+
+import pytest
+
+from extproc.body.facts import Item, PromptFacts
+from extproc.budget.budget import MODEL_CHARACTERS, Budget, Budgeter
+from extproc.budget.estimate import Estimate, Reserve, fits
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
+from extproc.config import Categories, Estimation, Output
+
+ESTIMATION = Estimation(prior_bytes_per_token=2, tokens_per_message=0, tokens_per_media=1000)
+
+
+def budget(*items: Item, named: str = "", sources: tuple[str, ...] = ("model", "content"), **facts: Any) -> Budget:
+    categories = Categories.model_validate({"sources": sources, "allowed": ("agents",)})
+    estimator = RatioEstimator(ESTIMATION, categories.limit)
+    budgeter = Budgeter(estimator, OutputReserve(Output(), 16), categories, ESTIMATION)
+    return budgeter.budget(PromptFacts(**{"api": "chat", "model": "m", "items": items, "cap": 10, **facts}), named)
+
+
+def test_prompt_and_cap() -> None:
+    """The budget is the upper estimate of the prompt plus the cap."""
+    got = budget(Item(text=b"x" * 100))
+    assert (got.estimate, got.reserve, got.tokens) == (Estimate(50, 50, "prior"), Reserve(10, "cap"), 60)
+
+
+def test_token_ids_are_exact_and_teach_by_themselves() -> None:
+    """A prompt given as ids needs no estimate."""
+    got = budget(Item(tokens=77))
+    assert (got.estimate, got.basis, got.expected) == (Estimate(77, 77, "exact"), "tokens", 77)
+
+
+def test_media_adds_its_tokens_and_does_not_teach() -> None:
+    """An image costs what the configuration says; its usage says nothing about text."""
+    got = budget(Item(text=b"x" * 100, media=2))
+    assert (got.estimate.tokens, got.teaches) == (2050, False)
+
+
+def test_a_batch_must_fit_item_by_item_and_is_learned_as_a_sum() -> None:
+    """The estimate is the longest prompt's, features and expectation are those of all."""
+    got = budget(Item(text=b"x" * 100), Item(text=b"y" * 300), Item(text=b"z" * 200))
+    assert (got.estimate.tokens, got.expected) == (150, 300)
+    assert sum(got.features) == 600
+
+
+def test_the_longest_of_a_large_batch_is_found() -> None:
+    """However many prompts there are, the longest decides."""
+    got = budget(*(Item(text=b"x" * (n % 97)) for n in range(2000)), Item(text=b"x" * 1000))
+    assert got.estimate.tokens == 500
+
+
+def test_text_and_token_ids_in_one_batch_do_not_teach() -> None:
+    """A usage that sums text and ids says nothing certain about the text."""
+    got = budget(Item(text=b"x" * 10), Item(tokens=100))
+    assert (got.teaches, got.basis, got.estimate.tokens) == (False, "text", 100)
+
+
+@pytest.mark.parametrize(
+    ("named", "sources", "category", "model"),
+    [
+        ("agents", ("header", "model", "content"), "agents", "m"),
+        ("free-text", ("header", "model", "content"), "latin", "m"),
+        ("agents", ("model", "content"), "latin", "m"),
+        ("agents", ("header",), "agents", ""),
+        ("", ("model",), "all", "m"),
+        ("", (), "all", ""),
+    ],
+)
+def test_category_sources(named: str, sources: tuple[str, ...], category: str, model: str) -> None:
+    """A header names a category only when switched on and allowed; else the content class; each can be left out."""
+    got = budget(Item(text=b"hello"), named=named, sources=sources)
+    assert (got.category, got.model) == (category, model)
+
+
+def test_model_names_are_cut() -> None:
+    """A model name of a megabyte is not kept."""
+    assert len(budget(Item(text=b"x"), model="m" * 1_000_000).model) == MODEL_CHARACTERS
+
+
+@pytest.mark.parametrize(("cap", "good"), [(40, True), (41, False)])
+def test_fits_adds_the_cap_to_the_upper_estimate(cap: int, good: bool) -> None:
+    """The margin is on the estimate, never on the cap."""
+    assert fits(Estimate(50, 60, "learned"), cap, 100) is good

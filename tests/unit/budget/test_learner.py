@@ -1,0 +1,32 @@
+"""Rules of `extproc.budget.learner`."""
+
+from typing import Any
+
+import pytest
+
+from extproc.body.usage import Usage
+from extproc.budget.learner import Learner
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
+from extproc.config import Estimation, Output
+from tests.unit.budget.test_ratio import observation
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "ratios", "lengths"),
+    [
+        ({}, "used", 3, 3),
+        ({"usage": None}, "no_usage", 0, 0),
+        ({"basis": "tokens"}, "exact", 0, 3),
+        ({"teaches": False}, "not_text", 0, 3),
+        ({"usage": Usage(1, 50)}, "implausible", 0, 3),
+        ({"usage": Usage(None, 50)}, "no_usage", 0, 3),
+        ({"outcome": "rejected"}, "used", 3, 3),
+    ],
+)
+def test_what_an_answer_teaches(changes: dict[str, Any], verdict: str, ratios: int, lengths: int) -> None:
+    """Only text with plausible usage moves a ratio; every completion counts for the output reserve."""
+    learner = Learner(RatioEstimator(Estimation(), 16), OutputReserve(Output(), 16))
+    assert learner.learn(observation(204, **changes)) == verdict
+    snapshot: Any = learner.snapshot()
+    assert (len(snapshot["ratios"]), len(snapshot["output"])) == (ratios, lengths)

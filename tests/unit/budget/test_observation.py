@@ -1,0 +1,35 @@
+"""Rules of `extproc.budget.observation.ending`."""
+
+from typing import Any
+
+import pytest
+
+from extproc.body.usage import Usage
+from extproc.budget.observation import Outcome, ending
+from tests.unit.budget.test_ratio import observation
+
+
+@pytest.mark.parametrize(
+    ("status", "usage", "changes", "outcome"),
+    [
+        (200, Usage(100, 10), {}, "completed"),
+        (200, None, {}, "completed"),
+        (500, None, {}, "failed"),
+        (0, None, {}, "failed"),
+        (400, None, {}, "rejected"),
+        (400, None, {"largest": True}, "failed"),
+        (200, Usage(900, 10), {"cap": 100}, "completed"),
+        (200, Usage(901, 10), {"cap": 100}, "rejected"),
+        (200, Usage(901, 10), {"cap": 100, "largest": True}, "completed"),
+        (200, Usage(901, 10), {"cap": 100, "prompts": 3}, "completed"),
+        (200, Usage(900, 100), {"cap": None, "finish_reason": "length"}, "truncated"),
+        (200, Usage(900, 99), {"cap": None, "finish_reason": "length"}, "completed"),
+        (200, Usage(900, 100), {"cap": None, "finish_reason": "stop"}, "completed"),
+        (200, Usage(900, 100), {"cap": 100, "finish_reason": "length"}, "completed"),
+        (200, Usage(900, 200), {"cap": None, "finish_reason": "length", "choices": 2}, "truncated"),
+    ],
+)
+def test_how_a_request_ended(status: int, usage: Usage | None, changes: dict[str, Any], outcome: Outcome) -> None:
+    """Rejected: prompt and cap exceed the pool. Truncated: ended at the pool's capacity without a cap."""
+    seen = observation(None, capacity=1000, **{"usage": usage, **changes})
+    assert ending(seen, status).outcome == outcome

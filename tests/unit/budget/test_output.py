@@ -1,0 +1,71 @@
+"""Rules of `extproc.budget.output`."""
+
+import pytest
+
+from extproc.body.usage import Usage
+from extproc.budget.estimate import Reserve
+from extproc.budget.output import WINDOW, Lengths, OutputReserve
+from extproc.config import Output
+from tests.unit.budget.test_ratio import observation
+
+
+def reserve(*lengths: int, choices: int = 1, default: int | None = None) -> OutputReserve:
+    output = OutputReserve(Output(quantile=0.9, min_samples=10, default=default), limit=16)
+    for tokens in lengths:
+        output.learn(observation(None, usage=Usage(1, tokens), choices=choices))
+    return output
+
+
+def test_a_cap_is_the_reserve() -> None:
+    """What the client allows is what is set aside, learned or not."""
+    assert reserve(*[50] * 20).reserve("m", "latin", 7) == Reserve(7, "cap")
+
+
+def test_unknown_until_enough_is_seen() -> None:
+    """Nine completions are not ten; a configured default takes their place."""
+    assert reserve(*[50] * 9).reserve("m", "latin", None) == Reserve(0, "unknown")
+    assert reserve(*[50] * 9, default=300).reserve("m", "latin", None) == Reserve(300, "default")
+
+
+def test_quantile_is_on_the_safe_side_by_one_bucket() -> None:
+    """The 90 % quantile of 1 to 1,000 is 900; the bucket's upper edge lies at most 19 % above."""
+    output = reserve(*range(1, 1001))
+    got = output.reserve("m", "latin", None)
+    assert got.source == "learned"
+    assert 900 <= got.tokens <= 900 * 2**0.25 + 1
+
+
+def test_falls_back_to_the_model_and_to_all() -> None:
+    """A category not seen takes the model's quantile, a model not seen that of all."""
+    output = reserve(*[64] * 20)
+    assert output.reserve("m", "cjk", None) == Reserve(64, "learned")
+    assert output.reserve("other", "cjk", None) == Reserve(64, "learned")
+
+
+def test_several_choices_share_the_completion_tokens() -> None:
+    """Four choices of 256 tokens in all are 64 each."""
+    assert reserve(*[256] * 20, choices=4).reserve("m", "latin", None).tokens == 64
+
+
+@pytest.mark.parametrize("tokens", [0, -5, 10**15])
+def test_impossible_lengths_are_ignored(tokens: int) -> None:
+    """No completion is empty, negative or longer than the pool's context."""
+    assert reserve(*[tokens] * 20).reserve("m", "latin", None).source == "unknown"
+
+
+def test_what_was_long_ago_fades() -> None:
+    """After a few windows of short completions the long ones no longer set the quantile."""
+    lengths = Lengths()
+    for _ in range(WINDOW):
+        lengths.add(4000)
+    for _ in range(4 * WINDOW):
+        lengths.add(100)
+    assert lengths.quantile(0.9) <= 128
+    assert sum(lengths.counts) <= 2 * WINDOW
+
+
+def test_the_longest_lengths_share_a_bucket() -> None:
+    """A quantile beyond the last edge is the last edge."""
+    lengths = Lengths()
+    lengths.add(10**12)
+    assert lengths.quantile(0.99) > 10**7

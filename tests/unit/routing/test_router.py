@@ -1,0 +1,152 @@
+"""Rules of `extproc.routing.router`."""
+
+import json
+from typing import Any
+
+import pytest
+
+from extproc.budget.budget import Budgeter
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
+from extproc.config import Config
+from extproc.routing.decision import Decision
+from extproc.routing.router import Head, Router, in_rollout
+
+POOLS = {
+    "default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}],
+    "three": [{"name": n, "capacity": c} for n, c in (("s", 100), ("m", 1000), ("l", 10_000))],
+}
+CHAT = Head(method="POST", path="/v1/chat/completions", request_id="r1")
+
+
+def router(**sections: Any) -> Router:
+    config = Config.model_validate(
+        {
+            "pools": POOLS,
+            "models": {"tiny": "three"},
+            "estimation": {"prior_bytes_per_token": 2, "tokens_per_message": 0},
+            **sections,
+        }
+    )
+    estimator = RatioEstimator(config.estimation, config.categories.limit)
+    output = OutputReserve(config.output, config.categories.limit)
+    return Router(config, Budgeter(estimator, output, config.categories, config.estimation))
+
+
+def body(tokens: int, cap: int | None = 10, **more: Any) -> bytes:
+    fields = {"model": "m", "messages": [{"role": "user", "content": "x" * (2 * tokens)}], **more}
+    return json.dumps(fields if cap is None else {**fields, "max_tokens": cap}).encode()
+
+
+def where(decision: Decision) -> tuple[str, str, str]:
+    return decision.pool.name, decision.chosen.name, decision.reason
+
+
+@pytest.mark.parametrize(
+    ("tokens", "cap", "pool", "reason"),
+    [
+        (500, 10, "short", "fits"),
+        (990, 10, "short", "fits"),
+        (991, 10, "long", "fits"),
+        (10, 990, "short", "fits"),
+        (10, 991, "long", "fits"),
+        (10, 9_991, "long", "too_long"),
+    ],
+)
+def test_smallest_pool_that_holds_prompt_and_cap(tokens: int, cap: int, pool: str, reason: str) -> None:
+    """The boundary is the pool's capacity, to the token."""
+    decision = router(pools={"default": POOLS["default"]}, models={}).decide(CHAT, body(tokens, cap), whole=True)
+    assert (decision.pool.name, decision.reason) == (pool, reason)
+    assert decision.budget == tokens + cap
+
+
+@pytest.mark.parametrize(("tokens", "pool"), [(50, "s"), (500, "m"), (5000, "l")])
+def test_a_model_has_its_own_pools(tokens: int, pool: str) -> None:
+    """Any number of pools; the set is the model's."""
+    decision = router().decide(CHAT, body(tokens, model="tiny"), whole=True)
+    assert decision.pool.name == pool
+
+
+def test_no_cap_goes_long_until_the_reserve_is_known() -> None:
+    """Without a cap and without a learned reserve nothing is certain; a configured default settles it."""
+    assert where(router().decide(CHAT, body(10, cap=None), whole=True)) == ("long", "long", "no_output_cap")
+    known = router(output={"default": 100})
+    assert where(known.decide(CHAT, body(10, cap=None), whole=True)) == ("short", "short", "fits")
+
+
+@pytest.mark.parametrize(
+    ("head", "content", "whole", "reason"),
+    [
+        (Head("POST", "/v1/unknown"), body(1), True, "unknown_path"),
+        (Head("GET", "/v1/models"), b"", True, "unknown_path"),
+        (Head("PUT", "/v1/chat/completions"), body(1), True, "not_post"),
+        (CHAT, body(1), False, "cut"),
+        (CHAT, b"", True, "no_body"),
+        (CHAT, b"{", True, "not_json"),
+        (CHAT, b"[]", True, "wrong_type"),
+        (CHAT, b"{}", True, "no_prompt"),
+        (CHAT, b"x" * 200_000, True, "oversized"),
+    ],
+)
+def test_what_is_not_understood_goes_to_the_largest_pool(
+    head: Head, content: bytes, whole: bool, reason: str
+) -> None:
+    """Whatever the reason, the largest pool of the default set takes it, and nothing is learned from it."""
+    decision = router().decide(head, content, whole)
+    assert where(decision) == ("long", "long", reason)
+    assert decision.observation is None
+
+
+def test_an_oversized_body_goes_to_the_largest_pool_of_its_model() -> None:
+    """Only the model is read of a body that no smaller pool could hold."""
+    assert where(router().decide(CHAT, body(200_000, model="tiny"), whole=True)) == ("l", "l", "oversized")
+
+
+def test_a_large_batch_of_short_prompts_is_not_oversized() -> None:
+    """An embedding request of 2 MB may hold nothing but short texts."""
+    inputs = json.dumps({"model": "m", "input": ["x" * 100] * 20_000}).encode()
+    decision = router().decide(Head("POST", "/v1/embeddings"), inputs, whole=True)
+    assert where(decision) == ("short", "short", "fits")
+
+
+def test_shadow_decides_and_does_not_act() -> None:
+    """In shadow mode everything goes to the largest pool, and the choice is reported."""
+    decision = router(routing={"shadow": True}).decide(CHAT, body(10), whole=True)
+    assert where(decision) == ("long", "short", "shadow")
+    assert decision.observation is not None
+    assert decision.observation.pool == "long"
+
+
+def test_rollout_is_by_conversation() -> None:
+    """A conversation is in or out as a whole: header, prompt_cache_key, user, else the request id."""
+    half = router(routing={"rollout_percent": 50})
+    for i in range(50):
+        head = Head("POST", CHAT.path, conversation=f"c{i}", request_id="same")
+        pool = half.decide(head, body(10), whole=True).pool.name
+        by_key = half.decide(Head("POST", CHAT.path, request_id=f"r{i}"), body(10, user=f"c{i}"), whole=True)
+        assert by_key.pool.name == pool
+        assert pool == ("short" if in_rollout(f"c{i}", 50) else "long")
+        assert half.decide(Head("POST", CHAT.path, request_id=f"c{i}"), body(10), whole=True).pool.name == pool
+
+
+@pytest.mark.parametrize("percent", [0.0, 1.0, 12.5, 50.0, 99.0, 100.0])
+def test_rollout_share(percent: float) -> None:
+    """The share of conversations rolled out is the share configured."""
+    hits = sum(in_rollout(f"conversation {i}", percent) for i in range(20_000))
+    assert hits / 200 == pytest.approx(percent, abs=1.0)
+
+
+def test_sticky_conversations_stay_long() -> None:
+    """With sticky_long a conversation that has gone long does not come back; others are not affected."""
+    sticky = router(routing={"sticky_long": True})
+    assert where(sticky.decide(CHAT, body(10, user="u"), whole=True)) == ("short", "short", "fits")
+    sticky.decide(CHAT, body(5000, user="u"), whole=True)
+    assert where(sticky.decide(CHAT, body(10, user="u"), whole=True)) == ("long", "short", "sticky")
+    assert where(sticky.decide(CHAT, body(10, user="v"), whole=True)) == ("short", "short", "fits")
+    assert where(sticky.decide(CHAT, body(10), whole=True)) == ("short", "short", "fits")
+
+
+def test_one_pool_takes_everything() -> None:
+    """A set of one pool is a set: bodies are still read, so that ratios are learned."""
+    alone = router(pools={"default": [{"name": "only", "capacity": 1000}]}, models={})
+    assert where(alone.decide(CHAT, body(10), whole=True)) == ("only", "only", "fits")

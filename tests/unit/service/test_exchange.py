@@ -1,0 +1,326 @@
+"""Rules of `extproc.service.exchange`: messages in, answers out, no server."""
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from prometheus_client import CollectorRegistry
+
+from extproc.budget.budget import Budgeter
+from extproc.budget.learner import Learner
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
+from extproc.config import Config
+from extproc.metrics import Metrics
+from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.routing.router import Router
+from extproc.service.exchange import Context, Exchange
+from extproc.service.messages import RoutingAnswers
+
+MODE = pb.ProcessingMode
+POOLS = {"default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}]}
+BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 300}], "max_tokens": 9}).encode()
+USAGE = {"usage": {"prompt_tokens": 64, "completion_tokens": 7}}
+
+
+class Harness:
+    """One exchange, what it answered and what it counted."""
+
+    def __init__(self, **sections: Any) -> None:
+        config = Config.model_validate({"pools": POOLS, **sections})
+        estimator = RatioEstimator(config.estimation, config.categories.limit)
+        output = OutputReserve(config.output, config.categories.limit)
+        self.registry = CollectorRegistry()
+        self.learner = Learner(estimator, output)
+        self.context = Context(
+            router=Router(config, Budgeter(estimator, output, config.categories, config.estimation)),
+            learner=self.learner,
+            metrics=Metrics(self.registry),
+            answers=RoutingAnswers(config.routing.header),
+            category_header=None,
+            conversation_header=None,
+        )
+        self.exchange = Exchange(self.context)
+
+    def send(self, modes: tuple[Any, Any] | None = None, **message: Any) -> pb.ProcessingResponse:
+        request = pb.ProcessingRequest(**message)
+        if modes is not None:
+            request.protocol_config.request_body_mode, request.protocol_config.response_body_mode = modes
+        answer = self.exchange.handle(request.SerializeToString())
+        assert answer is not None
+        return pb.ProcessingResponse.FromString(answer)
+
+    def ask(self, body: bytes = BODY, end_of_stream: bool = True) -> pb.ProcessingResponse:
+        """Send a chat request's headers and body."""
+        self.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        return self.send(request_body=pb.HttpBody(body=body, end_of_stream=end_of_stream))
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+def headers(values: dict[str, str], end_of_stream: bool = False) -> pb.HttpHeaders:
+    pairs = [pb.HeaderValue(key=key, raw_value=value.encode()) for key, value in values.items()]
+    return pb.HttpHeaders(headers=pb.HeaderMap(headers=pairs), end_of_stream=end_of_stream)
+
+
+def answer_headers(content_type: str = "application/json", status: str = "200", **more: str) -> pb.HttpHeaders:
+    return headers({":status": status, "content-type": content_type, **more})
+
+
+def pool(answer: pb.ProcessingResponse) -> str:
+    """The pool an answer sends the request to."""
+    common = getattr(answer, answer.WhichOneof("response") or "").response
+    (option,) = common.header_mutation.set_headers
+    assert common.clear_route_cache
+    assert option.header.key == "x-token-pool"
+    assert option.append_action == pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    raw: bytes = option.header.raw_value
+    return raw.decode()
+
+
+def test_headers_get_the_largest_pool_and_the_body_the_chosen_one() -> None:
+    """A cut body keeps the route picked at the headers, so that must be the largest pool."""
+    harness = Harness()
+    first = harness.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    assert pool(first) == "long"
+    assert not first.HasField("dynamic_metadata")
+    body = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+    assert (body.WhichOneof("response"), pool(body)) == ("request_body", "short")
+
+
+def test_a_cut_body_is_long() -> None:
+    """In BUFFERED_PARTIAL a body without its end is longer than Envoy's buffer."""
+    assert pool(Harness().ask(end_of_stream=False)) == "long"
+
+
+def test_a_buffered_body_before_trailers_is_whole() -> None:
+    """In BUFFERED the body is complete even when trailers end the stream."""
+    harness = Harness()
+    harness.send(
+        modes=(MODE.BUFFERED, MODE.NONE),
+        request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}),
+    )
+    assert pool(harness.send(request_body=pb.HttpBody(body=BODY))) == "short"
+
+
+def test_metadata_carries_decision_and_observation() -> None:
+    """Everything the learner and an access log need is in namespace dualpool."""
+    metadata = MessageToDict(Harness().ask().dynamic_metadata)["dualpool"]
+    features = [float(value) for value in metadata.pop("features").split(",")]
+    assert sum(features) == 301  # 300 bytes and one message
+    assert metadata == {
+        "pool": "short",
+        "chosen": "short",
+        "reason": "fits",
+        "estimate": 104.0,
+        "upper": 104.0,
+        "source": "prior",
+        "reserve": 9.0,
+        "reserve_source": "cap",
+        "budget": 113.0,
+        "model": "m",
+        "category": "latin",
+        "basis": "text",
+        "expected": 104.0,
+        "prompts": 1.0,
+        "choices": 1.0,
+        "teaches": True,
+        "capacity": 1000.0,
+        "largest": False,
+        "cap": 9.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "reason"),
+    [("GET", "/v1/models", "unknown_path"), ("POST", "/v1/chat/completions", "no_body")],
+)
+def test_requests_without_a_body_go_to_the_default_pool(method: str, path: str, reason: str) -> None:
+    """There is nothing to estimate: the headers settle it."""
+    harness = Harness()
+    answer = harness.send(request_headers=headers({":method": method, ":path": path}, end_of_stream=True))
+    assert pool(answer) == "long"
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason=reason) == 1
+
+
+@pytest.mark.parametrize("mode", [MODE.NONE, MODE.STREAMED, 77])
+def test_modes_that_cannot_route_by_body_go_to_the_default_pool(mode: int) -> None:
+    """Where no whole body will come, or its mode is unknown, the headers settle it and what comes passes."""
+    harness = Harness()
+    answer = harness.send(
+        modes=(mode, MODE.NONE), request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"})
+    )
+    assert pool(answer) == "long"
+    passed = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+    assert passed == pb.ProcessingResponse(request_body=pb.BodyResponse())
+
+
+def test_duplex_bodies_are_sent_back() -> None:
+    """In the duplex mode a body goes on only as the service returns it."""
+    harness = Harness()
+    duplex = (MODE.FULL_DUPLEX_STREAMED, MODE.FULL_DUPLEX_STREAMED)
+    harness.send(modes=duplex, request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    chunk = pb.HttpBody(body=b"abc", end_of_stream=True)
+    there = harness.send(request_body=chunk).request_body.response.body_mutation.streamed_response
+    back = harness.send(response_body=chunk).response_body.response.body_mutation.streamed_response
+    assert (there.body, there.end_of_stream, back.body) == (b"abc", True, b"abc")
+
+
+@pytest.mark.parametrize(
+    ("answer", "mode"),
+    [
+        (answer_headers(), MODE.BUFFERED_PARTIAL),
+        (answer_headers("application/json; charset=utf-8"), MODE.BUFFERED_PARTIAL),
+        (answer_headers("text/event-stream; charset=utf-8"), MODE.STREAMED),
+        (answer_headers("text/html"), MODE.NONE),
+        (answer_headers(status="500"), MODE.NONE),
+        (answer_headers(**{"content-encoding": "gzip"}), MODE.NONE),
+    ],
+)
+def test_the_answer_is_read_as_its_headers_suggest(answer: pb.HttpHeaders, mode: int) -> None:
+    """JSON is buffered, a stream passes chunk by chunk, and nothing else is sent here."""
+    harness = Harness()
+    harness.ask()
+    got = harness.send(response_headers=answer)
+    assert got.mode_override.response_body_mode == mode
+    assert got.HasField("mode_override")
+
+
+def test_json_usage_is_learned() -> None:
+    """The usage of a JSON answer reaches the learner once, with its error against the estimate."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers())
+    harness.send(response_body=pb.HttpBody(body=json.dumps(USAGE).encode(), end_of_stream=True))
+    harness.exchange.close()
+    assert harness.count("dualpool_observations_total", verdict="used") == 1
+    errors = "dualpool_estimate_error_ratio_bucket"  # 104 / 64 - 1 is 0.625
+    assert harness.count(errors, category="latin", le="0.5") == 0
+    assert harness.count(errors, category="latin", le="1.0") == 1
+    entries: Any = harness.learner.snapshot()["ratios"]
+    assert entries[0]["bytes_per_token"] == 5.0  # 300 bytes, 64 tokens of which 4 are template
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_stream_usage_is_learned(ended: bool) -> None:
+    """A stream's usage is learned when it ends, or when the exchange does."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers("text/event-stream"))
+    event = b"data: " + json.dumps(USAGE).encode() + b"\n\n"
+    for i in range(0, len(event), 11):
+        passed = harness.send(response_body=pb.HttpBody(body=event[i : i + 11]))
+        assert passed == pb.ProcessingResponse(response_body=pb.BodyResponse())
+    if ended:
+        harness.send(response_body=pb.HttpBody(end_of_stream=True))
+    harness.exchange.close()
+    assert harness.count("dualpool_observations_total", verdict="used") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "body", "verdict", "unread"),
+    [
+        (answer_headers(), b"{}", "no_usage", None),
+        (answer_headers(), b"{", "unparsable", None),
+        (answer_headers(), b'{"usage":{"prompt_tokens":0}}', "implausible", None),
+        (answer_headers(), b'{"usage":{"prompt_tokens":1000000}}', "implausible", None),
+        (answer_headers("text/event-stream"), b"data: {", "no_usage", None),
+        (answer_headers("text/html"), None, "no_usage", "content_type"),
+        (answer_headers(status="503"), None, "no_usage", "status"),
+        (answer_headers(status="nonsense"), None, "no_usage", "status"),
+        (answer_headers(**{"content-encoding": "br"}), None, "no_usage", "compressed"),
+    ],
+)
+def test_answers_that_teach_nothing(
+    answer: pb.HttpHeaders, body: bytes | None, verdict: str, unread: str | None
+) -> None:
+    """They are counted by what was wrong, and no ratio moves."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer)
+    if body is not None:
+        harness.send(response_body=pb.HttpBody(body=body, end_of_stream=True))
+    harness.exchange.close()
+    assert harness.count("dualpool_observations_total", verdict=verdict) == 1
+    assert harness.count("dualpool_unread_answers_total", reason=unread or "") == (1 if unread else 0)
+    assert harness.learner.snapshot()["ratios"] == []
+
+
+def test_a_rejected_misroute_is_counted() -> None:
+    """A 400 from a pool that is not the largest is a misroute."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers(status="400"))
+    harness.exchange.close()
+    assert harness.count("dualpool_misroutes_total", pool="short", kind="rejected") == 1
+
+
+def test_a_json_answer_in_pieces_is_read_up_to_a_limit() -> None:
+    """Where the body mode cannot be overridden, pieces are joined; an endless answer is dropped."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers())
+    for _ in range(70):
+        harness.send(response_body=pb.HttpBody(body=b"x" * 100_000))
+    harness.send(response_body=pb.HttpBody(end_of_stream=True))
+    assert harness.count("dualpool_observations_total", verdict="no_usage") == 1
+
+
+def test_trailers_end_an_answer() -> None:
+    """An answer whose stream ends with trailers is learned at the trailers."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers())
+    harness.send(response_body=pb.HttpBody(body=json.dumps(USAGE).encode()))
+    harness.send(response_trailers=pb.HttpTrailers())
+    assert harness.count("dualpool_observations_total", verdict="used") == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["request_headers", "response_headers", "request_body", "response_body", "request_trailers"]
+)
+def test_messages_out_of_order_or_repeated_are_answered(kind: str) -> None:
+    """Whatever comes first or twice gets an answer of its kind."""
+    harness = Harness()
+    for _ in range(2):
+        request = pb.ProcessingRequest()
+        getattr(request, kind).SetInParent()
+        answer = harness.exchange.handle(request.SerializeToString())
+        assert pb.ProcessingResponse.FromString(answer or b"").WhichOneof("response") == kind
+
+
+@pytest.mark.parametrize(("message", "end"), [(b"", "unknown_message"), (b"\xff\xff\xff", "undecodable")])
+def test_unknown_messages_close_the_exchange(message: bytes, end: str) -> None:
+    """Closing the stream lets Envoy go on by itself."""
+    harness = Harness()
+    assert harness.exchange.handle(message) is None
+    harness.exchange.close()
+    assert harness.count("dualpool_exchanges_total", end=end) == 1
+    assert harness.count("dualpool_exchanges_in_flight") == 0
+
+
+def test_a_fault_of_ours_sends_the_request_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception in the decision is counted, logged in one line without the traffic, and answered."""
+    harness = Harness()
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("secret prompt")
+
+    monkeypatch.setattr(harness.context.router, "decide", broken)
+    assert pool(harness.ask()) == "long"
+    harness.exchange.close()
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="error") == 1
+    assert harness.count("dualpool_exchanges_total", end="failed") == 1
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_shadow_sends_long_and_counts_the_choice() -> None:
+    """What would have been chosen is counted beside what was done."""
+    harness = Harness(routing={"shadow": True})
+    assert pool(harness.ask()) == "long"
+    assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1

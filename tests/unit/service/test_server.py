@@ -1,0 +1,114 @@
+"""Rules of the gRPC server and its health service, over a real connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.service.health import Health
+from extproc.service.server import BindError, build
+from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
+
+METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+
+
+@asynccontextmanager
+async def serving(harness: Harness, limit: float = 10.0) -> AsyncIterator[tuple[grpc.aio.Channel, Health]]:
+    health = Health(harness.context.router, limit)
+    server, port = build("127.0.0.1:0", lambda: harness.context, health)
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel, health
+    finally:
+        await server.stop(0)
+
+
+def process(channel: grpc.aio.Channel) -> "grpc.aio.StreamStreamCall":
+    return channel.stream_stream(METHOD)()
+
+
+async def exchange(call: "grpc.aio.StreamStreamCall", request: pb.ProcessingRequest) -> pb.ProcessingResponse:
+    await call.write(request.SerializeToString())
+    return pb.ProcessingResponse.FromString(await call.read())
+
+
+async def test_an_exchange_over_the_wire() -> None:
+    """The method is served under Envoy's own path, and the request is routed."""
+    async with serving(Harness()) as (channel, _):
+        call = process(channel)
+        path = {":method": "POST", ":path": "/v1/chat/completions"}
+        first = await exchange(call, pb.ProcessingRequest(request_headers=headers(path)))
+        assert pool(first) == "long"
+        body = pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+        assert pool(await exchange(call, body)) == "short"
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+
+
+async def test_a_cancelled_exchange_is_a_normal_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Envoy ends streams by reset: nothing is logged, nothing stays open, what was seen is counted."""
+    harness = Harness()
+    async with serving(harness) as (channel, _):
+        call = process(channel)
+        request = pb.ProcessingRequest(response_headers=answer_headers())
+        await exchange(call, request)
+        call.cancel()
+        while harness.count("dualpool_exchanges_total", end="closed") == 0:
+            await asyncio.sleep(0)
+    assert harness.count("dualpool_exchanges_in_flight") == 1  # the harness's own
+    assert "Traceback" not in caplog.text
+
+
+async def test_an_undecodable_message_closes_the_stream() -> None:
+    """The stream ends without an error, which lets Envoy go on by itself."""
+    async with serving(Harness()) as (channel, _):
+        call = process(channel)
+        await call.write(b"\xff\xff\xff")
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(("limit", "status"), [(10.0, "SERVING"), (0.0, "NOT_SERVING")])
+async def test_health_follows_the_probe(limit: float, status: str) -> None:
+    """A probe decision that takes longer than the limit is not healthy."""
+    async with serving(Harness(), limit) as (channel, _):
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) == status
+
+
+async def test_health_fails_while_draining() -> None:
+    """A service about to stop asks for no more requests."""
+    async with serving(Harness()) as (channel, health):
+        health.drain()
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_taken_port_is_an_error() -> None:
+    """Two services on one port must not share it in silence."""
+    harness = Harness()
+    health = Health(harness.context.router, 1.0)
+    server, port = build("127.0.0.1:0", lambda: harness.context, health)
+    await server.start()
+    with pytest.raises(BindError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
+        build(f"127.0.0.1:{port}", lambda: harness.context, health)
+    await server.stop(0)
+
+
+async def test_a_unix_socket_is_served(tmp_path: Path) -> None:
+    """The service listens on a Unix socket as well."""
+    harness = Harness()
+    address = f"unix://{tmp_path}/dualpool.sock"
+    server, _ = build(address, lambda: harness.context, Health(harness.context.router, 10.0))
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await server.stop(0)

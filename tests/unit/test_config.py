@@ -1,0 +1,99 @@
+"""Rules of `extproc.config`."""
+
+from pathlib import Path
+
+import pytest
+
+from extproc.config import Config, ConfigError, load
+
+
+def problems(tmp_path: Path, text: str, **environment: str) -> list[str]:
+    file = tmp_path / "dualpool.yaml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ConfigError) as raised:
+        load(file, environment)
+    return [problem.replace(str(file), "FILE") for problem in raised.value.problems]
+
+
+def test_defaults_work_without_a_file() -> None:
+    """No file and no variable are needed."""
+    assert load(None, {}) == Config()
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    """A file of comments alone is valid."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text("# nothing\n", "utf-8")
+    assert load(file, {}) == Config()
+
+
+FAULTS = [
+    ("routing: {shadow: maybe}", "FILE: routing.shadow: 'maybe': Input should be a valid boolean"),
+    ("routing: {colour: red}", "FILE: routing.colour: unknown key"),
+    ("nonsense: 1", "FILE: nonsense: unknown key"),
+    ("server: {listen: nowhere}", "FILE: server.listen: 'nowhere': String should match pattern"),
+    ("server: {admin: '127.0.0.1'}", "FILE: server.admin: '127.0.0.1': String should match pattern"),
+    ("routing: {rollout_percent: 101}", "FILE: routing.rollout_percent: 101: Input should be less than or equal"),
+    ("routing: {header: 'a b'}", "FILE: routing.header: 'a b': String should match pattern"),
+    ("pools: {default: []}", "FILE: pools.default: []: a set needs at least one pool"),
+    ("pools: {other: [{name: a, capacity: 99}]}", "FILE: pools: ['other']: one set must be named 'default'"),
+    (
+        "pools: {default: [{name: a, capacity: 99}, {name: b, capacity: 99}]}",
+        "FILE: pools.default: [99, 99]: capacities must increase, smallest pool first",
+    ),
+    (
+        "pools: {default: [{name: a, capacity: 98}, {name: a, capacity: 99}]}",
+        "FILE: pools.default: ['a', 'a']: pool names must differ",
+    ),
+    ("pools: {default: [{name: a}]}", "FILE: pools.default.0.capacity: {'name': 'a'}: Field required"),
+    ("models: {llama: huge}", "FILE: models.llama: 'huge': no such pool set; there are ['default']"),
+    ("categories: {sources: [moon]}", "FILE: categories.sources.0: 'moon': Input should be"),
+    ("- a list", "FILE: holds a list: must be a mapping of sections"),
+    ("routing: {shadow: [", "FILE: is not YAML:"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), FAULTS)
+def test_each_fault_names_file_key_value_and_rule(tmp_path: Path, text: str, message: str) -> None:
+    """One fault, one line that says where it is and what is wrong."""
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith(message)
+
+
+def test_every_problem_is_listed(tmp_path: Path) -> None:
+    """Problems of different sections and of the environment come out together."""
+    text = "routing: {shadow: maybe}\nmodels: {llama: huge}\nserver: {drain_seconds: -1}"
+    found = problems(tmp_path, text, DUALPOOL_ROUTING__ROLLOUT_PERCENT="101", DUALPOOL_TYPO="1")
+    assert len(found) == 5
+    assert any(line.startswith("DUALPOOL_ROUTING__ROLLOUT_PERCENT: routing.rollout_percent: 101") for line in found)
+    assert "DUALPOOL_TYPO: typo: unknown key" in found
+
+
+def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
+    """A path that cannot be read is said by name."""
+    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read: No such file"):
+        load(tmp_path / "gone.yaml", {})
+
+
+def test_environment_overrides_the_file(tmp_path: Path) -> None:
+    """A variable wins over the file, and other variables are left alone."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text("routing: {shadow: false, rollout_percent: 5}\nserver: 7", "utf-8")
+    environment = {"DUALPOOL_ROUTING__SHADOW": "true", "DUALPOOL_SERVER__ADMIN": "127.0.0.1:1", "PATH": "/bin"}
+    config = load(file, environment)
+    assert (config.routing.shadow, config.routing.rollout_percent) == (True, 5)
+    assert config.server.admin_address == ("127.0.0.1", 1)
+
+
+def test_a_variable_that_is_not_yaml_is_a_problem() -> None:
+    """The variable is named, not the file."""
+    with pytest.raises(ConfigError, match=r"DUALPOOL_ROUTING__SHADOW: '\[': is not YAML"):
+        load(None, {"DUALPOOL_ROUTING__SHADOW": "["})
+
+
+@pytest.mark.parametrize(
+    ("admin", "address"), [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:80", ("::1", 80)), ("host:0", ("host", 0))]
+)
+def test_admin_address(admin: str, address: tuple[str, int]) -> None:
+    """IPv6 addresses stand in brackets."""
+    assert load(None, {"DUALPOOL_SERVER__ADMIN": f'"{admin}"'}).server.admin_address == address
