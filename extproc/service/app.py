@@ -18,6 +18,7 @@ from extproc.service.admin import Admin
 from extproc.service.exchange import Context
 from extproc.service.health import Health
 from extproc.service.messages import RoutingAnswers
+from extproc.service.route_settings import RouteSettingsReader
 from extproc.service.server import BindError, build
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class App:
             learner=self._learner,
             metrics=self._metrics,
             answers=RoutingAnswers(config.routing.header),
+            route_settings=RouteSettingsReader(config.pools),
             category_header=config.categories.header if "header" in config.categories.sources else None,
             conversation_header=config.routing.conversation_header,
         )

@@ -17,6 +17,7 @@ from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.router import Router
 from extproc.service.exchange import Context, Exchange
 from extproc.service.messages import RoutingAnswers
+from extproc.service.route_settings import RouteSettingsReader
 
 MODE = pb.ProcessingMode
 POOLS = {"default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}]}
@@ -38,6 +39,7 @@ class Harness:
             learner=self.learner,
             metrics=Metrics(self.registry),
             answers=RoutingAnswers(config.routing.header),
+            route_settings=RouteSettingsReader(config.pools),
             category_header=None,
             conversation_header=None,
         )
@@ -323,4 +325,13 @@ def test_shadow_sends_long_and_counts_the_choice() -> None:
     """What would have been chosen is counted beside what was done."""
     harness = Harness(routing={"shadow": True})
     assert pool(harness.ask()) == "long"
+    assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
+
+
+def test_bad_route_setting_is_counted() -> None:
+    """A setting of the route that is no good is counted by name, and the request is routed without it."""
+    harness = Harness()
+    harness.exchange = Exchange(harness.context, (("dualpool-pools", "nowhere"), ("dualpool-shadow", "true")))
+    harness.ask()
+    assert harness.count("dualpool_route_settings_ignored_total", setting="pools") == 1
     assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
