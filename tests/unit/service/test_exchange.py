@@ -8,6 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
 from extproc.budget.budget import Budgeter
+from extproc.budget.features import MESSAGES, text_bytes
 from extproc.budget.learner import Learner
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
@@ -111,7 +112,7 @@ def test_metadata_carries_decision_and_observation() -> None:
     """Everything the learner and an access log need is in namespace dualpool."""
     metadata = MessageToDict(Harness().ask().dynamic_metadata)["dualpool"]
     features = [float(value) for value in metadata.pop("features").split(",")]
-    assert sum(features) == 301  # 300 bytes and one message
+    assert (text_bytes(tuple(features)), features[MESSAGES]) == (300, 1)
     assert metadata == {
         "pool": "short",
         "chosen": "short",
