@@ -102,9 +102,7 @@ class Categories(Settings):
     allowed: tuple[Name, ...] = Field(
         (), description="Categories the header may name; any other value is ignored", max_length=256
     )
-    limit: int = Field(
-        256, ge=4, le=100_000, description="Learned figures kept; the least recently used is dropped"
-    )
+    limit: int = Field(256, ge=4, le=4096, description="Learned figures kept; the least recently used is dropped")
 
 
 class Estimation(Settings):
@@ -145,6 +143,20 @@ class Output(Settings):
     )
 
 
+class State(Settings):
+    """Where learned figures are kept and shared."""
+
+    file: Path | None = Field(
+        None, description="File that keeps what is learned over restarts; its directory must be writable"
+    )
+    interval_seconds: float = Field(
+        1.0, ge=0.1, le=300, description="Time between two exchanges with the file: what a kill loses at most"
+    )
+    half_life_hours: float = Field(
+        168.0, gt=0, le=87_600, description="Age at which kept figures count for half as many observations"
+    )
+
+
 class Config(Settings):
     """Everything Dualpool can be told."""
 
@@ -160,6 +172,7 @@ class Config(Settings):
     categories: Categories = Categories()
     estimation: Estimation = Estimation()
     output: Output = Output()
+    state: State = State()
 
     @field_validator("pools")
     @classmethod

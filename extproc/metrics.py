@@ -56,12 +56,6 @@ class Metrics:
         self._unread_answers = Counter(
             "dualpool_unread_answers", "Answers whose body was not read, by reason", ["reason"], registry=registry
         )
-        self._ignored_settings = Counter(
-            "dualpool_route_settings_ignored",
-            "Settings of a route that were ignored because their value was no good, by name",
-            ["setting"],
-            registry=registry,
-        )
         self._decision = Histogram(
             "dualpool_decision_seconds",
             "Time from a request body to its pool",
@@ -71,6 +65,18 @@ class Metrics:
         self._in_flight = Gauge("dualpool_exchanges_in_flight", "Exchanges open with Envoy", registry=registry)
         self._exchange_ends = Counter(
             "dualpool_exchanges", "Exchanges by how they ended", ["end"], registry=registry
+        )
+        self._reloads = Counter(
+            "dualpool_config_reloads",
+            "Attempts to reload the configuration, by result",
+            ["result"],
+            registry=registry,
+        )
+        self._state_exchanges = Counter(
+            "dualpool_state_exchanges",
+            "Exchanges of learned figures with the places that keep and share them, by result",
+            ["store", "result"],
+            registry=registry,
         )
         Gauge("dualpool_build_info", "Version of the service", ["version"], registry=registry).labels(
             __version__
@@ -96,10 +102,6 @@ class Metrics:
         """Count an answer whose body was left alone."""
         self._unread_answers.labels(reason).inc()
 
-    def route_setting_ignored(self, name: str) -> None:
-        """Count a setting of a route that could not be followed. `name`: from a fixed set."""
-        self._ignored_settings.labels(name).inc()
-
     def exchange_opened(self) -> None:
         """Count an exchange as open."""
         self._in_flight.inc()
@@ -108,6 +110,14 @@ class Metrics:
         """Count an exchange as ended, by how."""
         self._in_flight.dec()
         self._exchange_ends.labels(end).inc()
+
+    def state_exchanged(self, store: str, worked: bool) -> None:
+        """Count an exchange of learned figures with `store`."""
+        self._state_exchanges.labels(store, "ok" if worked else "failed").inc()
+
+    def reloaded(self, worked: bool) -> None:
+        """Count an attempt to reload the configuration."""
+        self._reloads.labels("ok" if worked else "rejected").inc()
 
     def requests_by_pool(self) -> list[dict[str, object]]:
         """Return the request counts, for `/state`."""

@@ -30,6 +30,13 @@ class Bounded(Generic[K, V]):
             self._entries.move_to_end(key)
         return entry
 
+    def put(self, key: K, entry: V) -> None:
+        """Make `entry` the entry of `key`, as the most recently used."""
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
+
     def items(self) -> Iterator[tuple[K, V]]:
         """Iterate over a copy, oldest first: other threads may read while the service learns."""
         return iter(list(self._entries.items()))

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from extproc.budget.observation import Basis, Observation
+from extproc.budget.sums import Table
 
 Source = Literal["exact", "learned", "prior"]
 
@@ -45,7 +46,22 @@ class Estimator(Protocol):
         ...
 
     def snapshot(self) -> dict[str, object]:
-        """Return what was learned, as plain JSON-compatible values, for `/state` and for the state file."""
+        """Return what was learned, as plain JSON-compatible values, for people to read in `/state`."""
+        ...
+
+    def export(self) -> Table:
+        """Return everything learned, in the form that is kept and shared."""
+        ...
+
+    def take(self) -> Table:
+        """Return what was learned since the last `take`."""
+        ...
+
+    def restore(self, table: Table) -> None:
+        """Replace what was learned by the entries of `table` that are of this estimator's kind and possible.
+
+        What `take` has not returned yet is dropped. Never raises: the table may come from anywhere.
+        """
         ...
 
 

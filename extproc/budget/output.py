@@ -10,12 +10,20 @@ import math
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Reserve
 from extproc.budget.observation import Observation
+from extproc.budget.sums import Recent, Sums, Table
 from extproc.config import Output
 
 BUCKETS = 96
 """Edges 2^(i/4): up to 2^23.75, 14 million tokens."""
 
 WINDOW = 4096
+
+KIND = "output"
+"""First part of a key. Sums: completions by bucket, fading by half over `WINDOW` completions."""
+
+KEEP = 0.5 ** (1 / WINDOW)
+
+Key = tuple[str, str, str]
 
 
 class Lengths:
@@ -29,8 +37,7 @@ class Lengths:
 
     def add(self, tokens: int) -> None:
         """Count one completion."""
-        bucket = math.ceil(4 * math.log2(tokens)) if tokens > 1 else 0
-        self.counts[min(bucket, BUCKETS - 1)] += 1
+        self.counts[bucket_of(tokens)] += 1
         self.samples += 1
         if self.samples % WINDOW == 0:
             self.counts = [c / 2 for c in self.counts]
@@ -45,27 +52,30 @@ class Lengths:
         return math.ceil(2 ** ((BUCKETS - 1) / 4))
 
 
+def bucket_of(tokens: int) -> int:
+    """Return the bucket of a completion of `tokens` tokens."""
+    return min(math.ceil(4 * math.log2(tokens)), BUCKETS - 1) if tokens > 1 else 0
+
+
 class OutputReserve:
     """The reserve of a request, from its cap or from what similar requests produced."""
 
     def __init__(self, settings: Output, limit: int) -> None:
         self._settings = settings
-        self._lengths: Bounded[tuple[str, str], Lengths] = Bounded(limit)
+        self._limit = limit
+        self._lengths: Bounded[Key, Lengths] = Bounded(limit)
+        self._recent = Recent(limit)
 
-    def reserve(self, model: str, category: str, cap: int | None, default: int | None = None) -> Reserve:
-        """Return the output tokens to set aside; category, then model, then all models are asked.
-
-        `default`: tokens reserved until the quantile is learned, None for the configured figure.
-        """
+    def reserve(self, model: str, category: str, cap: int | None) -> Reserve:
+        """Return the output tokens to set aside; category, then model, then all models are asked."""
         if cap is not None:
             return Reserve(cap, "cap")
         for key in _keys(model, category):
             lengths = self._lengths.get(key)
             if lengths is not None and lengths.samples >= self._settings.min_samples:
                 return Reserve(lengths.quantile(self._settings.quantile), "learned")
-        default = self._settings.default if default is None else default
-        if default is not None:
-            return Reserve(default, "default")
+        if self._settings.default is not None:
+            return Reserve(self._settings.default, "default")
         return Reserve(0, "unknown")
 
     def learn(self, observation: Observation) -> None:
@@ -76,8 +86,32 @@ class OutputReserve:
         tokens = math.ceil(usage.completion_tokens / observation.choices)
         if not 0 < tokens <= observation.capacity:  # no pool produces more than its context holds
             return
+        one = [0.0] * BUCKETS
+        one[bucket_of(tokens)] = 1.0
         for key in _keys(observation.model, observation.category):
             self._lengths.use(key, Lengths).add(tokens)
+            self._recent.add(key, KEEP, one)
+
+    def export(self) -> Table:
+        """Return the sums of every histogram."""
+        return {
+            key: Sums(lengths.samples, KEEP**lengths.samples, tuple(lengths.counts))
+            for key, lengths in self._lengths.items()
+        }
+
+    def take(self) -> Table:
+        """Return the sums of what was learned since the last `take`."""
+        return self._recent.take()
+
+    def restore(self, table: Table) -> None:
+        """Replace every histogram by those of `table`; impossible ones are left out."""
+        self._recent.take()
+        self._lengths = Bounded(self._limit)
+        for key, sums in table.items():
+            good = key[0] == KIND and len(key) == 3 and len(sums.values) == BUCKETS
+            if good and sums.samples > 0 and all(0 <= count < math.inf for count in sums.values):
+                lengths = self._lengths.use((key[0], key[1], key[2]), Lengths)
+                lengths.samples, lengths.counts = sums.samples, list(sums.values)
 
     def snapshot(self) -> list[dict[str, object]]:
         """Return each key's quantile and samples."""
@@ -89,9 +123,9 @@ class OutputReserve:
                 "tokens": lengths.quantile(self._settings.quantile),
                 "samples": lengths.samples,
             }
-            for (model, category), lengths in self._lengths.items()
+            for (_, model, category), lengths in self._lengths.items()
         ]
 
 
-def _keys(model: str, category: str) -> tuple[tuple[str, str], ...]:
-    return (model, category), (model, ""), ("", "")
+def _keys(model: str, category: str) -> tuple[Key, ...]:
+    return (KIND, model, category), (KIND, model, ""), (KIND, "", "")

@@ -18,6 +18,7 @@ from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, Verdict
 from extproc.budget.features import MESSAGES, text_bytes
 from extproc.budget.observation import Basis, Observation
+from extproc.budget.sums import Recent, Sums, Table
 from extproc.config import Estimation
 
 LEAST_RATIO = 0.5
@@ -31,7 +32,14 @@ LEAST_DEVIATION = 0.05
 FULL_WEIGHT_BYTES = 256.0
 """A shorter prompt teaches less: much of its token count is chat template, not text."""
 
-Key = tuple[Basis, str, str]
+ROUNDING = 1e-9
+"""What a mean at its limit may be off by after its way through sums."""
+
+KIND = "ratio"
+"""First part of a key. Sums: weight W, Σ w·x, Σ w·x² of bytes per token x, fading by 1 − α·w, so that W tends to
+1/α."""
+
+Key = tuple[str, str, str, str]
 
 
 class Ratio(msgspec.Struct):
@@ -46,20 +54,47 @@ class Ratio(msgspec.Struct):
         """Standard deviation, bytes per token."""
         return math.sqrt(self.variance)
 
+    def limited(self, observed: float, min_samples: int) -> float:
+        """Return `observed` (bytes per token), or the furthest value that one observation may pull towards."""
+        step = observed - self.mean
+        bound = OUTLIER_DEVIATIONS * max(self.deviation, LEAST_DEVIATION * self.mean)
+        if self.samples < min_samples or abs(step) <= bound:
+            return observed
+        return self.mean + math.copysign(bound, step)
+
     def update(self, observed: float, smoothing: float, min_samples: int, weight: float) -> bool:
         """Move towards `observed` (bytes per token); True when it lay so far off that its step was limited."""
         alpha = max(smoothing, 1.0 / (self.samples + 1)) * weight
         if self.samples == 0:
             self.mean, alpha = observed, 0.0
-        step = observed - self.mean
-        bound = OUTLIER_DEVIATIONS * max(self.deviation, LEAST_DEVIATION * self.mean)
-        outlier = self.samples >= min_samples and abs(step) > bound
-        if outlier:
-            step = math.copysign(bound, step)
+        limited = self.limited(observed, min_samples)
+        step = limited - self.mean
         self.mean = min(max(self.mean + alpha * step, LEAST_RATIO), MOST_RATIO)
         self.variance = (1 - alpha) * (self.variance + alpha * step * step)
         self.samples += 1
-        return outlier
+        return limited != observed
+
+    def sums(self, smoothing: float) -> Sums:
+        """Return the sums that this mean and variance are of."""
+        weight = min(float(self.samples), 1.0 / smoothing)
+        square = self.variance + self.mean * self.mean
+        return Sums(self.samples, (1.0 - smoothing) ** self.samples, (weight, weight * self.mean, weight * square))
+
+
+def from_sums(sums: Sums) -> Ratio | None:
+    """Return mean and variance of `sums`, None when they are not those of a possible ratio."""
+    if len(sums.values) != 3 or sums.samples < 1:
+        return None
+    weight, first, second = sums.values
+    if not weight > 0:  # false for NaN too, as below
+        return None
+    mean = first / weight
+    if not LEAST_RATIO - ROUNDING <= mean <= MOST_RATIO + ROUNDING:
+        return None
+    variance = second / weight - mean * mean
+    if not variance < MOST_RATIO * MOST_RATIO:
+        return None
+    return Ratio(mean, max(0.0, variance), sums.samples)
 
 
 class RatioEstimator:
@@ -67,7 +102,9 @@ class RatioEstimator:
 
     def __init__(self, settings: Estimation, limit: int) -> None:
         self._settings = settings
+        self._limit = limit
         self._ratios: Bounded[Key, Ratio] = Bounded(limit)
+        self._recent = Recent(limit)
 
     def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
         """Estimate prompt tokens from the bytes and messages in `features`."""
@@ -93,13 +130,34 @@ class RatioEstimator:
         if not LEAST_RATIO <= ratio <= MOST_RATIO:
             return "implausible"
         weight = min(1.0, size / FULL_WEIGHT_BYTES)
-        outliers = [
-            self._ratios.use(key, lambda: Ratio(mean=ratio)).update(
-                ratio, self._settings.smoothing, self._settings.min_samples, weight
-            )
-            for key in reversed(_keys(observation.basis, observation.model, observation.category))
-        ]
+        keys = _keys(observation.basis, observation.model, observation.category)
+        outliers = [self._update(key, ratio, weight) for key in reversed(keys)]
         return "outlier" if outliers[-1] else "used"
+
+    def _update(self, key: Key, observed: float, weight: float) -> bool:
+        settings = self._settings
+        ratio = self._ratios.use(key, lambda: Ratio(mean=observed))
+        limited = ratio.limited(observed, settings.min_samples)
+        values = (weight, weight * limited, weight * limited * limited)
+        self._recent.add(key, 1.0 - settings.smoothing * weight, values)
+        return ratio.update(observed, settings.smoothing, settings.min_samples, weight)
+
+    def export(self) -> Table:
+        """Return the sums of every ratio."""
+        return {key: ratio.sums(self._settings.smoothing) for key, ratio in self._ratios.items()}
+
+    def take(self) -> Table:
+        """Return the sums of what was learned since the last `take`."""
+        return self._recent.take()
+
+    def restore(self, table: Table) -> None:
+        """Replace every ratio by those of `table`; impossible ones are left out."""
+        self._recent.take()
+        self._ratios = Bounded(self._limit)
+        for key, sums in table.items():
+            ratio = from_sums(sums) if key[0] == KIND and len(key) == 4 else None
+            if ratio is not None:
+                self._ratios.put((key[0], key[1], key[2], key[3]), ratio)
 
     def snapshot(self) -> dict[str, object]:
         """Return the ratios by key, oldest first."""
@@ -113,11 +171,11 @@ class RatioEstimator:
                     "deviation": ratio.deviation,
                     "samples": ratio.samples,
                 }
-                for (basis, model, category), ratio in self._ratios.items()
+                for (_, basis, model, category), ratio in self._ratios.items()
             ]
         }
 
 
 def _keys(basis: Basis, model: str, category: str) -> tuple[Key, Key, Key]:
     """From the most to the least specific."""
-    return (basis, model, category), (basis, model, ""), (basis, "", "")
+    return (KIND, basis, model, category), (KIND, basis, model, ""), (KIND, basis, "", "")

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     configure(config.server.log_level)
     try:
-        asyncio.run(App(config).run())
+        asyncio.run(App(config, args.config).run())
     except BindError as error:
         print(error, file=sys.stderr)
         return 1

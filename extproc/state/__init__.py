@@ -1,1 +1,1 @@
-"""What has been learned, kept and shared."""
+"""What was learned, kept over restarts and shared between processes."""

@@ -1,0 +1,67 @@
+"""What one configuration makes: built anew, and as a whole, whenever the configuration changes."""
+
+import msgspec
+
+from extproc.budget.budget import Budgeter
+from extproc.budget.learner import Learner
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
+from extproc.config import Config
+from extproc.metrics import Metrics
+from extproc.routing.router import Router
+from extproc.service.exchange import Context
+from extproc.service.messages import RoutingAnswers
+
+KINDS = 4
+"""Kinds of figures that a state may hold, each at most `categories.limit` of them."""
+
+STORES = ("file",)
+
+
+class Core(msgspec.Struct, frozen=True):
+    """Everything that decides under one configuration. The learner lives on from one to the next."""
+
+    config: Config
+    learner: Learner
+    router: Router
+    context: Context
+
+
+def table_limit(config: Config) -> int:
+    """Return how many figures, of all kinds, are kept and shared."""
+    return KINDS * config.categories.limit
+
+
+def compose(config: Config, metrics: Metrics, learner: Learner | None = None) -> Core:
+    """Build what `config` asks for, around the `learner` there is, which is rebuilt for it."""
+    estimator = RatioEstimator(config.estimation, config.categories.limit)
+    output = OutputReserve(config.output, config.categories.limit)
+    if learner is None:
+        learner = Learner(estimator, output, table_limit(config), STORES)
+    else:
+        learner.rebuild(estimator, output, table_limit(config))
+    router = Router(config, Budgeter(estimator, output, config.categories, config.estimation))
+    context = Context(
+        router=router,
+        learner=learner,
+        metrics=metrics,
+        answers=RoutingAnswers(config.routing.header),
+        category_header=config.categories.header if "header" in config.categories.sources else None,
+        conversation_header=config.routing.conversation_header,
+    )
+    return Core(config, learner, router, context)
+
+
+def describe(core: Core, metrics: Metrics) -> dict[str, object]:
+    """Return pools, counts and everything learned, as plain values."""
+    config = core.config
+    return {
+        "pools": {
+            name: [{"name": p.name, "capacity": p.capacity} for p in pools] for name, pools in config.pools.items()
+        },
+        "models": config.models,
+        "shadow": config.routing.shadow,
+        "rollout_percent": config.routing.rollout_percent,
+        "requests": metrics.requests_by_pool(),
+        "learned": core.learner.snapshot(),
+    }

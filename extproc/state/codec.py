@@ -1,0 +1,94 @@
+"""Learned figures as bytes: one line that says what follows, then the figures.
+
+The first line is a JSON object with the format, its version, when it was written (seconds since 1970) and the
+SHA-256 of all that follows the line break. It is read before the rest is looked at, so what was cut short, altered,
+written by another version or by another program is recognised whatever it holds.
+"""
+
+import hashlib
+import math
+
+import msgspec
+
+from extproc.budget.sums import Key, Sums, Table
+
+FORMAT = "dualpool-state"
+VERSION = 1
+
+MOST_SAMPLES = 2**53
+LONGEST_KEY_PART = 256
+
+
+class BadStateError(Exception):
+    """Bytes that are not a state this version can read. The message says why."""
+
+
+class _Header(msgspec.Struct):
+    format: str
+    version: int
+    saved: float
+    sha256: str
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A state as it was kept. `saved`: when, seconds since 1970."""
+
+    table: Table
+    saved: float
+
+
+_header = msgspec.json.Decoder(_Header)
+_entries = msgspec.json.Decoder(list[tuple[Key, Sums]])
+
+
+def encode(table: Table, now: float) -> bytes:
+    """Return `table` as bytes, without entries that `decode` would not take; `now`: seconds since 1970."""
+    body = msgspec.json.encode([entry for entry in table.items() if _possible(*entry)])
+    header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest())
+    return msgspec.json.encode(header) + b"\n" + body
+
+
+def decode(data: bytes) -> Stored:
+    """Read what `encode` wrote. Raises `BadStateError`, whatever the bytes are."""
+    first, _, body = data.partition(b"\n")
+    try:
+        header = _header.decode(first)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise BadStateError("it was not written by this program, or is damaged at its beginning") from None
+    if header.format != FORMAT:
+        raise BadStateError(f"its format is {header.format[:64]!r}, not {FORMAT!r}")
+    if header.version != VERSION:
+        raise BadStateError(f"its version is {header.version}; this program reads version {VERSION}")
+    if hashlib.sha256(body).hexdigest() != header.sha256:
+        raise BadStateError("it is torn or altered: its checksum is wrong")
+    try:
+        entries = _entries.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise BadStateError("its figures cannot be read") from None
+    return Stored({key: sums for key, sums in entries if _possible(key, sums)}, header.saved)
+
+
+def _possible(key: Key, sums: Sums) -> bool:
+    """Whether an entry is one that merging cannot choke on; what its figures mean is the estimator's to judge."""
+    return (
+        0 < len(key) <= 8
+        and all(len(part) <= LONGEST_KEY_PART for part in key)
+        and 0 < sums.samples <= MOST_SAMPLES
+        and 0 <= sums.keep <= 1
+        and all(map(math.isfinite, sums.values))
+    )
+
+
+def faded(stored: Stored, now: float, half_life: float) -> Table:
+    """Return the figures of `stored` as sure as they still are: samples and sums halve every `half_life` seconds.
+
+    Means stay as they are, their weight against new observations fades, and below `min_samples` a more general
+    figure is used. A clock that went back fades nothing.
+    """
+    factor = 0.5 ** (max(0.0, now - stored.saved) / half_life)
+    table: Table = {}
+    for key, sums in stored.table.items():
+        samples = round(sums.samples * factor)
+        if samples > 0:
+            table[key] = Sums(samples, sums.keep, tuple(factor * value for value in sums.values))
+    return table

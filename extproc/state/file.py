@@ -1,0 +1,169 @@
+"""Learned figures in a file: written whole or not at all, shared by the processes of one machine through a lock.
+
+A reader finds the old or the new figures, never half of them: they go to a temporary file beside it, which is
+flushed to the disk and then renamed over it.
+"""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from extproc.budget.sums import Table, merge
+from extproc.state.codec import BadStateError, Stored, decode, encode, faded
+from extproc.state.store import StoreError
+
+log = logging.getLogger(__name__)
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of a file that is read; a larger one is not ours."""
+
+LOCK_SECONDS = 1.0
+LOCK_POLL_SECONDS = 0.01
+
+AGEING_SECONDS = 60.0
+"""Figures fade by their age when they are read after at least so long: at a start, not between two exchanges."""
+
+
+def save(path: Path, table: Table, now: float | None = None) -> None:
+    """Write `table` to `path`, atomically; `now`: seconds since 1970, by default the time. Raises `OSError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(encode(table, time.time() if now is None else now))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _flush_directory(path.parent)
+
+
+def _flush_directory(path: Path) -> None:
+    """Make the rename itself durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load(path: Path) -> Stored | None:
+    """Read `path`; None when there is no such file. Raises `BadStateError` and `OSError`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > LARGEST:
+        raise BadStateError(f"it is longer than {LARGEST} bytes")
+    return decode(data)
+
+
+class FileStore:
+    """A state file as a store. `limit`: entries kept. `half_life`: seconds after which confidence is halved."""
+
+    def __init__(self, path: Path, limit: int, half_life: float, clock: Callable[[], float] = time.time) -> None:
+        self.name = "file"
+        self._path = path
+        self._limit = limit
+        self._half_life = half_life
+        self._clock = clock
+        self._seen: tuple[int, int, int] | None = None
+
+    def read(self) -> Table:
+        """Return what is kept, faded by its age. A file that cannot be read as a state is set aside."""
+        with self._errors():
+            try:
+                return self._faded(load(self._path))  # needs no lock, and no right to write
+            except BadStateError:
+                with self._locked():
+                    return self._faded(self._load())
+
+    def exchange(self, pending: Table, whole: Table) -> Table | None:
+        """Merge `pending` into the file and return the result; None when it is what was last returned."""
+        with self._errors(), self._locked():
+            if not pending and self._seen is not None and self._seen == self._signature():
+                return None
+            stored = self._load()
+            if stored is None:
+                return self._save(whole)
+            kept = self._faded(stored)
+            if pending:
+                return self._save(merge(kept, pending, self._limit))
+            self._seen = self._signature()
+            return kept
+
+    def replace(self, whole: Table) -> None:
+        """Keep `whole` instead of what there is."""
+        with self._errors(), self._locked():
+            self._save(whole)
+
+    def _save(self, table: Table) -> Table:
+        save(self._path, table, self._clock())
+        self._seen = self._signature()
+        return table
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _load(self) -> Stored | None:
+        try:
+            return load(self._path)
+        except BadStateError as error:
+            self._set_aside(error)
+            return None
+
+    def _faded(self, stored: Stored | None) -> Table:
+        if stored is None:
+            return {}
+        now = self._clock()
+        return stored.table if now - stored.saved < AGEING_SECONDS else faded(stored, now, self._half_life)
+
+    def _set_aside(self, reason: BadStateError) -> None:
+        """Keep the unreadable file for whoever wants to look at it, one of them, and go on without."""
+        aside = self._path.with_name(f"{self._path.name}.set-aside")
+        try:
+            self._path.replace(aside)
+        except OSError as error:
+            log.warning("state.file: %s: %s; it is ignored (cannot be moved: %s)", self._path, reason, error)
+        else:
+            log.warning("state.file: %s: %s; it is now %s, and learning starts anew", self._path, reason, aside)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock that all processes using this file share. Raises `StoreError` when it cannot be had."""
+        descriptor = os.open(self._path.with_name(f".{self._path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while not _try_lock(descriptor):
+                if time.monotonic() > deadline:
+                    raise StoreError(f"state.file: {self._path}: locked by another process for {LOCK_SECONDS:g} s")
+                time.sleep(LOCK_POLL_SECONDS)
+            yield
+        finally:
+            os.close(descriptor)  # which also unlocks
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"state.file: {self._path}: {error.strerror or error}") from error
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,31 @@
+"""What a place that keeps and shares learned figures can do."""
+
+from typing import Protocol
+
+from extproc.budget.sums import Table
+
+
+class StoreError(Exception):
+    """A store that cannot be used now. The message names it and says why."""
+
+
+class Store(Protocol):
+    """One place. Its methods block, within bounds, and are called from one thread that serves nothing else."""
+
+    name: str
+
+    def read(self) -> Table:
+        """Return what is kept, faded by its age; empty when there is nothing. Raises `StoreError`."""
+        ...
+
+    def exchange(self, pending: Table, whole: Table) -> Table | None:
+        """Merge `pending` into what is kept and return the result; None when that is what was last returned.
+
+        Where nothing is kept, keep `whole`. One step for all who share the store: nobody's `pending` is lost.
+        Raises `StoreError`, after which `pending` is to be offered again.
+        """
+        ...
+
+    def replace(self, whole: Table) -> None:
+        """Keep `whole` in the place of what is kept. Raises `StoreError`."""
+        ...

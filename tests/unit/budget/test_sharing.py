@@ -1,0 +1,116 @@
+"""Estimators that give and take what was learned."""
+
+import math
+
+import pytest
+
+from extproc.body.usage import Usage
+from extproc.budget.learner import Learner
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
+from extproc.budget.sums import Sums, Table
+from extproc.config import Estimation, Output
+from tests.unit.budget.test_ratio import observation
+
+LIMIT = 16
+
+
+def learner(*stores: str) -> Learner:
+    return Learner(RatioEstimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, stores)
+
+
+def teach(to: Learner, ratio: float, times: int) -> None:
+    for _ in range(times):
+        to.learn(observation(None, features=(9000.0,) + (0.0,) * 14, usage=Usage(round(9000 / ratio), 700)))
+
+
+def ratio(of: Learner) -> float:
+    estimate = of.estimator.estimate("m", "latin", "text", (90_000.0,) + (0.0,) * 14)
+    return 90_000 / estimate.tokens
+
+
+def test_what_is_exported_restores_the_same_estimates() -> None:
+    """Nothing that an estimate depends on is lost on the way through the table."""
+    first, second = learner(), learner()
+    for value in (3.0, 4.5, 4.0):
+        teach(first, value, 40)
+    second.adopt(first.export())
+    for key, sums in first.export().items():
+        assert second.export()[key].values == pytest.approx(sums.values)
+    features = (5000.0,) + (0.0,) * 14
+    assert second.estimator.estimate("m", "latin", "text", features) == first.estimator.estimate(
+        "m", "latin", "text", features
+    )
+    assert second.output.reserve("m", "latin", None) == first.output.reserve("m", "latin", None)
+
+
+def test_what_was_learned_since_is_pending_until_settled() -> None:
+    """A store that failed is offered the same again, with what came on top."""
+    one = learner("file", "redis")
+    teach(one, 4.0, 3)
+    assert one.pending("file")["ratio", "text", "", ""].samples == 3
+    one.settle("file")
+    teach(one, 4.0, 2)
+    assert one.pending("file")["ratio", "text", "", ""].samples == 2
+    assert one.pending("redis")["ratio", "text", "", ""].samples == 5
+
+
+def test_what_is_learned_during_an_exchange_stays() -> None:
+    """Adopting the common figures does not undo what was learned while they were fetched."""
+    one = learner("file")
+    teach(one, 4.0, 30)
+    common = {**one.pending("file")}
+    teach(one, 4.0, 7)
+    one.settle("file")
+    one.adopt(common)
+    assert one.export()["ratio", "text", "", ""].samples == 37
+    assert one.pending("file")["ratio", "text", "", ""].samples == 7
+
+
+def test_a_rebuilt_learner_keeps_what_was_learned() -> None:
+    """New settings make new estimators; the figures and what is pending are theirs."""
+    one = learner("file")
+    teach(one, 4.0, 30)
+    one.rebuild(RatioEstimator(Estimation(smoothing=0.5), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT)
+    assert ratio(one) == pytest.approx(4.0, rel=0.01)
+    assert one.pending("file")["ratio", "text", "", ""].samples == 30
+
+
+def test_one_absurd_report_moves_the_shared_figures_no_further_than_ones_own() -> None:
+    """What is limited here is limited in what others are told too."""
+    one = learner("file")
+    teach(one, 4.0, 50)
+    common = dict(one.pending("file"))
+    one.settle("file")
+    teach(one, 15.0, 1)
+    other = learner()
+    other.adopt({key: common[key].then(new) for key, new in one.pending("file").items()})
+    assert ratio(other) == pytest.approx(ratio(one), rel=0.005)
+    assert ratio(one) < 4.1
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        Sums(10, 0.5, (10.0,)),
+        Sums(10, 0.5, (0.0, 0.0, 0.0)),
+        Sums(10, 0.5, (-10.0, -40.0, 160.0)),
+        Sums(10, 0.5, (10.0, 1e6, 1e11)),
+        Sums(10, 0.5, (10.0, 40.0, 1e9)),
+        Sums(10, 0.5, (math.nan, math.nan, math.nan)),
+        Sums(0, 0.5, (10.0, 40.0, 160.0)),
+    ],
+)
+def test_impossible_figures_are_left_out(sums: Sums) -> None:
+    """What cannot have been learned is not believed, wherever it comes from."""
+    one = learner()
+    keys = [
+        ("ratio", "text", "", ""),
+        ("output", "", ""),
+        ("ratio", "odd"),
+        ("unheard-of",),
+        ("output", "a", "b", "c"),
+    ]
+    table: Table = dict.fromkeys(keys, sums)
+    one.adopt(table)
+    assert one.snapshot() == {"ratios": [], "output": []}

@@ -1,0 +1,39 @@
+"""What estimators learn, as sums that fade."""
+
+from extproc.budget.sums import Recent, Sums, merge
+
+
+def test_a_run_fades_what_was_before_it() -> None:
+    """The newer run keeps its share of the older sums and adds its own."""
+    assert Sums(3, 0.5, (4.0, 8.0)).then(Sums(2, 0.25, (1.0, 1.0))) == Sums(5, 0.125, (2.0, 3.0))
+
+
+def test_sums_of_another_layout_are_not_added() -> None:
+    """After a change of layout the newer figures stand alone."""
+    newer = Sums(2, 0.5, (1.0, 2.0, 3.0))
+    assert Sums(3, 0.5, (4.0, 8.0)).then(newer) == newer
+
+
+def test_merging_keeps_the_keys_learned_last() -> None:
+    """A table never holds more than its limit; the least recently learned go first."""
+    one = Sums(1, 1.0, (1.0,))
+    merged = merge({("a",): one, ("b",): one, ("c",): one}, {("a",): one, ("d",): one}, limit=3)
+    assert list(merged) == [("c",), ("a",), ("d",)]
+    assert merged["a",].samples == 2
+
+
+def test_what_was_taken_is_not_given_twice() -> None:
+    """`take` returns what was added since the last one."""
+    recent = Recent(4)
+    recent.add(("a",), 0.5, (2.0,))
+    recent.add(("a",), 0.5, (2.0,))
+    assert recent.take() == {("a",): Sums(2, 0.25, (3.0,))}
+    assert recent.take() == {}
+
+
+def test_recent_keys_are_bounded() -> None:
+    """However many keys are learned between two exchanges, only the last are kept."""
+    recent = Recent(4)
+    for number in range(100):
+        recent.add((str(number),), 1.0, (1.0,))
+    assert list(recent.take()) == [("96",), ("97",), ("98",), ("99",)]

@@ -1,0 +1,99 @@
+"""Reloading the configuration."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from extproc.config import Config, load
+from extproc.service import reload as module
+from extproc.service.reload import Reloader
+
+GOOD = "routing: {shadow: true}"
+
+
+class Seen:
+    """What a reloader was seen to do."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.applied: list[Config] = []
+        self.reports: list[bool] = []
+        self.reloader = Reloader(path, lambda p: load(p, {}), self._apply, self.reports.append)
+
+    async def _apply(self, config: Config) -> None:
+        self.applied.append(config)
+
+    async def until(self, reports: int) -> None:
+        while len(self.reports) < reports:
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+
+
+async def test_a_good_file_is_applied(tmp_path: Path) -> None:
+    """The whole configuration is handed on."""
+    file = tmp_path / "config.yaml"
+    file.write_text(GOOD)
+    seen = Seen(file)
+    await seen.reloader.reload()
+    assert [c.routing.shadow for c in seen.applied] == [True]
+    assert seen.reports == [True]
+
+
+@pytest.mark.parametrize("text", ["routing: {shadow: maybe}\noutput: {quantile: 7}", "{", "\x00", "- 1"])
+def test_a_bad_file_changes_nothing(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Every problem is logged, the attempt is counted, and nothing is applied."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    seen = Seen(file)
+    asyncio.run(seen.reloader.reload())
+    assert (seen.applied, seen.reports) == ([], [False])
+    assert caplog.text.count(f"configuration not reloaded: {file}") == (2 if "quantile" in text else 1)
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_swapped_symlink_is_noticed(tmp_path: Path) -> None:
+    """A ConfigMap's directory is replaced by a symlink to a new one; the path stays the same."""
+    for name, text in (("a", "{}"), ("b", GOOD)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(text)
+    data = tmp_path / "..data"
+    data.symlink_to("a")
+    (tmp_path / "config.yaml").symlink_to("..data/config.yaml")
+    seen = Seen(tmp_path / "config.yaml")
+    task = asyncio.create_task(seen.reloader.run())
+    (tmp_path / "new").symlink_to("b")
+    (tmp_path / "new").replace(data)
+    await seen.until(1)
+    task.cancel()
+    assert [c.routing.shadow for c in seen.applied] == [True]
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_file_that_is_gone_is_waited_for(tmp_path: Path) -> None:
+    """Deleting the file changes nothing; the one written next is read."""
+    file = tmp_path / "config.yaml"
+    file.write_text("{}")
+    seen = Seen(file)
+    task = asyncio.create_task(seen.reloader.run())
+    file.unlink()
+    await asyncio.sleep(0.05)
+    assert seen.reports == []
+    (tmp_path / "new").write_text(GOOD)
+    (tmp_path / "new").replace(file)
+    await seen.until(1)
+    task.cancel()
+    assert seen.applied
+
+
+async def test_it_reloads_when_asked() -> None:
+    """SIGHUP reloads though there is no file: the environment is one too."""
+    seen = Seen(None)
+    task = asyncio.create_task(seen.reloader.run())
+    seen.reloader.ask()
+    await seen.until(1)
+    task.cancel()
+    assert seen.reports == [True]

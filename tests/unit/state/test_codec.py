@@ -1,0 +1,71 @@
+"""Learned figures as bytes."""
+
+import hashlib
+
+import msgspec
+import pytest
+
+from extproc.budget.sums import Sums, Table
+from extproc.state.codec import BadStateError, Stored, decode, encode, faded
+
+TABLE: Table = {
+    ("ratio", "text", "m", "latin"): Sums(40, 0.1, (20.0, 80.0, 330.0)),
+    ("output", "", ""): Sums(2, 1, (1.0,)),
+}
+GOOD = encode(TABLE, 1000.0)
+
+
+def test_what_was_encoded_is_decoded() -> None:
+    """Figures and time come back exactly."""
+    assert decode(GOOD) == Stored(TABLE, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not written by this program"),
+        (b"\x00\xff\n", "not written by this program"),
+        (b"[" * 100_000, "not written by this program"),
+        (b'{"some": "json"}', "not written by this program"),
+        (GOOD.replace(b"dualpool-state", b"another-thing"), "its format is 'another-thing'"),
+        (GOOD.replace(b'"version":1', b'"version":0'), "its version is 0; this program reads version 1"),
+        (GOOD[:-1], "torn or altered"),
+        (GOOD.replace(b"80.0", b"81.0"), "torn or altered"),
+    ],
+)
+def test_what_is_not_a_whole_state_is_recognised(data: bytes, reason: str) -> None:
+    """Torn, altered, older and foreign bytes each give their reason."""
+    with pytest.raises(BadStateError, match=reason):
+        decode(data)
+
+
+def test_impossible_entries_are_dropped() -> None:
+    """An entry that merging could choke on is not written, nor believed when another wrote it."""
+    bad: Table = {
+        (): Sums(1, 1, (1.0,)),
+        ("x" * 1000,): Sums(1, 1, (1.0,)),
+        ("a",): Sums(0, 1, (1.0,)),
+        ("b",): Sums(2**60, 1, (1.0,)),
+        ("c",): Sums(1, 1.5, (1.0,)),
+        ("d",): Sums(1, 1, (1.7e308 * 10,)),
+    }
+    assert decode(encode({**bad, **TABLE}, 0.0)).table == TABLE
+    body = msgspec.json.encode(list({**bad, **TABLE}.items())).replace(b"null", b"1e308")
+    header = encode(TABLE, 0.0).partition(b"\n")[0]
+    good, forged = (hashlib.sha256(part).hexdigest().encode() for part in (GOOD.partition(b"\n")[2], body))
+    assert set(decode(header.replace(good, forged) + b"\n" + body).table) == {("d",), *TABLE}
+
+
+def test_age_fades_confidence_and_keeps_the_figure() -> None:
+    """After one half-life a figure counts for half as many observations, and says the same."""
+    old = faded(Stored(TABLE, 1000.0), now=1000.0 + 3600, half_life=3600)
+    assert old == {
+        ("ratio", "text", "m", "latin"): Sums(20, 0.1, (10.0, 40.0, 165.0)),
+        ("output", "", ""): Sums(1, 1, (0.5,)),
+    }
+
+
+@pytest.mark.parametrize(("now", "kept"), [(-1e12, 2), (1e15, 0)])
+def test_a_stepped_clock_is_survived(now: float, kept: int) -> None:
+    """A clock that went back fades nothing, one that went far ahead everything, and neither is an error."""
+    assert len(faded(Stored(TABLE, 1000.0), now, half_life=3600)) == kept

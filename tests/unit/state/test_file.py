@@ -1,0 +1,128 @@
+"""The state file."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from extproc.budget.sums import Sums, Table
+from extproc.state import file as module
+from extproc.state.codec import decode, encode
+from extproc.state.file import FileStore, load, save
+from extproc.state.store import StoreError
+
+KEY = ("ratio", "text", "", "")
+
+
+def table(samples: int) -> Table:
+    return {KEY: Sums(samples, 1.0, (float(samples), 4.0 * samples, 16.0 * samples))}
+
+
+def store(path: Path, now: float = 1000.0) -> FileStore:
+    return FileStore(path, limit=64, half_life=3600, clock=lambda: now)
+
+
+def test_saved_figures_are_loaded(tmp_path: Path) -> None:
+    """`save` and `load` are each other's reverse, and leave nothing else behind."""
+    path = tmp_path / "state.json"
+    save(path, table(3), now=5.0)
+    stored = load(path)
+    assert stored is not None
+    assert (stored.table, stored.saved) == (table(3), 5.0)
+    assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_there_need_not_be_a_file(tmp_path: Path) -> None:
+    """The first start finds nothing, and that is no error."""
+    assert load(tmp_path / "state.json") is None
+    assert store(tmp_path / "state.json").read() == {}
+
+
+def test_the_first_exchange_keeps_everything(tmp_path: Path) -> None:
+    """An empty store is given all that is known, not only what is new."""
+    path = tmp_path / "state.json"
+    assert store(path).exchange(table(1), whole=table(5)) == table(5)
+    assert decode(path.read_bytes()).table == table(5)
+
+
+def test_an_exchange_merges(tmp_path: Path) -> None:
+    """What is kept and what is new become what all have."""
+    path = tmp_path / "state.json"
+    first, second = store(path), store(path)
+    first.exchange({}, whole=table(5))
+    assert second.exchange(table(2), whole=table(2)) == table(7)
+    assert first.exchange({}, whole=table(5)) == table(7)
+
+
+def test_an_exchange_without_news_on_either_side_says_so(tmp_path: Path) -> None:
+    """The file is neither read nor written when there is nothing to say."""
+    path = tmp_path / "state.json"
+    one = store(path)
+    one.exchange({}, whole=table(5))
+    before = path.stat()
+    assert one.exchange({}, whole=table(5)) is None
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("data", [b"torn", b"", encode(table(1), 0.0)[:-3], b"x" * 100])
+def test_an_unreadable_file_is_set_aside(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """It is kept under another name, the log says why, and learning starts anew."""
+    path = tmp_path / "state.json"
+    path.write_bytes(data)
+    one = store(path)
+    assert one.read() == {}
+    assert (tmp_path / "state.json.set-aside").read_bytes() == data
+    assert "learning starts anew" in caplog.text
+    assert one.exchange(table(1), whole=table(1)) == table(1)
+
+
+def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file longer than any state could be is set aside."""
+    monkeypatch.setattr(module, "LARGEST", 10)
+    path = tmp_path / "state.json"
+    path.write_bytes(b"x" * 11)
+    assert store(path).read() == {}
+    assert not path.exists()
+
+
+def test_old_figures_fade_when_read(tmp_path: Path) -> None:
+    """A file found after a half-life counts for half."""
+    path = tmp_path / "state.json"
+    save(path, table(8), now=1000.0)
+    assert store(path, now=1000.0 + 3600).read()[KEY].samples == 4
+
+
+@pytest.mark.parametrize("where", ["missing/state.json", "file/state.json"])
+def test_a_place_that_cannot_be_written_is_a_store_error(tmp_path: Path, where: str) -> None:
+    """The message names the key and the path; nothing else is raised."""
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(StoreError, match=r"state\.file: .*state\.json: "):
+        store(tmp_path / where).exchange(table(1), whole=table(1))
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the new figures cannot be written whole, the old ones stay and no scraps are left."""
+    path = tmp_path / "state.json"
+    save(path, table(3), now=1000.0)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        store(path).exchange(table(1), whole=table(4))
+    assert decode(path.read_bytes()).table == table(3)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_lock_that_is_never_released_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process that holds the lock costs a bounded wait."""
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    path = tmp_path / "state.json"
+    one = store(path)
+    one.exchange({}, whole=table(1))
+    with (tmp_path / ".state.json.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="locked by another process"):
+            one.exchange(table(1), whole=table(2))

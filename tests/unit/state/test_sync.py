@@ -1,0 +1,147 @@
+"""The loop between a learner and its stores."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from extproc.budget.learner import Learner
+from extproc.budget.sums import Sums, Table
+from extproc.state.file import FileStore
+from extproc.state.store import Store, StoreError
+from extproc.state.sync import Sync
+from tests.unit.budget.test_sharing import learner, ratio, teach
+
+
+class Fake:
+    """A store in memory that can be told to fail."""
+
+    def __init__(self, name: str, kept: Table | None = None) -> None:
+        self.name = name
+        self.kept = kept or {}
+        self.broken = False
+
+    def read(self) -> Table:
+        self._check()
+        return self.kept
+
+    def exchange(self, pending: Table, whole: Table) -> Table:
+        self._check()
+        if not self.kept:
+            self.kept = whole
+        else:
+            for key, sums in pending.items():
+                self.kept[key] = self.kept[key].then(sums) if key in self.kept else sums
+        return dict(self.kept)
+
+    def replace(self, whole: Table) -> None:
+        self._check()
+        self.kept = whole
+
+    def _check(self) -> None:
+        if self.broken:
+            raise StoreError(f"state.{self.name}: broken")
+
+
+def sync(of: Learner, *stores: Store, reports: list[tuple[str, bool]] | None = None) -> Sync:
+    def report(store: str, worked: bool) -> None:
+        if reports is not None:
+            reports.append((store, worked))
+
+    return Sync(of, stores, 0.01, report)
+
+
+async def test_a_start_reads_the_first_store_that_has_something() -> None:
+    """Redis before the file; the file when Redis is empty or broken."""
+    known, one = learner(), learner("redis", "file")
+    teach(known, 4.0, 30)
+    redis = Fake("redis")
+    redis.broken = True
+    await sync(one, redis, Fake("file", known.export())).start()
+    assert ratio(one) == pytest.approx(4.0, rel=0.01)
+
+
+async def test_two_learners_converge_to_the_same_figures(tmp_path: Path) -> None:
+    """After both have exchanged, and once more, both have learned from all observations of both."""
+    one, two = learner("file"), learner("file")
+    stores = [FileStore(tmp_path / "state", 64, 3600) for _ in range(2)]
+    syncs = [sync(one, stores[0]), sync(two, stores[1])]
+    teach(one, 3.0, 40)
+    teach(two, 5.0, 40)
+    for each in (*syncs, *syncs):
+        await each.exchange()
+    assert one.snapshot() == two.snapshot()
+    assert one.export()["ratio", "text", "", ""].samples == 80
+
+
+async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Learning goes on, the failure is logged once, and all is delivered when the store works again."""
+    reports: list[tuple[str, bool]] = []
+    one, store = learner("redis"), Fake("redis", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    each = sync(one, store, reports=reports)
+    store.broken = True
+    for _ in range(3):
+        teach(one, 4.0, 10)
+        await each.exchange()
+    store.broken = False
+    await each.exchange()
+    assert store.kept["ratio", "text", "", ""].samples == 30
+    assert reports == [("redis", False)] * 3 + [("redis", True)]
+    assert caplog.text.count("state.redis: broken") == 1
+
+
+async def test_later_stores_are_given_a_copy() -> None:
+    """While Redis answers, the file has what Redis has; when it does not, the file is what is shared."""
+    one, redis, file = learner("redis", "file"), Fake("redis"), Fake("file")
+    each = sync(one, redis, file)
+    teach(one, 4.0, 10)
+    await each.exchange()
+    assert file.kept == redis.kept
+    redis.broken = True
+    teach(one, 4.0, 10)
+    await each.exchange()
+    assert file.kept["ratio", "text", "", ""].samples == 20
+    redis.broken = False
+    await each.exchange()
+    assert redis.kept["ratio", "text", "", ""].samples == 20
+
+
+async def test_a_store_that_was_emptied_is_filled_again() -> None:
+    """A Redis that was restarted empty is given all that is known."""
+    one, redis = learner("redis"), Fake("redis")
+    each = sync(one, redis)
+    teach(one, 4.0, 10)
+    await each.exchange()
+    redis.kept = {}
+    teach(one, 4.0, 1)
+    await each.exchange()
+    assert redis.kept["ratio", "text", "", ""].samples == 11
+
+
+async def test_the_loop_survives_what_nobody_thought_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A store that raises anything else does not end the loop."""
+
+    class Odd(Fake):
+        tries = 0
+
+        def exchange(self, pending: Table, whole: Table) -> Table:
+            self.tries += 1
+            if self.tries == 1:
+                raise ValueError("odd")
+            return super().exchange(pending, whole)
+
+    one, store = learner("odd"), Odd("odd")
+    teach(one, 4.0, 10)
+    task = asyncio.create_task(sync(one, store).run())
+    while not store.kept:
+        await asyncio.sleep(0)
+    task.cancel()
+    assert "an exchange failed" in caplog.text
+
+
+async def test_closing_exchanges_a_last_time() -> None:
+    """What was learned in the last interval is kept at a shutdown."""
+    one, store = learner("file"), Fake("file")
+    teach(one, 4.0, 10)
+    await sync(one, store).close()
+    assert store.kept["ratio", "text", "", ""].samples == 10
