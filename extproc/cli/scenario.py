@@ -1,0 +1,189 @@
+"""Arguments `plan` and `simulate` share, and the scenario they describe."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from extproc.planning import cdf, tables, throughput, trace
+from extproc.planning.catalog import GPUS, MODELS, Gpu, Model, find_gpu, find_model
+from extproc.planning.engine import build_engine
+from extproc.planning.errors import PlanError
+from extproc.planning.search import LENGTHS, Scenario
+from extproc.planning.sizing import Objective
+from extproc.planning.trace import Trace
+from extproc.planning.workload import CAP_LAWS, Workload, merge, with_caps
+
+N = TypeVar("N", int, float)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what describes traffic, instances and objectives."""
+    traffic = parser.add_argument_group("traffic")
+    traffic.add_argument(
+        "source",
+        nargs="+",
+        help="trace (.csv, .parquet, .jsonl, .log), CDF of total tokens (.json), or the metrics address or saved "
+        "metrics page (.prom) of a running Dualpool",
+    )
+    traffic.add_argument(
+        "--columns", default="", metavar="input=A,output=B,time=C,cap=D", help="names of a trace's own columns"
+    )
+    traffic.add_argument(
+        "--bytes-per-token",
+        type=float,
+        default=tables.DEFAULT_BYTES_PER_TOKEN,
+        help="for traces that hold text, as LMSYS-Chat-1M does (default: %(default)g)",
+    )
+    traffic.add_argument(
+        "--output-share",
+        type=float,
+        default=cdf.DEFAULT_OUTPUT_SHARE,
+        help="output as a share of total tokens, where only totals are known (default: %(default)g)",
+    )
+    traffic.add_argument(
+        "--caps", default="as logged", help=f"output caps: {', '.join(CAP_LAWS)}, or a number of tokens"
+    )
+    traffic.add_argument("--rate", type=float, help="mean requests per second (default: the trace's own)")
+    traffic.add_argument(
+        "--poisson",
+        action="store_true",
+        help="size for the mean rate and Poisson arrivals, not the busiest minute",
+    )
+    fleet = parser.add_argument_group("instances")
+    fleet.add_argument("--gpu", default="A100-80G", help=f"{', '.join(GPUS)}, or a JSON file")
+    fleet.add_argument("--model", default="Llama-3-70B", help=f"{', '.join(MODELS)}, or a config.json")
+    fleet.add_argument("--tp", type=int, default=8, help="GPUs per instance (default: %(default)s)")
+    fleet.add_argument("--dtype", choices=("bfloat16", "fp8", "int4"), default="bfloat16", help="of the weights")
+    fleet.add_argument("--kv-dtype", choices=("bfloat16", "fp8"), default="bfloat16", help="of the KV cache")
+    fleet.add_argument("--max-model-len", type=int, default=65_536, help="full context (default: %(default)s)")
+    fleet.add_argument("--max-num-seqs", type=int, help="default: vLLM's for the GPU")
+    fleet.add_argument("--max-num-batched-tokens", type=int, help="default: vLLM's for the GPU")
+    fleet.add_argument("--price", type=float, help="dollars per GPU and hour (default: the catalog's)")
+    fleet.add_argument(
+        "--concurrency",
+        choices=("paged", "reserved"),
+        default="paged",
+        help="KV blocks on demand, as vLLM does, or max_model_len set aside per sequence, as the paper assumes",
+    )
+    fleet.add_argument(
+        "--throughput",
+        action="append",
+        default=[],
+        metavar="MAX_MODEL_LEN=RATE",
+        help="measured requests/s per instance at that max_model_len, or the JSON result of `vllm bench serve`",
+    )
+    goal = parser.add_argument_group("objective")
+    goal.add_argument("--ttft", type=float, default=2.0, help="P99 time to first token, s (default: %(default)g)")
+    goal.add_argument("--utilisation", type=float, default=0.85, help="cap on it (default: %(default)g)")
+    goal.add_argument("--spare", type=int, default=0, help="instances a pool may lose: 1 for N+1")
+    goal.add_argument(
+        "--lengths",
+        default=",".join(map(str, LENGTHS)),
+        help="allowed max_model_len values of the smaller pools (default: %(default)s)",
+    )
+    goal.add_argument(
+        "--margin", type=float, default=0.0, help="share by which prompts are over-estimated (default: %(default)g)"
+    )
+
+
+def traces(args: argparse.Namespace) -> list[Trace]:
+    """Open those sources that are traces of single requests."""
+    return [_trace(name, args) for name in args.source if not _is_summary(name)]
+
+
+def _is_summary(name: str) -> bool:
+    return name.startswith(("http://", "https://")) or name.endswith((".json", ".prom", ".txt"))
+
+
+def _trace(name: str, args: argparse.Namespace) -> Trace:
+    return trace.open_trace(Path(name), _columns(args.columns), args.bytes_per_token)
+
+
+def _columns(text: str) -> dict[str, str]:
+    if not text:
+        return {}
+    pairs = [part.partition("=") for part in text.split(",")]
+    for key, _, value in pairs:
+        if key not in tables.COLUMNS or not value:
+            raise PlanError(
+                f"--columns: {key}={value}: must be pairs of {', '.join(tables.COLUMNS)} and a column name"
+            )
+    return {key: value for key, _, value in pairs}
+
+
+def workload(args: argparse.Namespace) -> Workload:
+    """Read every source and return the traffic described."""
+    if args.bytes_per_token <= 0:
+        raise PlanError(f"--bytes-per-token: {args.bytes_per_token:g}: must be above 0")
+    traffic = merge([_read(name, args) for name in args.source])
+    if args.rate is not None:
+        traffic = traffic.with_rate(args.rate)
+    return with_caps(traffic, args.caps)
+
+
+def _read(name: str, args: argparse.Namespace) -> Workload:
+    if name.startswith(("http://", "https://")) or name.endswith((".prom", ".txt")):
+        return cdf.read_metrics(name, args.output_share)
+    if name.endswith(".json"):
+        return cdf.read_cdf(Path(name), args.output_share)
+    return trace.workload(_trace(name, args))
+
+
+def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
+    """Build the scenario of `args`. Raises `PlanError` for whatever is wrong with it."""
+    gpu, model = find_gpu(args.gpu), find_model(args.model)
+    engine = build_engine(
+        gpu,
+        model,
+        tp=args.tp,
+        max_model_len=args.max_model_len,
+        concurrency=args.concurrency,
+        dtype=args.dtype,
+        kv_dtype=args.kv_dtype,
+        max_num_seqs=args.max_num_seqs,
+        batched_tokens=args.max_num_batched_tokens,
+        price_per_gpu=args.price,
+    )
+    traffic = workload(args)
+    for name, value in (("--spare", args.spare), ("--margin", args.margin), ("--price", args.price or 0)):
+        if value < 0:
+            raise PlanError(f"{name}: {value:g}: must not be negative")
+    return (
+        Scenario(
+            workload=traffic,
+            engine=engine,
+            objective=Objective(args.ttft, args.utilisation, args.spare),
+            lengths=_lengths(args.lengths, args.max_model_len),
+            margin=args.margin,
+            rates=dict(_rate(text) for text in args.throughput),
+            poisson=args.poisson,
+        ),
+        gpu,
+        model,
+    )
+
+
+def _lengths(text: str, full: int) -> tuple[int, ...]:
+    values = sorted({_number(int, part, "--lengths") for part in text.split(",")})
+    if text != ",".join(map(str, LENGTHS)):
+        above = [v for v in values if v >= full]
+        if above:
+            raise PlanError(f"--lengths: {above[0]}: a threshold must be below --max-model-len {full}")
+    if values[0] < 16:
+        raise PlanError(f"--lengths: {values[0]}: must be at least 16 tokens")
+    return tuple(v for v in values if v < full)
+
+
+def _rate(text: str) -> tuple[int, float]:
+    length, _, value = text.partition("=")
+    if value.endswith(".json"):
+        return _number(int, length, "--throughput"), throughput.read_bench(Path(value))
+    return _number(int, length, "--throughput"), _number(float, value, "--throughput")
+
+
+def _number(kind: Callable[[str], N], text: str, option: str) -> N:
+    try:
+        return kind(text)
+    except ValueError:
+        raise PlanError(f"{option}: {text!r}: must be a number") from None

@@ -1,0 +1,134 @@
+"""Terminal tables of plans and simulations, and progress on long work."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from extproc.planning.record import Record
+
+REDIRECTED_WIDTH = 120
+"""Columns when standard output is not a terminal and has no width of its own."""
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, for as long as the work takes; silent when that is not a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(label)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=REDIRECTED_WIDTH)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount / 1e6:,.2f}M" if amount >= 1e6 else f"${amount:,.0f}"
+
+
+def print_plan(record: Record) -> None:
+    """Print a plan for people."""
+    console = _console()
+    workload, instance = record["workload"], record["instance"]
+    console.print(f"[bold]{record['headline']}[/]", highlight=False)
+    console.print(
+        f"Assuming {instance['concurrency']} concurrency. Under {record['other']['concurrency']}: "
+        f"{record['other']['headline']}",
+        highlight=False,
+    )
+    console.print(
+        _workload(console, workload), _baselines(record), _fleet("Chosen fleet", record["chosen"]), sep="\n"
+    )
+    console.print(_curve(record["curve"]), _sensitivity(record["sensitivity"]), sep="\n")
+    for heading, lines in (
+        ("Assumed", record["assumptions"] + workload["notes"]),
+        ("Sources", record["sources"]),
+        ("Next", record["next"]),
+        ("NOT MET", record["problems"]),
+    ):
+        if lines:
+            console.print(f"[bold]{heading}[/]")
+            for line in lines:
+                console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _workload(console: Console, workload: Record) -> Table:
+    console.print(
+        f"{workload['name']}: {workload['rows']:,} requests, {workload['bad_rows']:,} bad rows left out; "
+        f"{workload['mean_rate']:.2f}/s mean, {workload['peak_rate']:.2f}/s peak minute, CV {workload['cv']:.2f}",
+        highlight=False,
+    )
+    table = _table("Lengths", "tokens", *workload["totals"])
+    for name in ("totals", "budgets"):
+        table.add_row(name, *(f"{v:,}" for v in workload[name].values()))
+    return table
+
+
+def _baselines(record: Record) -> Table:
+    table = _table("Against", "baseline", "instances", "GPUs", "$/year", "saved by the split")
+    for base in record["baselines"]:
+        cells = (
+            f"{base['instances']:,}",
+            f"{base['gpus']:,}",
+            _dollars(base["cost_per_year"]),
+            f"{base['saved']:.1%}",
+        )
+        table.add_row(base["label"] + (" (misses its objective)" if base["problems"] else ""), *cells)
+    return table
+
+
+def _fleet(title: str, fleet: Record) -> Table:
+    columns = ("pool", "instances", "GPUs", "share", "req/s/inst", "seqs", "use", "P99 wait", "P99 TTFT")
+    table = _table(f"{title}: {fleet['label']}, {_dollars(fleet['cost_per_year'])} a year", *columns)
+    for pool in fleet["pools"]:
+        table.add_row(
+            f"max_model_len {pool['max_model_len']}",
+            str(pool["instances"]),
+            str(pool["gpus"]),
+            f"{pool['share']:.2%}",
+            f"{pool['requests_per_second_per_instance']:.2f}" + (" (measured)" if pool["measured"] else ""),
+            f"{pool['sequences']:.0f}",
+            f"{pool['utilisation']:.0%}",
+            f"{pool['wait_p99']:.2f} s",
+            f"{pool['ttft_p99']:.2f} s",
+        )
+    return table
+
+
+def _curve(curve: list[Record]) -> Table:
+    columns = ("threshold", "GPUs", "$/year", "saved", "closed form", "α", "ρ", "σ", "late", "objective")
+    table = _table("Every threshold, against one pool at full context", *columns)
+    for point in curve:
+        table.add_row(
+            ", ".join(map(str, point["thresholds"])),
+            f"{point['gpus']:,}",
+            _dollars(point["cost_per_year"]),
+            f"{point['saved']:.1%}",
+            f"{point['predicted']:.1%}",
+            f"{point['alpha']:.3f}",
+            f"{point['rho']:.2f}",
+            f"{point['sigma']:.2f}",
+            f"{point['late']:.2%}",
+            "missed" if point["problems"] else "estimated",
+        )
+    return table
+
+
+def _sensitivity(rows: list[Record]) -> Table:
+    table = _table("Same threshold, one thing changed", "what", "GPUs", "saved")
+    for row in rows:
+        table.add_row(row["what"], f"{row['gpus']:,}", f"{row['saved']:.1%}" + ("" if row["met"] else " (missed)"))
+    return table

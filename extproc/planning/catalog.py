@@ -1,0 +1,151 @@
+"""GPUs and models: the few figures a throughput estimate needs, each with its source."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extproc.planning.errors import PlanError
+
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. `memory`: bytes. `bandwidth`: bytes/s. `flops`: dense 16-bit operations/s. `price`: dollars an hour.
+
+    `batched_tokens` and `max_seqs`: what `vllm serve` uses on it when nothing is said.
+    """
+
+    name: str
+    memory: float
+    bandwidth: float
+    flops: float
+    price: float
+    batched_tokens: int
+    max_seqs: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder-only transformer. `parameters` are held in memory, `active` ones work on each token.
+
+    `kv_heads`, `head_size`, `heads`, `layers`: of its attention. `context`: longest sequence it was made for.
+    """
+
+    name: str
+    parameters: float
+    active: float
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    context: int
+    source: str
+
+
+_VLLM = "vLLM defaults of `vllm serve` by GPU memory and name (EngineArgs.get_batch_defaults)"
+_A100 = "NVIDIA A100 80GB SXM datasheet; $2.21: the price in arXiv:2604.08075"
+_H100 = "NVIDIA H100 SXM datasheet; $4.02: on-demand price of 2024 quoted in arXiv:2603.16054"
+_MI300X = "AMD MI300X datasheet; $3.67: implied by arXiv:2604.08075 ($50.6M a year for 1,576 GPUs)"
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("A100-80G", 80e9, 2.039e12, 312e12, 2.21, 2048, 256, f"{_A100}; {_VLLM}"),
+        Gpu("H100", 80e9, 3.35e12, 989e12, 4.02, 8192, 1024, f"{_H100}; {_VLLM}"),
+        Gpu("MI300X", 192e9, 5.3e12, 1307e12, 3.67, 8192, 1024, f"{_MI300X}; {_VLLM}"),
+    )
+}
+
+_LLAMA = "config.json and model card of Meta-Llama-3"
+_QWEN = "config.json and model card of Qwen3-235B-A22B"
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model("Llama-3-8B", 8.03e9, 8.03e9, 32, 32, 8, 128, 131_072, f"{_LLAMA}-8B; context of Llama 3.1"),
+        Model("Llama-3-70B", 70.55e9, 70.55e9, 80, 64, 8, 128, 131_072, f"{_LLAMA}-70B; context of Llama 3.1"),
+        Model("Qwen3-235B-A22B", 235e9, 22e9, 94, 64, 4, 128, 131_072, f"{_QWEN}; context with YaRN"),
+    )
+}
+
+
+def find_gpu(name: str) -> Gpu:
+    """Return a GPU of the catalog by name, or read one from a JSON file that ends in .json.
+
+    Raises `PlanError` for an unknown name or a file that is not a GPU.
+    """
+    if name in GPUS:
+        return GPUS[name]
+    if not name.endswith(".json"):
+        raise PlanError(f"--gpu: {name!r}: must be one of {', '.join(GPUS)}, or a JSON file of a GPU")
+    record = _json(Path(name))
+    values: dict[str, float] = {}
+    for key in ("memory", "bandwidth", "flops", "price"):
+        value: Any = record.get(key)
+        if type(value) not in (int, float) or not value > 0:
+            raise PlanError(f"{name}: {key}: {value!r}: must be a number above 0 (bytes, bytes/s, flop/s, $/h)")
+        values[key] = float(value)
+    batched, seqs = int(record.get("batched_tokens", 8192)), int(record.get("max_seqs", 1024))
+    return Gpu(
+        str(record.get("name", Path(name).stem)), **values, batched_tokens=batched, max_seqs=seqs, source=name
+    )
+
+
+def find_model(name: str) -> Model:
+    """Return a model of the catalog by name, or read one from a Hugging Face `config.json`.
+
+    Raises `PlanError` for an unknown name or a file without the keys of a decoder-only transformer.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    if not name.endswith(".json"):
+        raise PlanError(f"--model: {name!r}: must be one of {', '.join(MODELS)}, or a config.json")
+    config = _json(Path(name))
+    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
+    for key in needed:
+        if type(config.get(key)) is not int or config[key] <= 0:
+            raise PlanError(f"{name}: {key}: {config.get(key)!r}: must be a whole number above 0")
+    heads = config["num_attention_heads"]
+    parameters, active = _parameters(config)
+    return Model(
+        name=str(config.get("_name_or_path") or Path(name).parent.name or Path(name).stem),
+        parameters=parameters,
+        active=active,
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads", heads),
+        head_size=config.get("head_dim") or config["hidden_size"] // heads,
+        context=config.get("max_position_embeddings", 8192),
+        source=f"{name} (parameters counted from its shapes)",
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise PlanError(f"{path}: is not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise PlanError(f"{path}: must be a JSON object")
+    return record
+
+
+def _parameters(config: dict[str, Any]) -> tuple[float, float]:
+    """Count weights: attention, three-matrix MLP (of each expert), and two embeddings (one if tied)."""
+    hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
+    size = config.get("head_dim") or hidden // heads
+    attention = hidden * size * (2 * heads + 2 * config.get("num_key_value_heads", heads))
+    embedding = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    experts = config.get("num_experts") or config.get("num_local_experts") or 1
+    used = config.get("num_experts_per_tok", 1) if experts > 1 else 1
+    width = config.get("moe_intermediate_size") if experts > 1 else None
+    expert = 3 * hidden * (width or config.get("intermediate_size", 4 * hidden))
+    return (
+        float(layers * (attention + experts * expert) + embedding),
+        float(layers * (attention + used * expert) + embedding),
+    )

@@ -1,0 +1,115 @@
+"""Workloads known only as a distribution of totals: a CDF file, or the budget histogram of a running Dualpool."""
+
+import json
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extproc.planning.errors import PlanError
+from extproc.planning.workload import NO_CAP, Workload
+
+DEFAULT_OUTPUT_SHARE = 0.5
+POINTS_A_SEGMENT = 32
+"""Lengths that stand for one segment of the CDF, evenly spread: the CDF is read as piecewise linear."""
+
+BUDGET_METRIC = "dualpool_budget_tokens"
+_BUCKET = re.compile(rf'^{BUDGET_METRIC}_bucket{{[^}}]*\ble="(?P<le>[^"]+)"[^}}]*}} (?P<count>\S+)', re.MULTILINE)
+
+
+def read_cdf(path: Path, output_share: float = DEFAULT_OUTPUT_SHARE) -> Workload:
+    """Read `[[tokens, fraction], …]`, fractions rising to 1.
+
+    Totals alone say nothing of input and output: every request's output is `output_share` of its total, which the
+    notes name. Raises `PlanError` for anything that is not a CDF.
+    """
+    try:
+        points = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise PlanError(f"{path}: is not JSON: {error}") from None
+    return from_points(path.name, str(path), points, output_share)
+
+
+def from_points(name: str, source: str, points: Any, output_share: float) -> Workload:
+    """Build a workload from CDF points; `source` names them in errors."""
+    if not 0 <= output_share < 1:
+        raise PlanError(f"--output-share: {output_share:g}: must be at least 0 and below 1")
+    tokens, fractions = _checked(source, points)
+    lows, highs = np.concatenate([[0.0], tokens[:-1]]), tokens
+    mass = np.diff(np.concatenate([[0.0], fractions]))
+    steps = (np.arange(POINTS_A_SEGMENT) + 1) / POINTS_A_SEGMENT
+    totals = np.rint(lows[:, None] + (highs - lows)[:, None] * steps).astype(np.int64).ravel()
+    weights = np.repeat(mass / POINTS_A_SEGMENT, POINTS_A_SEGMENT)
+    keep = (weights > 0) & (totals > 0)
+    totals, weights = totals[keep], weights[keep]
+    outputs = np.minimum(np.rint(totals * output_share).astype(np.int64), totals - 1)
+    return Workload(
+        name=name,
+        inputs=totals - outputs,
+        outputs=outputs,
+        caps=np.full_like(outputs, NO_CAP),
+        weights=weights,
+        rows=len(points),
+        notes=(f"only totals are known: output assumed to be {output_share:.0%} of each total",),
+    )
+
+
+def _checked(source: str, points: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    if not isinstance(points, list) or len(points) < 2:
+        raise PlanError(f"{source}: must be a list of at least two [tokens, fraction] pairs")
+    last_tokens, last_fraction = 0.0, 0.0
+    for row, point in enumerate(points, 1):
+        if not (isinstance(point, list) and len(point) == 2 and all(type(v) in (int, float) for v in point)):
+            raise PlanError(f"{source}: row {row}: {str(point)[:60]}: must be [tokens, fraction]")
+        tokens, fraction = point
+        if not tokens > last_tokens:
+            raise PlanError(f"{source}: row {row}: tokens {tokens:g}: must be above {last_tokens:g}")
+        if not last_fraction <= fraction <= 1:
+            raise PlanError(f"{source}: row {row}: fraction {fraction:g}: must rise from {last_fraction:g} to 1")
+        last_tokens, last_fraction = tokens, fraction
+    if last_fraction < 1 - 1e-9:
+        raise PlanError(f"{source}: row {len(points)}: fraction {last_fraction:g}: the last must be 1")
+    table = np.array(points, np.float64)
+    return table[:, 0], table[:, 1]
+
+
+def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Workload:
+    """Read the budget histogram of a running Dualpool from its metrics: an http(s) address, or a saved page.
+
+    Budgets count the output cap, so the workload's caps are its outputs. Raises `PlanError` when there is none.
+    """
+    buckets: dict[float, float] = {}
+    for match in _BUCKET.finditer(_page(source)):
+        bound = float(match["le"])
+        buckets[bound] = buckets.get(bound, 0.0) + float(match["count"])
+    bounds = sorted(b for b in buckets if np.isfinite(b))
+    total = buckets.get(float("inf"), 0.0)
+    if not bounds or total <= 0:
+        raise PlanError(f"{source}: no {BUDGET_METRIC} histogram with requests in it")
+    points = [[b, buckets[b] / total] for b in bounds]
+    beyond = total - buckets[bounds[-1]]
+    if beyond > 0:
+        points.append([2 * bounds[-1], 1.0])
+    workload = from_points(source, source, points, output_share)
+    note = f"budgets (caps included) of {total:.0f} requests, not realised lengths"
+    if beyond > 0:
+        note += f"; {beyond / total:.2%} are beyond the last bucket and taken as up to {2 * bounds[-1]:g}"
+    return Workload(
+        **{**vars(workload), "caps": workload.outputs, "rows": int(total), "notes": (*workload.notes, note)}
+    )
+
+
+def _page(source: str) -> str:
+    try:
+        if source.startswith(("http://", "https://")):
+            with urllib.request.urlopen(source, timeout=10) as answer:
+                page: bytes = answer.read()
+            return page.decode("utf-8", "replace")
+        return Path(source).read_text("utf-8")
+    except (OSError, urllib.error.URLError, ValueError) as error:
+        raise PlanError(f"{source}: cannot be read: {error}") from None

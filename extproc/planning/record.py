@@ -1,0 +1,183 @@
+"""A plan as plain values: what `--json` prints and what the terminal and HTML reports are drawn from."""
+
+from typing import Any
+
+import numpy as np
+
+from extproc.planning import engine as engines
+from extproc.planning.catalog import Gpu, Model
+from extproc.planning.search import RESERVE_QUANTILE, Cost, Planner, Scenario, Split, best, saved, verdict
+from extproc.planning.sensitivity import variations
+from extproc.planning.sizing import FleetPlan
+from extproc.planning.workload import Workload
+
+Record = dict[str, Any]
+
+CDF_POINTS = 60
+QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
+
+
+def plan_record(
+    planner: Planner, curve: list[Split], by: Cost, present: int | None, gpu: Gpu, model: Model
+) -> Record:
+    """Everything a plan says, as JSON-compatible values. `present`: instances in use today, if known."""
+    scenario = planner.scenario
+    chosen = best(curve, by)
+    baselines = [planner.homogeneous, planner.smallest]
+    return {
+        "workload": workload_record(scenario),
+        "instance": instance_record(scenario, gpu, model),
+        "headline": verdict(chosen, planner),
+        "baselines": [fleet_record(b, chosen.fleet) for b in baselines] + _present(present, scenario, chosen.fleet),
+        "chosen": split_record(chosen, planner),
+        "curve": [split_record(s, planner) for s in curve],
+        "sensitivity": [vars(v) for v in variations(scenario, chosen.thresholds)],
+        "assumptions": assumptions(scenario),
+        "sources": [f"{gpu.name}: {gpu.source}", f"{model.name}: {model.source}"],
+        "problems": chosen.fleet.problems,
+    }
+
+
+def workload_record(scenario: Scenario) -> Record:
+    """What the traffic looks like."""
+    workload, arrivals = scenario.workload, scenario.workload.needs_rate()
+    budgets = workload.budgets(scenario.reserve)
+    return {
+        "name": workload.name,
+        "rows": workload.rows,
+        "bad_rows": workload.bad,
+        "notes": list(workload.notes),
+        "mean_rate": arrivals.rate,
+        "peak_rate": arrivals.peak,
+        "cv": arrivals.cv,
+        "by_minute": list(arrivals.by_minute),
+        "sized_for": scenario.load,
+        "mean_input": workload.mean(workload.inputs),
+        "mean_output": workload.mean(workload.outputs),
+        "totals": {f"p{q * 100:g}": workload.quantile(workload.totals, q) for q in QUANTILES},
+        "budgets": {f"p{q * 100:g}": workload.quantile(budgets, q) for q in QUANTILES},
+        "cdf": _cdf(workload, workload.totals),
+        "budget_cdf": _cdf(workload, budgets),
+    }
+
+
+def _cdf(workload: Workload, values: np.ndarray[Any, Any]) -> list[list[float]]:
+    """Points evenly spread over the logarithm of `values`."""
+    low, high = max(1, int(values.min())), int(values.max())
+    grid = np.unique(np.rint(np.geomspace(low, high, CDF_POINTS)).astype(int))
+    order = np.argsort(values)
+    cumulative = np.cumsum(workload.weights[order]) / workload.weights.sum()
+    at = np.searchsorted(values[order], grid, side="right")
+    return [[int(x), float(cumulative[i - 1]) if i else 0.0] for x, i in zip(grid, at, strict=True)]
+
+
+def instance_record(scenario: Scenario, gpu: Gpu, model: Model) -> Record:
+    """The instance every pool is made of, at full context."""
+    engine = scenario.engine
+    return {
+        "gpu": gpu.name,
+        "model": model.name,
+        "gpus_per_instance": engine.tp,
+        "price_per_gpu_hour": engine.price / engine.tp,
+        "price_per_instance_hour": engine.price,
+        "concurrency": engine.concurrency,
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "max_num_batched_tokens": engine.batched_tokens,
+        "kv_tokens": engine.kv_tokens,
+        "weights_ms": engine.weights_time * 1e3,
+        "ms_per_1000_tokens": engine.token_time * 1e6,
+        "ms_per_1000_kv_tokens_read": engine.kv_time * 1e6,
+    }
+
+
+def fleet_record(fleet: FleetPlan, against: FleetPlan | None = None) -> Record:
+    """A sized fleet. `saved`: what `against` saves of its cost."""
+    record: Record = {
+        "label": fleet.label,
+        "instances": fleet.instances,
+        "gpus": fleet.gpus,
+        "cost_per_hour": fleet.cost,
+        "cost_per_year": fleet.cost_year,
+        "late": fleet.late,
+        "problems": fleet.problems,
+        "pools": [
+            {
+                "name": p.name,
+                "max_model_len": p.engine.max_model_len,
+                "share": p.share,
+                "requests_per_second": p.rate,
+                "instances": p.instances,
+                "spare": p.spare,
+                "gpus": p.gpus,
+                "requests_per_second_per_instance": p.throughput.rate,
+                "measured": p.throughput.measured,
+                "sequences": p.throughput.slots,
+                "utilisation": p.utilisation,
+                "wait_p99": p.wait,
+                "ttft_p99": p.ttft,
+                "problem": p.problem,
+            }
+            for p in fleet.pools
+        ],
+    }
+    if against:
+        record["saved"] = saved(against, fleet)
+    return record
+
+
+def split_record(split: Split, planner: Planner) -> Record:
+    """One point of the curve."""
+    return fleet_record(split.fleet) | {
+        "thresholds": list(split.thresholds),
+        "alpha": split.alpha,
+        "rho": split.rho,
+        "sigma": split.sigma,
+        "predicted": split.predicted,
+        "saved": saved(split.fleet, planner.homogeneous),
+    }
+
+
+def _present(instances: int | None, scenario: Scenario, chosen: FleetPlan) -> list[Record]:
+    if instances is None:
+        return []
+    cost = instances * scenario.engine.price
+    return [
+        {
+            "label": f"the present fleet of {instances} instances",
+            "instances": instances,
+            "gpus": instances * scenario.engine.tp,
+            "cost_per_hour": cost,
+            "cost_per_year": cost * 8760,
+            "problems": [],
+            "pools": [],
+            "saved": 1 - chosen.cost / cost,
+        }
+    ]
+
+
+def assumptions(scenario: Scenario) -> list[str]:
+    """What the figures rest on, in words."""
+    engine, objective = scenario.engine, scenario.objective
+    held = (
+        "max_model_len of KV is set aside for each sequence"
+        if engine.concurrency == "reserved"
+        else ("KV blocks are allocated on demand, as vLLM does")
+    )
+    words = [
+        f"{engine.concurrency} concurrency: {held}, at most {engine.max_num_seqs} sequences an instance",
+        f"{scenario.load:g} requests/s: {'Poisson at the mean rate' if scenario.poisson else 'the busiest minute'}",
+        f"at most {objective.utilisation:.0%} of an instance's throughput is used",
+        f"{engine.tp} GPUs an instance; throughput is per instance, prices are per GPU and hour",
+        f"{engines.MEMORY_UTILISATION:.0%} of GPU memory used, {engines.WORKSPACE / 1e9:g} GB a GPU for buffers",
+        f"{engines.BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, {engines.COMPUTE_EFFICIENCY:.0%} of peak compute",
+        f"requests without a cap are budgeted at the p{RESERVE_QUANTILE * 100:g} of outputs, {scenario.reserve}",
+        "not modelled: prefix caching (a pool change loses the cached prefix), speculative decoding, CPU time, "
+        "several models on one instance",
+        "the closed form ignores queues of single instances and bursts within them; `dualpool simulate` does not",
+    ]
+    if objective.ttft is not None:
+        words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
+    if scenario.margin:
+        words.append(f"prompts are over-estimated by {scenario.margin:.0%}")
+    return words

@@ -1,0 +1,109 @@
+"""Requests per second one instance sustains: measured, or estimated from its `Engine`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from extproc.planning.engine import BLOCK, Engine
+from extproc.planning.errors import PlanError
+from extproc.planning.workload import Floats, Workload
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What one instance does with a kind of request.
+
+    `rate`: requests per second at saturation. `slots`: sequences running at once. `demand`: seconds of the instance
+    one request costs beyond its share of reading weights. `service_cv2`: squared coefficient of variation of the
+    service time. `measured`: read or typed in, not estimated.
+    """
+
+    rate: float
+    slots: float
+    demand: float
+    service_cv2: float
+    measured: bool = False
+
+
+def prefill_chunks(inputs: Floats, engine: Engine) -> Floats:
+    """Iterations each prompt takes when it has the token budget of an iteration to itself."""
+    return np.asarray(np.ceil(inputs / engine.batched_tokens), np.float64)
+
+
+def _later(workload: Workload) -> Floats:
+    """Output tokens after the first, which ends the prefill."""
+    return np.asarray(np.maximum(workload.outputs - 1, 0), np.float64)
+
+
+def iterations(workload: Workload, engine: Engine) -> Floats:
+    """Iterations of each request: its prefill chunks, the last of which gives the first token, and the rest."""
+    return np.asarray(prefill_chunks(workload.inputs.astype(float), engine) + _later(workload), np.float64)
+
+
+def context_read(workload: Workload, engine: Engine) -> Floats:
+    """KV entries read over the life of each request, summed over its iterations."""
+    inputs, later = workload.inputs.astype(float), _later(workload)
+    chunks = prefill_chunks(inputs, engine)
+    return np.asarray(inputs * (chunks + 1) / 2 + later * inputs + later * (later + 1) / 2, np.float64)
+
+
+def demands(workload: Workload, engine: Engine) -> Floats:
+    """Seconds of the instance each request costs by itself: compute, attention, and its KV reads."""
+    inputs, later = workload.inputs.astype(float), _later(workload)
+    compute = engine.token_time * (inputs + later) + engine.pair_time * inputs**2 / 2
+    return np.asarray(compute + engine.kv_time * context_read(workload, engine), np.float64)
+
+
+def estimate(workload: Workload, engine: Engine) -> Throughput:
+    """Estimate the throughput of a saturated instance.
+
+    With x requests finishing an iteration, an iteration takes W + x·D, so the rate is x / (W + x·D). x is limited
+    by the slots (N sequences, S iterations each: N / S) and by the token budget of an iteration.
+    """
+    steps = workload.mean(iterations(workload, engine))
+    demand = workload.mean(demands(workload, engine))
+    slots = float(engine.slots)
+    if engine.concurrency == "paged":
+        resident = workload.mean(context_read(workload, engine)) / steps + BLOCK / 2
+        slots = min(slots, engine.kv_tokens / resident)
+    slots = max(slots, 1.0)
+    prompt = workload.mean(workload.inputs)
+    budget = max(engine.batched_tokens - slots, 1.0)
+    finished = min(slots / steps, budget / prompt)
+    rate = finished / (engine.weights_time + finished * demand)
+    return Throughput(rate, slots, demand, service_cv2(workload, engine))
+
+
+def service_cv2(workload: Workload, engine: Engine) -> float:
+    """Squared coefficient of variation of iterations a request, that of its service time at a steady pace."""
+    steps = iterations(workload, engine)
+    mean = workload.mean(steps)
+    return workload.mean((steps - mean) ** 2) / mean**2
+
+
+def measured(rate: float, workload: Workload, engine: Engine) -> Throughput:
+    """A measured rate (requests/s per instance) in place of the estimate; the rest is still estimated."""
+    guess = estimate(workload, engine)
+    steps = workload.mean(iterations(workload, engine))
+    demand = max(0.0, 1 / rate - engine.weights_time * steps / guess.slots)
+    return Throughput(rate, guess.slots, demand, guess.service_cv2, measured=True)
+
+
+def read_bench(path: Path) -> float:
+    """Read requests per second of one instance from the result of `vllm bench serve` or `benchmark_serving.py`.
+
+    Raises `PlanError` where the file has no `request_throughput` above 0.
+    """
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise PlanError(f"{path}: is not JSON: {error}") from None
+    value: Any = record.get("request_throughput") if isinstance(record, dict) else None
+    if type(value) not in (int, float) or not value > 0:
+        raise PlanError(f"{path}: request_throughput: {value!r}: must be a number above 0")
+    return float(value)

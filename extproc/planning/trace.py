@@ -1,0 +1,171 @@
+"""Traces: a table of requests becomes a workload, streaming, and can be replayed in order."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from extproc.planning import tables
+from extproc.planning.errors import PlanError
+from extproc.planning.workload import NO_CAP, Arrivals, Workload
+
+EXACT_ROWS = 2_000_000
+"""Up to this many rows every distinct length is kept and rows are sorted in memory; above, lengths are rounded up
+to `STEP` tokens (a vLLM block) and the file must be in time order."""
+
+STEP = 16
+CHUNK = 50_000
+
+Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Times (s from the first), inputs, outputs, caps (tokens)."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A file of requests. `frame` has time, input, output, cap; `rows` counts all rows, `bad` the unusable ones."""
+
+    path: Path
+    frame: pl.LazyFrame
+    rows: int
+    bad: int
+    start: float | None
+    sorted: bool
+    notes: tuple[str, ...]
+
+    @property
+    def good(self) -> pl.LazyFrame:
+        """The usable rows."""
+        return self.frame.filter(_usable())
+
+    @property
+    def exact(self) -> bool:
+        """Whether every distinct length is kept."""
+        return self.rows <= EXACT_ROWS
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the requests in time order, some at a time. Raises `PlanError` without timestamps."""
+        if self.start is None:
+            raise PlanError(f"{self.path}: has no timestamps to replay: give --arrivals poisson and --rate")
+        frame = self.good
+        if not self.sorted:
+            if not self.exact:
+                raise PlanError(f"{self.path}: {self.rows} rows are not in time order: sort the file first")
+            frame = frame.sort("time", maintain_order=True)
+        for part in frame.collect_batches(chunk_size=CHUNK, maintain_order=True):
+            yield (
+                part["time"].to_numpy() - self.start,
+                part["input"].to_numpy(),
+                part["output"].to_numpy(),
+                part["cap"].fill_null(NO_CAP).to_numpy(),
+            )
+
+
+def _usable() -> pl.Expr:
+    return pl.col("input").is_not_null() & (pl.col("input") > 0) & pl.col("output").is_not_null()
+
+
+def open_trace(
+    path: Path,
+    columns: Mapping[str, str] | None = None,
+    bytes_per_token: float = tables.DEFAULT_BYTES_PER_TOKEN,
+) -> Trace:
+    """Open and check a file of requests.
+
+    Raises `PlanError` for an unreadable file, a missing column, fewer than two usable rows, or a negative count
+    (naming its row).
+    """
+    frame, notes = tables.scan(path, columns or {}, bytes_per_token)
+    facts = _facts(path, frame)
+    rows, bad, timed = int(facts["rows"]), int(facts["bad"]), int(facts["timed"])
+    _reject_negative(path, frame, facts)
+    if rows - bad < 2:
+        raise PlanError(f"{path}: {rows - bad} usable rows of {rows}: at least two requests are needed")
+    whole = timed == rows - bad
+    ordered = bool(facts["ordered"]) if whole else True
+    if timed and not whole:
+        notes = (*notes, f"{rows - bad - timed} rows have no readable time: times are not used")
+    if not ordered:
+        notes = (*notes, "timestamps were not in order: sorted")
+    if rows > EXACT_ROWS:
+        notes = (*notes, f"more than {EXACT_ROWS} rows: lengths are rounded up to {STEP} tokens")
+    return Trace(path, frame, rows, bad, facts["first"] if whole else None, ordered, notes)
+
+
+def _facts(path: Path, frame: pl.LazyFrame) -> dict[str, float]:
+    usable = _usable()
+    time = pl.col("time").filter(usable)
+    query = frame.select(
+        pl.len().alias("rows"),
+        (~usable).sum().alias("bad"),
+        time.count().alias("timed"),
+        time.min().alias("first"),
+        (time.diff() >= 0).all().alias("ordered"),
+        *(pl.col(name).min().alias(f"least_{name}") for name in ("input", "output", "cap")),
+    )
+    try:
+        facts: dict[str, float] = query.collect(engine="streaming").row(0, named=True)
+    except pl.exceptions.PolarsError as error:
+        raise PlanError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    return facts
+
+
+def _reject_negative(path: Path, frame: pl.LazyFrame, facts: Mapping[str, float]) -> None:
+    for name in ("input", "output", "cap"):
+        least = facts[f"least_{name}"]
+        if least is not None and least < 0:
+            row = frame.with_row_index("row").filter(pl.col(name) < 0).select("row").head(1).collect().item()
+            raise PlanError(f"{path}: row {row + 1}: {name} tokens {least:g}: must not be negative")
+
+
+def workload(trace: Trace) -> Workload:
+    """Summarise a trace: distinct lengths with their counts, and arrivals where it has times."""
+    frame = trace.good.with_columns(pl.col("cap").fill_null(NO_CAP))
+    if not trace.exact:
+        frame = frame.with_columns(((pl.col("input", "output") + STEP - 1) // STEP) * STEP)
+    lengths = frame.group_by("input", "output", "cap").len().collect(engine="streaming")
+    lengths = lengths.sort("input", "output", "cap")
+    return Workload(
+        name=trace.path.name,
+        inputs=lengths["input"].to_numpy().astype(np.int64),
+        outputs=lengths["output"].to_numpy().astype(np.int64),
+        caps=lengths["cap"].to_numpy().astype(np.int64),
+        weights=lengths["len"].to_numpy().astype(np.float64),
+        arrivals=_arrivals(trace),
+        rows=int(trace.rows - trace.bad),
+        bad=int(trace.bad),
+        notes=trace.notes,
+    )
+
+
+def _arrivals(trace: Trace) -> Arrivals | None:
+    if trace.start is None:
+        return None
+    minute = ((pl.col("time") - trace.start) // 60).cast(pl.Int64).alias("minute")
+    counts = trace.good.group_by(minute).len().collect(engine="streaming").sort("minute")
+    span = trace.good.select(pl.col("time").max() - pl.col("time").min()).collect(engine="streaming").item()
+    if span <= 0:
+        raise PlanError(f"{trace.path}: every request has the same time: give --rate, or drop the time column")
+    count = trace.rows - trace.bad
+    minutes = np.zeros(int(counts["minute"][-1]) + 1)
+    minutes[counts["minute"].to_numpy()] = counts["len"].to_numpy() / 60
+    rate = (count - 1) / span
+    whole = minutes[: max(1, int(span // 60))]  # the last minute is cut short
+    return Arrivals(rate, max(rate, float(whole.max())), _variation(trace), float(span), tuple(minutes.tolist()))
+
+
+def _variation(trace: Trace) -> float:
+    """Coefficient of variation of the times between arrivals.
+
+    A file too long to sort is in order or rejected, so its differences are taken as they stand.
+    """
+    times = trace.good.select("time")
+    if trace.exact:
+        times = times.sort("time")
+    gap = pl.col("time").diff()
+    mean, deviation = (
+        times.select(gap.mean().alias("mean"), gap.std().alias("std")).collect(engine="streaming").row(0)
+    )
+    return float(deviation / mean) if mean and deviation else 0.0

@@ -1,0 +1,172 @@
+"""A workload: how long requests are, and how they arrive.
+
+Lengths are kept as distinct (input, output, cap) triples with a weight, never as one record a request, so a
+workload of forty million rows is as small as its distribution.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from extproc.planning.errors import PlanError
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+NO_CAP = -1
+"""Value of `Workload.caps` where the client set no output cap."""
+
+CAP_LAWS = ("as logged", "none", "exact", "round")
+SMALLEST_ROUND_CAP = 256
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """When requests arrive.
+
+    `rate` and `peak`: requests per second, mean and in the busiest minute. `cv`: coefficient of variation of the
+    times between arrivals (1 for a Poisson process). `by_minute`: requests per second of each minute.
+    `seconds`: length of the recording, 0 when the rate was given and nothing was recorded.
+    """
+
+    rate: float
+    peak: float
+    cv: float = 1.0
+    seconds: float = 0.0
+    by_minute: tuple[float, ...] = ()
+
+    def scaled(self, rate: float) -> "Arrivals":
+        """Return the same pattern at a mean of `rate` requests per second."""
+        factor = rate / self.rate
+        return replace(
+            self, rate=rate, peak=self.peak * factor, by_minute=tuple(m * factor for m in self.by_minute)
+        )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Lengths in tokens, with weights, and arrivals.
+
+    `inputs`, `outputs`, `caps`: aligned arrays, one element a distinct request. `caps` is the client's output cap,
+    `NO_CAP` where there is none. `weights`: requests of each kind (any positive unit).
+    `rows`, `bad`: rows used and rows left out. `notes`: what was assumed while reading, for every report.
+    """
+
+    name: str
+    inputs: Ints
+    outputs: Ints
+    caps: Ints
+    weights: Floats
+    arrivals: Arrivals | None = None
+    rows: int = 0
+    bad: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def totals(self) -> Ints:
+        """Tokens each request really used: input plus output."""
+        return self.inputs + self.outputs
+
+    def budgets(self, reserve: int) -> Ints:
+        """Tokens each request asks for: input plus its cap, or plus `reserve` where it has none."""
+        return np.asarray(self.inputs + np.where(self.caps == NO_CAP, reserve, self.caps), np.int64)
+
+    def quantile(self, values: Ints, q: float) -> int:
+        """Return the smallest element of `values` with at least the weight share `q` at or below it."""
+        order = np.argsort(values, kind="stable")
+        cumulative = np.cumsum(self.weights[order])
+        index = int(np.searchsorted(cumulative, q * cumulative[-1] * (1 - 1e-12)))
+        return int(values[order[min(index, len(order) - 1)]])
+
+    def share(self, chosen: npt.NDArray[np.bool_]) -> float:
+        """Weight share of the `chosen` requests."""
+        return float(self.weights[chosen].sum() / self.weights.sum())
+
+    def mean(self, values: npt.NDArray[np.int64] | Floats) -> float:
+        """Weighted mean of `values`."""
+        return float(np.average(values, weights=self.weights))
+
+    def subset(self, chosen: npt.NDArray[np.bool_]) -> "Workload":
+        """Return the `chosen` requests alone; the arrivals are thinned to their share (Poisson thinning)."""
+        if not chosen.any():
+            raise PlanError(f"{self.name}: no request is in the chosen part")
+        arrivals = self.arrivals and self.arrivals.scaled(self.arrivals.rate * self.share(chosen))
+        return replace(
+            self,
+            inputs=self.inputs[chosen],
+            outputs=self.outputs[chosen],
+            caps=self.caps[chosen],
+            weights=self.weights[chosen],
+            arrivals=arrivals,
+        )
+
+    def with_rate(self, rate: float) -> "Workload":
+        """Return the workload at a mean of `rate` requests per second; Poisson when nothing was recorded."""
+        if rate <= 0:
+            raise PlanError(f"--rate: {rate:g}: must be above 0 requests per second")
+        arrivals = self.arrivals.scaled(rate) if self.arrivals else Arrivals(rate, rate)
+        return replace(self, arrivals=arrivals)
+
+    def needs_rate(self) -> Arrivals:
+        """Return the arrivals. Raises `PlanError` where the source has no timestamps and no rate was given."""
+        if self.arrivals is None:
+            raise PlanError(f"{self.name}: has no timestamps: give the arrival rate with --rate")
+        return self.arrivals
+
+
+def with_caps(workload: Workload, law: str) -> Workload:
+    """Return the workload with output caps set by `law`, which is named in its notes.
+
+    `as logged`: what the source says. `none`: no client sets one. `exact`: the cap is the output, as an oracle
+    would know it. `round`: the power of two at or above the output, at least 256, as people type them.
+    A number: that cap for all, at least the output. Raises `PlanError` for any other law.
+    """
+    outputs = workload.outputs
+    if law == "as logged":
+        caps = workload.caps
+    elif law == "none":
+        caps = np.full_like(outputs, NO_CAP)
+    elif law == "exact":
+        caps = outputs.copy()
+    elif law == "round":
+        power = 2 ** np.ceil(np.log2(np.maximum(outputs, 1))).astype(np.int64)
+        caps = np.maximum(power, SMALLEST_ROUND_CAP)
+    elif law.isascii() and law.isdigit() and int(law) > 0:
+        caps = np.maximum(outputs, int(law))
+    else:
+        raise PlanError(f"--caps: {law!r}: must be one of {', '.join(CAP_LAWS)}, or a number of tokens")
+    notes = workload.notes if law == "as logged" else (*workload.notes, f"output caps assumed: {law}")
+    return replace(workload, caps=caps, notes=notes)
+
+
+def merge(workloads: list[Workload]) -> Workload:
+    """Return all requests of `workloads` as one. Rates add up when all have one."""
+    if len(workloads) == 1:
+        return workloads[0]
+    arrivals = [w.arrivals for w in workloads]
+    return Workload(
+        name=" + ".join(w.name for w in workloads),
+        inputs=np.concatenate([w.inputs for w in workloads]),
+        outputs=np.concatenate([w.outputs for w in workloads]),
+        caps=np.concatenate([w.caps for w in workloads]),
+        weights=np.concatenate([w.weights for w in workloads]),
+        arrivals=_superpose([a for a in arrivals if a]) if all(arrivals) else None,
+        rows=sum(w.rows for w in workloads),
+        bad=sum(w.bad for w in workloads),
+        notes=tuple(dict.fromkeys(note for w in workloads for note in w.notes)),
+    )
+
+
+def _superpose(parts: list[Arrivals]) -> Arrivals:
+    """Rates add, minute by minute; the variation is the rate-weighted mean of the parts' squares."""
+    rate = sum(p.rate for p in parts)
+    minutes = max(len(p.by_minute) for p in parts)
+    by_minute = tuple(sum(p.by_minute[m] for p in parts if m < len(p.by_minute)) for m in range(minutes))
+    return Arrivals(
+        rate=rate,
+        peak=max(by_minute, default=sum(p.peak for p in parts)),
+        cv=sum(p.rate * p.cv**2 for p in parts) ** 0.5 / rate**0.5,
+        seconds=max(p.seconds for p in parts),
+        by_minute=by_minute,
+    )

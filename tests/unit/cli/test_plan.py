@@ -1,0 +1,101 @@
+"""Rules of `dualpool plan`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from extproc.cli import main
+from extproc.config import load
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    """A trace of mostly short requests over two minutes."""
+    rows = [f"{t / 10},{5000 if t % 10 == 0 else 300},100" for t in range(1200)]
+    path = tmp_path / "trace.csv"
+    path.write_text("timestamp,prompt_tokens,completion_tokens\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["plan", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_terminal_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report leads with the answer, the baseline it is against, and the concurrency assumed."""
+    code, out, _ = plan(capsys, trace, "--rate", "500", "--concurrency", "reserved")
+    assert code == 0
+    assert out.startswith("Splitting saves ")
+    assert "against one pool at 65536" in out.splitlines()[0]
+    assert "Assuming reserved concurrency. Under paged:" in out
+    assert "vllm serve Llama-3-70B --tensor-parallel-size 8 --max-model-len" in out
+
+
+def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The JSON report holds the curve, baselines, assumptions and sources."""
+    code, out, _ = plan(capsys, trace, "--rate", "500", "--json", "--lengths", "2048,4096", "--present", "99")
+    record = json.loads(out)
+    assert code == 0
+    assert [p["thresholds"] for p in record["curve"]] == [[2048], [4096]]
+    assert [b["label"] for b in record["baselines"]][-1] == "the present fleet of 99 instances"
+    assert record["sources"]
+    assert record["assumptions"]
+
+
+def test_written_configuration_is_loaded_by_the_service(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration written has the chosen threshold and passes the service's own validation."""
+    plan(capsys, trace, "--rate", "500", "--threshold", "3000", "--write-config", str(tmp_path / "out"))
+    config = load(tmp_path / "out" / "dualpool.yaml", {})
+    assert [(p.name, p.capacity) for p in config.pools["default"]] == [("short", 3000), ("long", 65536)]
+
+
+def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fleet that cannot meet its objective is reported so and the exit code is 1."""
+    code, out, _ = plan(capsys, trace, "--rate", "500", "--ttft", "0.01")
+    assert code == 1
+    assert "NOT MET" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threshold", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
+        (["--throughput", "8192=0"], "--throughput: 8192=0: must be above 0 requests per second"),
+        (["--throughput", "8192=x"], "--throughput: 'x': must be a number"),
+        (["--rate", "0"], "--rate: 0: must be above 0 requests per second"),
+        (
+            ["--columns", "input=tokens"],
+            "no column 'tokens'; there are: timestamp, prompt_tokens, completion_tokens",
+        ),
+        (
+            ["--columns", "size=tokens"],
+            "--columns: size=tokens: must be pairs of input, output, time, cap and a column name",
+        ),
+        (["--tp", "0"], "--tp: 0: must be at least 1"),
+        (["--present", "0"], "--present: 0: must be at least 1 instance"),
+        (["--spare", "-1"], "--spare: -1: must not be negative"),
+        (["--bytes-per-token", "0"], "--bytes-per-token: 0: must be above 0"),
+        (["--lengths", "8"], "--lengths: 8: must be at least 16 tokens"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    trace: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Wrong input is answered with one line that names the option and the value."""
+    code, out, err = plan(capsys, trace, *arguments)
+    assert (code, out) == (2, "")
+    assert err.endswith(message + "\n")
+    assert err.count("\n") == 1
+
+
+def test_cdf_needs_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A distribution without times is planned for a given rate only."""
+    path = tmp_path / "cdf.json"
+    path.write_text("[[1000, 0.9], [20000, 1.0]]")
+    assert plan(capsys, str(path))[0] == 2
+    assert plan(capsys, str(path), "--rate", "100")[0] == 0

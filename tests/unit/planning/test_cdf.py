@@ -1,0 +1,88 @@
+"""Rules of `extproc.planning.cdf`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.planning.cdf import from_points, read_cdf, read_metrics
+from extproc.planning.errors import PlanError
+
+
+def test_share_at_a_point_is_its_fraction() -> None:
+    """At every point of the CDF the workload has the fraction the file says."""
+    read = from_points("x", "x", [[100, 0.25], [1000, 0.9], [5000, 1.0]], 0.5)
+    assert read.share(read.totals <= 100) == pytest.approx(0.25)
+    assert read.share(read.totals <= 1000) == pytest.approx(0.9)
+    assert read.totals.max() == 5000
+
+
+def test_output_share_splits_every_total() -> None:
+    """Outputs are the stated share of totals, and the notes say which."""
+    read = from_points("x", "x", [[100, 0.5], [1000, 1.0]], 0.2)
+    assert read.outputs[-1] == 200
+    assert "20%" in read.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([[100, 0.5], [200, 0.4]], "row 2: fraction 0.4: must rise from 0.5 to 1"),
+        ([[100, 0.5], [200, 0.9]], "row 2: fraction 0.9: the last must be 1"),
+        ([[100, 0.5], [100, 1.0]], "row 2: tokens 100: must be above 100"),
+        ([[-1, 0.5], [100, 1.0]], "row 1: tokens -1: must be above 0"),
+        ([[1, 0.5], "x"], "row 2: x: must be [tokens, fraction]"),
+        ([[1, 0.5]], "must be a list of at least two [tokens, fraction] pairs"),
+        ({}, "must be a list of at least two [tokens, fraction] pairs"),
+    ],
+)
+def test_what_is_not_a_cdf(tmp_path: Path, points: Any, message: str) -> None:
+    """A file that is not a rising CDF is an error that names the row and the value."""
+    path = tmp_path / "cdf.json"
+    path.write_text(json.dumps(points))
+    with pytest.raises(PlanError) as error:
+        read_cdf(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_not_json(tmp_path: Path) -> None:
+    """A file that is not JSON is said to be so."""
+    path = tmp_path / "cdf.json"
+    path.write_text("[")
+    with pytest.raises(PlanError, match="is not JSON"):
+        read_cdf(path)
+
+
+METRICS = """# HELP dualpool_budget_tokens Token budget
+# TYPE dualpool_budget_tokens histogram
+dualpool_budget_tokens_bucket{le="1024.0"} 60.0
+dualpool_budget_tokens_bucket{le="8192.0"} 90.0
+dualpool_budget_tokens_bucket{le="+Inf"} 100.0
+dualpool_budget_tokens_count 100.0
+"""
+
+
+def test_metrics_page_of_a_running_dualpool(tmp_path: Path) -> None:
+    """The budget histogram becomes a workload whose budgets have its shares."""
+    page = tmp_path / "page.prom"
+    page.write_text(METRICS)
+    read = read_metrics(str(page))
+    assert read.rows == 100
+    assert read.share(read.budgets(0) <= 1024) == pytest.approx(0.6)
+    assert read.share(read.budgets(0) <= 8192) == pytest.approx(0.9)
+    assert "10.00% are beyond" in read.notes[-1]
+
+
+def test_metrics_page_without_requests(tmp_path: Path) -> None:
+    """A page without the histogram is an error."""
+    page = tmp_path / "page.prom"
+    page.write_text("up 1\n")
+    with pytest.raises(PlanError, match="no dualpool_budget_tokens histogram"):
+        read_metrics(str(page))
+
+
+def test_unreachable_metrics() -> None:
+    """An address that does not answer is an error of one line."""
+    with pytest.raises(PlanError, match="cannot be read"):
+        read_metrics("http://127.0.0.1:9/metrics")

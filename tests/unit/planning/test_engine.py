@@ -1,0 +1,108 @@
+"""Rules of `extproc.planning.engine` and `catalog`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.planning.catalog import GPUS, MODELS, find_gpu, find_model
+from extproc.planning.engine import BLOCK, Engine, build_engine
+from extproc.planning.errors import PlanError
+
+LLAMA_8B = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+}
+
+QWEN3_235B = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 94,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 1536,
+}
+
+
+def build(**changes: Any) -> Engine:
+    options: dict[str, Any] = {"tp": 8, "max_model_len": 65536, "concurrency": "reserved"}
+    return build_engine(GPUS["A100-80G"], MODELS["Llama-3-70B"], **(options | changes))
+
+
+def test_kv_of_llama_3_70b_on_eight_a100() -> None:
+    """What is left of memory after weights and buffers, divided by 320 KiB a token."""
+    room = 8 * (80e9 * 0.9 - 3e9) - 70.55e9 * 2
+    assert build().kv_tokens == int(room / (2 * 80 * 8 * 128 * 2)) // BLOCK * BLOCK
+
+
+def test_reserved_slots_are_kv_over_context() -> None:
+    """Reserved concurrency sets max_model_len aside for each sequence."""
+    engine = build()
+    assert engine.slots == engine.kv_tokens // 65536
+    assert engine.at(8192).slots == engine.kv_tokens // 8192
+
+
+def test_paged_slots_are_the_flag() -> None:
+    """Paged concurrency is limited by max_num_seqs before blocks."""
+    assert build(concurrency="paged").slots == GPUS["A100-80G"].max_seqs
+
+
+def test_weights_that_do_not_fit() -> None:
+    """A model that leaves no room for KV is an error that says what to change."""
+    with pytest.raises(PlanError, match=r"--tp: 1: Llama-3-70B in bfloat16 needs 141 GB"):
+        build(tp=1)
+
+
+def test_price_is_per_gpu() -> None:
+    """An instance costs its GPUs."""
+    assert build(price_per_gpu=2.0).price == 16
+
+
+@pytest.mark.parametrize(("config", "name"), [(LLAMA_8B, "Llama-3-8B"), (QWEN3_235B, "Qwen3-235B-A22B")])
+def test_parameters_counted_from_a_config(tmp_path: Path, config: dict[str, int], name: str) -> None:
+    """Parameters counted from a config.json are within 2 % of the model card's."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    model = find_model(str(path))
+    assert model.parameters == pytest.approx(MODELS[name].parameters, rel=0.02)
+    assert model.active == pytest.approx(MODELS[name].active, rel=0.02)
+    assert model.kv_heads == MODELS[name].kv_heads
+
+
+def test_config_without_a_key(tmp_path: Path) -> None:
+    """A config.json without the shape of a transformer names the key."""
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    with pytest.raises(PlanError, match="num_hidden_layers: None: must be a whole number above 0"):
+        find_model(str(path))
+
+
+def test_gpu_of_ones_own(tmp_path: Path) -> None:
+    """A GPU is four figures in a JSON file."""
+    path = tmp_path / "b200.json"
+    path.write_text(json.dumps({"memory": 180e9, "bandwidth": 8e12, "flops": 2.25e15, "price": 6}))
+    assert find_gpu(str(path)).memory == 180e9
+
+
+def test_gpu_with_a_wrong_figure(tmp_path: Path) -> None:
+    """A figure of 0 is an error that names it."""
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps({"memory": 0}))
+    with pytest.raises(PlanError, match="memory: 0: must be a number above 0"):
+        find_gpu(str(path))
+
+
+@pytest.mark.parametrize(("find", "option"), [(find_gpu, "--gpu"), (find_model, "--model")])
+def test_unknown_names(find: Any, option: str) -> None:
+    """An unknown name is answered with the names there are."""
+    with pytest.raises(PlanError, match=f"{option}: 'X': must be one of"):
+        find("X")

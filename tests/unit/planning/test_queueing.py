@@ -1,0 +1,55 @@
+"""Rules of `extproc.planning.queueing`, against textbook values."""
+
+import math
+
+import pytest
+
+from extproc.planning.queueing import MANY, erlang_c, mean_wait, wait_quantile
+
+
+def test_one_server_waits_with_its_utilisation() -> None:
+    """In M/M/1 the chance to wait is the utilisation."""
+    assert erlang_c(1, 0.7) == pytest.approx(0.7)
+
+
+def test_two_servers() -> None:
+    """C(2, 1) is 1/3."""
+    assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
+
+
+def test_large_systems_join_the_exact_recursion() -> None:
+    """The limit theorem agrees with the recursion where it takes over."""
+    load = MANY - 30.0
+    assert erlang_c(MANY, load) == pytest.approx(erlang_c(MANY - 1, load - 1), rel=0.02)
+
+
+def test_mm1_mean_wait() -> None:
+    """M/M/1: ρ/(1−ρ) service times."""
+    assert mean_wait(1, 0.8, 1.0, cv2=1.0) == pytest.approx(4.0)
+
+
+def test_md1_mean_wait_is_half() -> None:
+    """M/D/1: half of M/M/1."""
+    assert mean_wait(1, 0.8, 1.0, cv2=0.0) == pytest.approx(2.0)
+
+
+def test_mg1_mean_wait_is_pollaczek_khinchine() -> None:
+    """M/G/1: (1 + c²)/2 times M/M/1."""
+    assert mean_wait(1, 0.8, 1.0, cv2=3.0) == pytest.approx(8.0)
+
+
+def test_saturation_waits_for_ever() -> None:
+    """At or above saturation the wait is infinite."""
+    assert math.isinf(mean_wait(2, 2.0, 1.0, 1.0))
+    assert math.isinf(wait_quantile(0.99, 2, 2.5, 1.0, 1.0))
+
+
+def test_mm1_tail() -> None:
+    """M/M/1: P(W > t) = ρ·exp(−(1−ρ)t)."""
+    t = wait_quantile(0.99, 1, 0.8, 1.0, 1.0)
+    assert 0.8 * math.exp(-0.2 * t) == pytest.approx(0.01)
+
+
+def test_few_who_wait_do_not_reach_the_quantile() -> None:
+    """When fewer than 1 % wait, the P99 is 0."""
+    assert wait_quantile(0.99, 100, 50.0, 1.0, 1.0) == 0

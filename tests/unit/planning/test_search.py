@@ -1,0 +1,178 @@
+"""Rules of `extproc.planning.search`, `sizing`, `savings` and `sensitivity`."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from extproc.planning.engine import Engine
+from extproc.planning.errors import PlanError
+from extproc.planning.savings import general_savings, savings
+from extproc.planning.search import Planner, Scenario, best, saved, verdict
+from extproc.planning.sensitivity import variations
+from extproc.planning.sizing import Objective
+from extproc.planning.workload import NO_CAP
+from tests.unit.planning.conftest import make_workload
+
+MIXED = make_workload(*[(80, 20, 20)] * 9, (600, 100, 100), rate=1000)
+
+
+def planner(engine: Engine, /, **changes: Any) -> Planner:
+    values: dict[str, Any] = {
+        "workload": MIXED,
+        "engine": replace(engine, concurrency="reserved"),
+        "objective": Objective(ttft=None),
+        "lengths": (100, 200, 400),
+        "poisson": True,
+    }
+    return Planner(Scenario(**(values | changes)))
+
+
+def test_paper_formula() -> None:
+    """Savings are α(1 − 1/ρ): four fifths short at four times the rate save 60 %."""
+    assert savings(0.8, 4) == pytest.approx(0.6)
+
+
+def test_general_formula_charges_long_requests() -> None:
+    """Long requests that take twice the work cost twice their share."""
+    assert general_savings(0.8, 4, 0.5) == pytest.approx(1 - 0.2 - 0.4)
+
+
+def test_formula_rejects_what_is_no_share() -> None:
+    """α is a share, ρ and σ are ratios."""
+    with pytest.raises(ValueError, match="alpha"):
+        general_savings(1.2, 4, 1)
+
+
+def test_short_pool_pays_when_kv_is_reserved(engine: Engine) -> None:
+    """With KV reserved by context, mostly short traffic is cheaper in two pools; equals go to the higher cut."""
+    plan = planner(engine)
+    chosen = best(plan.curve())
+    assert chosen.thresholds == (200,)
+    assert saved(chosen.fleet, plan.homogeneous) > 0.2
+    assert verdict(chosen, plan).startswith("Splitting saves")
+
+
+def test_splitting_does_not_pay_when_blocks_are_paged(engine: Engine) -> None:
+    """With blocks on demand and room for all sequences, nothing is gained and the verdict says why."""
+    plan = planner(engine, engine=replace(engine, kv_tokens=1_000_000))
+    words = verdict(best(plan.curve()), plan)
+    assert words.startswith("Splitting does not pay against one pool at 800")
+
+
+def test_closed_form_is_the_sizing_without_rounding(engine: Engine) -> None:
+    """At a high rate whole instances come within 1 % of the closed form."""
+    plan = planner(engine)
+    for split in plan.curve():
+        assert saved(split.fleet, plan.homogeneous) == pytest.approx(split.predicted, abs=0.01)
+
+
+def test_every_threshold_is_on_the_curve(engine: Engine) -> None:
+    """The curve has every allowed threshold, in order."""
+    assert [s.thresholds for s in planner(engine).curve()] == [(100,), (200,), (400,)]
+
+
+def test_three_pools(engine: Engine) -> None:
+    """Three pools are cut at every pair of thresholds."""
+    assert [s.thresholds for s in planner(engine).curve(3)] == [(100, 200), (100, 400), (200, 400)]
+
+
+def test_long_pool_stays_without_long_requests(engine: Engine) -> None:
+    """Full context stays available even when today's traffic does not need it."""
+    plan = planner(engine, workload=make_workload((80, 20, 20), rate=1000))
+    fleet = plan.split((400,)).fleet
+    assert [p.engine.max_model_len for p in fleet.pools] == [400, 800]
+    assert fleet.pools[1].instances == 1
+
+
+def test_pools_are_no_larger_than_needed(engine: Engine) -> None:
+    """One instance fewer would exceed the utilisation cap."""
+    pool = planner(engine).homogeneous.pools[0]
+    assert pool.rate <= pool.instances * pool.throughput.rate * 0.85
+    assert pool.rate > (pool.instances - 1) * pool.throughput.rate * 0.85
+
+
+def test_spare_instances_come_on_top(engine: Engine) -> None:
+    """N+1 adds one instance to each pool."""
+    bare = planner(engine).split((100,)).fleet
+    spared = planner(engine, objective=Objective(ttft=None, spare=1)).split((100,)).fleet
+    assert spared.instances == bare.instances + 2
+
+
+def test_ttft_below_prefill_cannot_be_met(engine: Engine) -> None:
+    """No number of instances makes a prompt faster than its own prefill: the fleet says so."""
+    fleet = planner(engine, objective=Objective(ttft=0.001)).homogeneous
+    assert "100.00% of requests get their first token after 0.001 s" in fleet.problems[0]
+
+
+def test_more_instances_when_ttft_asks_for_them(engine: Engine) -> None:
+    """A TTFT objective adds instances until the loaded iteration is fast enough."""
+    loose = planner(engine).homogeneous
+    tight = planner(engine, objective=Objective(ttft=loose.pools[0].ttft - 1e-4)).homogeneous
+    assert tight.instances > loose.instances
+    assert not tight.problems
+
+
+def test_context_that_does_not_fit_is_a_problem(engine: Engine) -> None:
+    """vLLM would not start with a context larger than its KV cache."""
+    fleet = planner(engine, engine=replace(engine, max_model_len=3200)).homogeneous
+    assert "does not fit the KV cache" in fleet.problems[0]
+
+
+def test_margin_sends_requests_long(engine: Engine) -> None:
+    """Over-estimating prompts shrinks the short share."""
+    assert planner(engine).split((100,)).alpha == pytest.approx(0.9)
+    assert planner(engine, margin=0.5).split((100,)).alpha == 0
+
+
+def test_alpha_counts_caps_not_outputs(engine: Engine) -> None:
+    """A short answer with a large cap is a long request."""
+    workload = make_workload((80, 20, 20), (80, 20, 500), rate=1000)
+    assert planner(engine, workload=workload).split((100,)).alpha == pytest.approx(0.5)
+
+
+def test_reserve_stands_in_for_a_missing_cap(engine: Engine) -> None:
+    """Without caps the upper quantile of outputs is reserved."""
+    workload = make_workload(*[(50, 10, NO_CAP)] * 9, (50, 100, NO_CAP), rate=1000)
+    assert planner(engine, workload=workload).scenario.reserve == 100
+
+
+def test_smallest_context_baseline(engine: Engine) -> None:
+    """The second baseline is the smallest allowed context that holds every budget."""
+    workload = make_workload((80, 20, 20), (150, 20, 20), rate=1000)
+    assert planner(engine, workload=workload).smallest.pools[0].engine.max_model_len == 200
+
+
+def test_measured_throughput_counts(engine: Engine) -> None:
+    """A measured rate sizes the pool it was measured for."""
+    pool = planner(engine, rates={800: 50.0}).homogeneous.pools[0]
+    assert pool.instances == -(-1000 // (50 * 0.85))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": Objective(utilisation=0)}, "--utilisation: 0"),
+        ({"objective": Objective(ttft=0.0)}, "--ttft: 0"),
+        ({"rates": {100: 0.0}}, "--throughput: 100=0"),
+    ],
+)
+def test_impossible_objectives(engine: Engine, changes: dict[str, Any], message: str) -> None:
+    """An objective no fleet could have is an error."""
+    with pytest.raises(PlanError, match=message):
+        planner(engine, **changes)
+
+
+def test_nothing_to_search(engine: Engine) -> None:
+    """Without an allowed threshold there is no best one."""
+    with pytest.raises(PlanError, match="--lengths"):
+        best(planner(engine, lengths=()).curve())
+
+
+def test_sensitivity_changes_one_thing(engine: Engine) -> None:
+    """Every variation is sized for the same threshold; the first is the plan itself."""
+    scenario = planner(engine).scenario
+    rows = variations(scenario, (100,))
+    assert rows[0].what == "as planned"
+    assert rows[0].saved == pytest.approx(saved(planner(engine).split((100,)).fleet, planner(engine).homogeneous))
+    assert {"arrival rate x 0.5", "paged concurrency", "output caps: none"} <= {r.what for r in rows}

@@ -1,0 +1,59 @@
+"""Rules of `extproc.planning.throughput`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from extproc.planning.engine import Engine
+from extproc.planning.errors import PlanError
+from extproc.planning.throughput import estimate, measured, read_bench
+from tests.unit.planning.conftest import make_workload
+
+
+def test_decode_bound_instance(engine: Engine) -> None:
+    """N sequences of S iterations finish N/S requests each W + N/S·D seconds."""
+    workload = make_workload((16, 85, 85))
+    finished = 8 / 85
+    demand = 1e-5 * (16 + 84)
+    assert estimate(workload, engine).rate == pytest.approx(finished / (0.01 + finished * demand))
+
+
+def test_prefill_bound_instance(engine: Engine) -> None:
+    """Long prompts with short answers are limited by the tokens of an iteration."""
+    workload = make_workload((1024, 1, 1))
+    finished = (256 - estimate(workload, engine).slots) / 1024
+    assert estimate(workload, engine).rate == pytest.approx(finished / (0.01 + finished * 1e-5 * 1024))
+
+
+def test_paged_sequences_are_limited_by_blocks(engine: Engine) -> None:
+    """The mean sequence must fit: KV over mean resident tokens, when that is below max_num_seqs."""
+    assert estimate(make_workload((600, 2, 2)), engine).slots < 4
+
+
+def test_reserved_sequences_are_kv_over_context(engine: Engine) -> None:
+    """Reserved concurrency does not depend on the requests."""
+    reserved = replace(engine, concurrency="reserved")
+    assert estimate(make_workload((10, 10, 10)), reserved).slots == 1600 // 800
+
+
+def test_measured_rate_is_taken_as_it_is(engine: Engine) -> None:
+    """A measurement replaces the estimate."""
+    assert measured(3.5, make_workload((10, 10, 10)), engine).rate == 3.5
+
+
+def test_bench_result(tmp_path: Path) -> None:
+    """Requests per second are read from the result of a vLLM benchmark."""
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({"request_throughput": 7.25, "output_throughput": 900}))
+    assert read_bench(path) == 7.25
+
+
+@pytest.mark.parametrize("text", ["{}", '{"request_throughput": 0}', "[]"])
+def test_bench_result_without_throughput(tmp_path: Path, text: str) -> None:
+    """A result without a rate above 0 is an error."""
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(PlanError, match="request_throughput"):
+        read_bench(path)
