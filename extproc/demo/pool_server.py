@@ -1,0 +1,76 @@
+"""Running a stand-in pool: in a thread (`PoolServer`), or as a process of its own (`python -m` this module)."""
+
+import argparse
+import asyncio
+import signal
+import threading
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from extproc.demo.pool import Pool
+
+HOST = "127.0.0.1"
+
+
+async def listen(pool: Pool, port: int) -> tuple[web.AppRunner, int]:
+    """Serve `pool` on `port` (0: the kernel's choice); return the runner to clean up, and the port."""
+    runner = web.AppRunner(pool.app(), access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, port).start()
+    return runner, int(runner.addresses[0][1])
+
+
+class PoolServer:
+    """A pool on a loop and thread of its own, so that it answers whatever the caller does. A context manager."""
+
+    def __init__(self, pool: Pool, port: int = 0) -> None:
+        self.pool = pool
+        self.port = port
+        self._loop = asyncio.new_event_loop()
+        self._runner: web.AppRunner | None = None
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"pool-{pool.name}", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Base address."""
+        return f"http://{HOST}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        started = asyncio.run_coroutine_threadsafe(listen(self.pool, self.port), self._loop)
+        self._runner, self.port = started.result(30)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._runner is not None:
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _run(pool: Pool, port: int) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    runner, port = await listen(pool, port)
+    print(f"pool {pool.name} on port {port}", flush=True)
+    await stopping.wait()
+    await runner.cleanup()
+
+
+def main() -> None:
+    """Run one pool until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description="A stand-in vLLM pool.")
+    parser.add_argument("--name", default="short", help="told in the answers' x-served-by header")
+    parser.add_argument("--capacity", type=int, default=8192, metavar="TOKENS", help="max_model_len")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port, printed")
+    args = parser.parse_args()
+    asyncio.run(_run(Pool(args.name, args.capacity), args.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Fixtures: stand-in pools (one pair a worker) and, before them, an Envoy with the service."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.demo.pool import Behaviour, Pool
+from extproc.demo.pool_server import PoolServer
+from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, Pools, Stack, running
+
+StartStack = Callable[..., Stack]
+
+
+@pytest.fixture(scope="session")
+def _pool_servers() -> Iterator[Pools]:
+    with PoolServer(Pool("short", SHORT_CAPACITY)) as short, PoolServer(Pool("long", LONG_CAPACITY)) as long:
+        yield Pools(short, long)
+
+
+@pytest.fixture
+def pools(_pool_servers: Pools) -> Pools:
+    """Two pools with empty logs that behave."""
+    for server in (_pool_servers.short, _pool_servers.long):
+        server.pool.behaviour = Behaviour()
+        server.pool.received.clear()
+    return _pool_servers
+
+
+@pytest.fixture
+def start_stack(tmp_path: Path, pools: Pools) -> Iterator[StartStack]:
+    """Start a stack with options of the test's own (see `stack.running`); stopped after the test."""
+    with ExitStack() as stack:
+        started = iter(range(100))
+
+        def start(**options: Any) -> Stack:
+            return stack.enter_context(running(tmp_path / str(next(started)), pools, **options))
+
+        yield start
+
+
+@pytest.fixture
+def stack(start_stack: StartStack) -> Stack:
+    """A stack of the test's own with the shipped configuration, nothing learned yet."""
+    return start_stack()
+
+
+@pytest.fixture(scope="module")
+def shared_stack(tmp_path_factory: pytest.TempPathFactory, _pool_servers: Pools) -> Iterator[Stack]:
+    """One stack for the tests of a module that do not mind what others taught it."""
+    with running(tmp_path_factory.mktemp("stack"), _pool_servers) as stack:
+        yield stack

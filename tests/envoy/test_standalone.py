@@ -1,0 +1,88 @@
+"""envoy/standalone/envoy.yaml is what Envoy accepts and what it says it is."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from extproc.config import DEFAULT_POOL_SET, Config
+from extproc.demo.envoy import binary, http, shipped
+from tests.envoy.client import chat
+from tests.envoy.conftest import StartStack
+from tests.envoy.stack import Stack
+from tests.envoy.strict import parse
+
+FILE = Path(__file__).parents[2] / "envoy" / "standalone" / "envoy.yaml"
+
+
+def test_envoy_accepts_it() -> None:
+    """`envoy --mode validate` finds nothing wrong."""
+    done = subprocess.run(
+        [binary(), "--mode", "validate", "--config-path", str(FILE)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_field_is_one_of_envoys() -> None:
+    """It parses into the typed messages, where an unknown field is an error."""
+    assert parse(shipped()).static_resources is not None
+
+
+def test_a_wrong_field_inside_a_filter_is_an_error() -> None:
+    """The strict reading sees into `typed_config`, else the test above would prove little."""
+    tree = shipped()
+    http(tree["static_resources"]["listeners"][0])["http_filters"][0]["typed_config"]["message_timeuot"] = "1s"
+    with pytest.raises(KeyError, match="message_timeuot"):
+        parse(tree)
+
+
+def test_the_demo_and_the_tests_run_the_file_itself() -> None:
+    """`shipped` is the file, not a copy that could lag behind."""
+    assert shipped() == yaml.safe_load(FILE.read_text("utf-8"))
+
+
+def test_it_agrees_with_the_defaults_of_the_service() -> None:
+    """Routing header, pool names and address are those the service has without a configuration."""
+    config = Config()
+    tree = shipped()
+    manager = http(tree["static_resources"]["listeners"][0])
+    routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+    matched = routes[0]["match"]["headers"][0]
+    removed = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    short, long = config.pools[DEFAULT_POOL_SET]
+    assert matched == {"name": config.routing.header, "string_match": {"exact": short.name}}
+    assert removed == [{"remove": config.routing.header}]
+    assert routes[-1]["route"]["cluster"] == long.name
+    assert _endpoint(tree, "dualpool") == config.server.listen
+
+
+def _endpoint(tree: dict[str, Any], cluster: str) -> str:
+    found = next(c for c in tree["static_resources"]["clusters"] if c["name"] == cluster)
+    address = found["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+    return f"{address['address']}:{address['port_value']}"
+
+
+def test_a_short_request_reaches_the_short_pool_and_a_long_one_the_long_pool(stack: Stack) -> None:
+    """The shipped configuration, the service and two pools route by budget."""
+    little = stack.send(chat("How are you?", max_tokens=10))
+    much = stack.send(chat("word " * 4000, max_tokens=10))
+    assert (little.status, stack.reached(little)) == (200, ["short"])
+    assert (much.status, stack.reached(much)) == (200, ["long"])
+
+
+def test_without_the_service_everything_goes_long(start_stack: StartStack) -> None:
+    """Nobody answers ext_proc: the request does not fail, whatever header it claims its pool with."""
+    stack = start_stack(service=False)
+    reply = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"})
+    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+
+
+def test_a_refused_request_is_answered_by_the_long_pool(start_stack: StartStack) -> None:
+    """A 400 of the short pool is retried once, on the long pool; the client sees only the success."""
+    stack = start_stack(settings={"estimation": {"prior_bytes_per_token": 16, "deviations": 0}})
+    reply = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
+    assert reply.status == 200
+    assert stack.reached(reply) == ["short", "long"]
+    assert [r.status for r in stack.pools.received(stack.pools.short, reply)] == [400]
