@@ -1,0 +1,83 @@
+"""`dualpool render`: the configuration of the proxy, from the configuration of Dualpool."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import get_args
+
+from extproc.config import ConfigError, load
+from extproc.render.layout import Exchange, Options, RenderError, Usage
+from extproc.render.target import TARGETS, render
+
+EPILOG = """\
+Every pool needs its servers' addresses: pools.*[].endpoints. Example:
+
+  dualpool render envoy --config dualpool.yaml > envoy.yaml && envoy -c envoy.yaml
+  dualpool render envoy-gateway --config dualpool.yaml --output manifests/ && kubectl apply -f manifests/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `render`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    kinds = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
+    parser.add_argument("kind", choices=TARGETS, metavar="KIND", help=kinds)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="Dualpool's YAML configuration")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write files there (default: print them)")
+    parser.add_argument(
+        "--exchange", choices=get_args(Exchange), default="body", help="what the service sees of a request"
+    )
+    parser.add_argument(
+        "--usage", choices=get_args(Usage), default="response-body", help="where usage is learned from"
+    )
+    defaults = Options()
+    parser.add_argument(
+        "--listen", default=defaults.listen, metavar="HOST:PORT", help="of the proxy (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--admin", default=defaults.admin, metavar="HOST:PORT", help="of the proxy's admin (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--service", default="", metavar="ADDRESS", help="where the proxy finds Dualpool (default: server.listen)"
+    )
+    parser.add_argument(
+        "--envoy",
+        type=_version,
+        default=defaults.envoy,
+        metavar="X.Y",
+        help="oldest Envoy to run on (default: 1.37)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render and print or write; 0 when done, 2 when the configuration is bad or says too little."""
+    options = Options(
+        exchange=args.exchange,
+        usage=args.usage,
+        listen=args.listen,
+        admin=args.admin,
+        service=args.service,
+        envoy=args.envoy,
+    )
+    try:
+        files = render(args.kind, load(args.config), options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except RenderError as error:
+        print("\n".join(f"{args.config or 'defaults'}: {line}" for line in error.problems), file=sys.stderr)
+        return 2
+    if args.output is None:
+        print("---\n".join(files.values()), end="")
+        return 0
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (args.output / name).write_text(text)
+        print(args.output / name)
+    return 0
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)

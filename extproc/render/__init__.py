@@ -1,0 +1,1 @@
+"""From one Dualpool configuration to the configuration of the proxy."""

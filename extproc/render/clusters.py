@@ -1,0 +1,122 @@
+"""Clusters: the pools, the pairs that take a retry to the larger pool, and the service."""
+
+from extproc.render.filters import SERVICE_CLUSTER
+from extproc.render.layout import Layout, Options
+from extproc.render.routes import COMPOSITE_SINCE, retrying_cluster
+from extproc.render.text import Tree
+from extproc.render.typed import any_of
+
+MANY = 20_000
+"""Connections, requests, retries at once. Envoy's default, 1,024, is soon reached by answers that last a minute."""
+
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def clusters(layout: Layout, options: Options) -> list[Tree]:
+    """Return all clusters that routes and filters name."""
+    return [
+        *(_retrying(layout, pool, options) for pool in layout.larger),
+        *(_pool(name, list(pool.endpoints)) for name, pool in layout.pools.items()),
+        service(options),
+    ]
+
+
+def service(options: Options) -> Tree:
+    """Return the cluster of Dualpool itself."""
+    return {
+        "name": SERVICE_CLUSTER,
+        "type": "STRICT_DNS",
+        "connect_timeout": "0.2s",
+        "# A service that is stopped, not dead, would make each request wait for the whole message_timeout. It is "
+        "checked twice a second and not asked while the check fails (panic threshold 0).": None,
+        "health_checks": [
+            {
+                "interval": "0.5s",
+                "no_traffic_interval": "0.5s",
+                "timeout": "0.25s",
+                "unhealthy_threshold": 1,
+                "healthy_threshold": 1,
+                "grpc_health_check": {},
+            }
+        ],
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": _breakers(),
+        "typed_extension_protocol_options": {
+            HTTP_OPTIONS: any_of(
+                HTTP_OPTIONS,
+                {
+                    "explicit_http_config": {
+                        "http2_protocol_options": {
+                            "# A streamed answer on its way through a service that stops would freeze; this "
+                            "cuts the "
+                            "connection, and the answer goes on without it.": None,
+                            "connection_keepalive": {"interval": "0.5s", "timeout": "0.25s"},
+                        }
+                    }
+                },
+            )
+        },
+        "load_assignment": _assignment(SERVICE_CLUSTER, [options.service]),
+    }
+
+
+def _pool(name: str, endpoints: list[str]) -> Tree:
+    return {
+        "name": name,
+        "type": "STRICT_DNS",
+        "connect_timeout": "2s",
+        "# Requests differ a thousandfold in length: count those in flight, do not take turns.": None,
+        "lb_policy": "LEAST_REQUEST",
+        "circuit_breakers": _breakers(),
+        "typed_extension_protocol_options": {
+            HTTP_OPTIONS: any_of(
+                HTTP_OPTIONS,
+                {
+                    "explicit_http_config": {"http_protocol_options": {}},
+                    "# vLLM closes a connection that was idle for 5 s. Closed here earlier, no request meets "
+                    "that.": None,
+                    "common_http_protocol_options": {"idle_timeout": "4s"},
+                },
+            )
+        },
+        "load_assignment": _assignment(name, endpoints),
+    }
+
+
+def _retrying(layout: Layout, pool: str, options: Options) -> Tree:
+    """The cluster whose second attempt goes to the larger pool; before Envoy 1.37 an aggregate comes nearest."""
+    members = [pool, layout.larger[pool]]
+    if options.envoy >= COMPOSITE_SINCE:
+        kind, name = "composite", "envoy.extensions.clusters.composite.v3.ClusterConfig"
+        config: Tree = {"clusters": [{"name": member} for member in members]}
+    else:
+        kind, name = "aggregate", "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
+        config = {"clusters": members}
+    return {
+        f"# First attempt to {members[0]}, second to {members[1]}.": None,
+        "name": retrying_cluster(layout, pool),
+        "connect_timeout": "2s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {"name": f"envoy.clusters.{kind}", "typed_config": any_of(name, config)},
+        "# Retries are limited here, not at the pools. The default is 3 at once: a burst of misroutes would "
+        "fail.": None,
+        "circuit_breakers": _breakers(),
+    }
+
+
+def _breakers() -> Tree:
+    kinds = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    return {"thresholds": [dict.fromkeys(kinds, MANY)]}
+
+
+def _assignment(cluster: str, endpoints: list[str]) -> Tree:
+    hosts = [{"endpoint": {"address": address(endpoint)}} for endpoint in endpoints]
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": hosts}]}
+
+
+def address(endpoint: str) -> Tree:
+    """Return `HOST:PORT` or `unix:///path` as an Envoy address."""
+    if endpoint.startswith("unix:"):
+        return {"pipe": {"path": endpoint.removeprefix("unix:").replace("//", "", 1)}}
+    host, _, port = endpoint.rpartition(":")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}

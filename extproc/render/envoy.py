@@ -1,0 +1,99 @@
+"""Envoy's own configuration: a complete bootstrap, or the parts to paste into one that is there."""
+
+from extproc.render.clusters import address, clusters
+from extproc.render.filters import buffer_bytes, http_filters
+from extproc.render.layout import Layout, Options
+from extproc.render.routes import virtual_host
+from extproc.render.text import Tree
+from extproc.render.typed import any_of, check
+
+_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+_HEADER_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+
+
+def bootstrap(layout: Layout, options: Options) -> Tree:
+    """Return a complete configuration. Raises `ValueError` if Envoy's types do not agree."""
+    tree: Tree = {
+        "# A complete Envoy in front of the pools, with Dualpool choosing between them. Dualpool absent, slow "
+        "or wrong: "
+        f"every request goes to {layout.default!r}, which holds them all.": None,
+        "admin": {"address": address(options.admin)},
+        "static_resources": {"listeners": [_listener(layout, options)], "clusters": clusters(layout, options)},
+    }
+    check(tree, "envoy.config.bootstrap.v3.Bootstrap")
+    return tree
+
+
+def snippet(layout: Layout, options: Options) -> Tree:
+    """Return the parts to paste: what a connection manager needs, routes, filters, clusters.
+
+    Raises `ValueError` if Envoy's types do not agree.
+    """
+    manager = _manager_parts(layout, options)
+    tree: Tree = {
+        "# The parts of Dualpool, to paste into an Envoy configuration that is there.\n\nInto the listener:": None,
+        "per_connection_buffer_limit_bytes": buffer_bytes(layout),
+        "# Into its connection manager. The filters come before the router, after authentication.": None,
+        **manager,
+        "# Into its route configuration, in place of the routes to the model servers.": None,
+        "virtual_hosts": [virtual_host(layout, options)],
+        "# Into the clusters. Pools that are there already under another name: use that name in the routes.": None,
+        "clusters": clusters(layout, options),
+    }
+    bootstrap(layout, options)  # the same parts, at their places
+    return tree
+
+
+def _listener(layout: Layout, options: Options) -> Tree:
+    return {
+        "name": "llm",
+        "address": address(options.listen),
+        "# What is buffered of a request, for Dualpool and for the retry. The default of 1 MiB cuts long "
+        "prompts.": None,
+        "per_connection_buffer_limit_bytes": buffer_bytes(layout),
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": any_of(_MANAGER, _manager(layout, options)),
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _manager(layout: Layout, options: Options) -> Tree:
+    parts = _manager_parts(layout, options)
+    router = {"name": "envoy.filters.http.router", "typed_config": any_of(_ROUTER, {})}
+    return {
+        "stat_prefix": "llm",
+        "use_remote_address": True,
+        "normalize_path": True,
+        **parts,
+        "http_filters": [*parts["http_filters"], router],
+        "route_config": {"name": "pools", "virtual_hosts": [virtual_host(layout, options)]},
+    }
+
+
+def _manager_parts(layout: Layout, options: Options) -> Tree:
+    return {
+        "# An HTTP/2 client's body is buffered within its stream's window: as large as the buffer.": None,
+        "http2_protocol_options": {
+            "initial_stream_window_size": buffer_bytes(layout),
+            "initial_connection_window_size": 4 * buffer_bytes(layout),
+        },
+        "# A long prompt may wait before its first token: 10 minutes without a byte, not the default 5.": None,
+        "stream_idle_timeout": "600s",
+        "# A client that sends the routing header would choose its pool whenever Dualpool is away. It is removed "
+        "before the first route is picked.": None,
+        "early_header_mutation_extensions": [
+            {
+                "name": "envoy.http.early_header_mutation.header_mutation",
+                "typed_config": any_of(_HEADER_MUTATION, {"mutations": [{"remove": layout.header}]}),
+            }
+        ],
+        "http_filters": http_filters(options),
+    }

@@ -1,0 +1,74 @@
+"""What a proxy needs to know of a configuration: pools by name, and where a refused request is sent again."""
+
+from typing import Literal
+
+import msgspec
+
+from extproc.config import DEFAULT_POOL_SET, Config, Pool
+
+Exchange = Literal["body"]
+Usage = Literal["response-body"]
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How the proxy and the service work together.
+
+    `exchange`, `usage`: see docs/attach.md. `listen`, `admin`: HOST:PORT of the proxy. `service`: where the proxy
+    finds Dualpool, `server.listen` of the configuration when empty. `envoy`: oldest version it has to run on.
+    """
+
+    exchange: Exchange = "body"
+    usage: Usage = "response-body"
+    listen: str = "0.0.0.0:8080"
+    admin: str = "127.0.0.1:9901"
+    service: str = ""
+    envoy: tuple[int, int] = (1, 37)
+
+
+class RenderError(Exception):
+    """A configuration that serves, but says too little for a proxy. `problems`: one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Pools of all sets, by name.
+
+    `pools`: each once, smallest first within its set. `larger`: name of the pool that takes what another refuses,
+    the largest of its set; the largest have none. `default`: where everything goes that names no pool.
+    """
+
+    pools: dict[str, Pool]
+    larger: dict[str, str]
+    default: str
+    header: str
+
+
+def layout(config: Config) -> Layout:
+    """Return the layout of `config`. Raises `RenderError`."""
+    pools: dict[str, Pool] = {}
+    larger: dict[str, str] = {}
+    problems = []
+    for name, members in config.pools.items():
+        largest = members[-1].name
+        for i, pool in enumerate(members):
+            if not pool.endpoints:
+                problems.append(f"pools.{name}.{i}.endpoints: []: name the pool's servers, HOST:PORT each")
+            known = pools.setdefault(pool.name, pool)
+            follows = largest if pool.name != largest else ""
+            if known != pool or larger.setdefault(pool.name, follows) != follows:
+                problems.append(
+                    f"pools.{name}.{i}.name: {pool.name!r}: a pool of another set has this name, with another "
+                    f"capacity, "
+                    "other endpoints or another largest pool; the routing header could not tell them apart"
+                )
+    if problems:
+        raise RenderError(problems)
+    return Layout(
+        pools=pools,
+        larger={name: follower for name, follower in larger.items() if follower},
+        default=config.pools[DEFAULT_POOL_SET][-1].name,
+        header=config.routing.header,
+    )

@@ -1,0 +1,70 @@
+"""Routes: by the header that the decision sets, the largest pool for everything else."""
+
+from extproc.render.layout import Layout, Options
+from extproc.render.text import Tree
+from extproc.render.typed import any_of
+
+IDLE = "600s"
+
+COMPOSITE_SINCE = (1, 37)
+"""Envoy version with the composite cluster; before it, an aggregate cluster and a retry priority come nearest."""
+
+
+def virtual_host(layout: Layout, options: Options) -> Tree:
+    """Return the virtual host that routes to the pools."""
+    routes = [_route(layout, name, options) for name in layout.pools if name != layout.default]
+    return {
+        "name": "llm",
+        "domains": ["*"],
+        "# A compressed answer cannot be read for its usage, so none is asked for.": None,
+        "request_headers_to_remove": ["accept-encoding"],
+        "routes": [*routes, _default(layout)],
+    }
+
+
+def retrying_cluster(layout: Layout, pool: str) -> str:
+    """Name of the cluster that asks `pool` first and its larger one second."""
+    return f"{pool}-then-{layout.larger[pool]}"
+
+
+def retry_policy(options: Options) -> Tree:
+    """Return the retry that turns a misroute into a success."""
+    priorities = "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    skip_tried = {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": any_of(priorities, {"update_frequency": 1}),
+    }
+    return {
+        "# vLLM answers 400 to a request that does not fit. It is sent once more, to the larger pool. (The text of "
+        "the error is not matched: it changes.) connect-failure and refused-stream: nothing had been accepted, so "
+        "nothing is generated twice.": None,
+        "retry_on": "retriable-status-codes,connect-failure,refused-stream",
+        "retriable_status_codes": [400],
+        "num_retries": 1,
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.001s"},
+        **({} if options.envoy >= COMPOSITE_SINCE else {"retry_priority": skip_tried}),
+    }
+
+
+def _route(layout: Layout, pool: str, options: Options) -> Tree:
+    refusable = pool in layout.larger
+    return {
+        "name": pool,
+        "match": {"prefix": "/", "headers": [{"name": layout.header, "string_match": {"exact": pool}}]},
+        "route": {
+            "cluster": retrying_cluster(layout, pool) if refusable else pool,
+            "# An answer may take longer than any fixed time (the default is 15 s); silence may not.": None,
+            "timeout": "0s",
+            "idle_timeout": IDLE,
+            **({"retry_policy": retry_policy(options)} if refusable else {}),
+        },
+    }
+
+
+def _default(layout: Layout) -> Tree:
+    return {
+        "# Everything else, and everything while Dualpool is away: the pool that holds it all.": None,
+        "name": layout.default,
+        "match": {"prefix": "/"},
+        "route": {"cluster": layout.default, "timeout": "0s", "idle_timeout": IDLE},
+    }

@@ -1,0 +1,43 @@
+"""What can be rendered: one function for each kind of proxy."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from extproc.config import Config
+from extproc.render.envoy import bootstrap, snippet
+from extproc.render.layout import Layout, Options, layout
+from extproc.render.text import Tree, to_yaml
+
+Files = dict[str, list[Tree]]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """`files`: the documents of each file, by its name. `summary`: what they are."""
+
+    summary: str
+    files: Callable[[Config, Layout, Options], Files]
+
+
+TARGETS = {
+    "envoy": Target(
+        "a complete Envoy bootstrap",
+        lambda _, pools, options: {"envoy.yaml": [bootstrap(pools, options)]},
+    ),
+    "envoy-filter": Target(
+        "the filters, routes and clusters to paste into an Envoy configuration",
+        lambda _, pools, options: {"envoy-filter.yaml": [snippet(pools, options)]},
+    ),
+}
+"""Kinds of proxy, by the name given to `dualpool render`."""
+
+
+def render(kind: str, config: Config, options: Options) -> dict[str, str]:
+    """Return the text of each file for a proxy of `kind` (a key of `TARGETS`), by file name.
+
+    Raises `RenderError` when `config` says too little for a proxy.
+    """
+    if not options.service:
+        options = msgspec.structs.replace(options, service=config.server.listen)
+    files = TARGETS[kind].files(config, layout(config), options)
+    return {name: to_yaml(*documents) for name, documents in files.items()}

@@ -1,0 +1,40 @@
+"""Envoy's own types as a check: a wrong field, enum or type is found before Envoy sees it."""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import betterproto2
+
+from extproc.render.text import Tree, plain
+
+TYPE_URL = "type.googleapis.com/"
+
+
+def any_of(type_name: str, fields: Tree) -> Tree:
+    """Return a `google.protobuf.Any` of the message `type_name`."""
+    return {"@type": TYPE_URL + type_name, **fields}
+
+
+def check(tree: Tree, message: str) -> None:
+    """Read `tree` as Envoy's `message`, with all that it holds. Raises `ValueError` that says what."""
+    value = plain(tree)
+    for name in (message, *_type_names(value)):
+        importlib.import_module(f"envoy_data_plane.{name.rpartition('.')[0]}")
+    package, _, kind = message.rpartition(".")
+    cls: type[betterproto2.Message] = getattr(importlib.import_module(f"envoy_data_plane.{package}"), kind)
+    try:
+        cls.from_dict(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{message}: {error}") from error
+
+
+def _type_names(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "@type" in value:
+            yield value["@type"].removeprefix(TYPE_URL)
+        for inner in value.values():
+            yield from _type_names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _type_names(inner)

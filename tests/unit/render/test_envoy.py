@@ -1,0 +1,115 @@
+"""What is rendered for Envoy holds all that its facts demand."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from extproc.cli import main
+from extproc.config import Config
+from extproc.render.layout import Options
+from extproc.render.target import render
+
+POOLS = [
+    {"name": "short", "capacity": 8192, "endpoints": ["10.0.0.1:8000", "10.0.0.2:8000"]},
+    {"name": "long", "capacity": 131_072, "endpoints": ["[fd00::1]:8000"]},
+]
+CONFIG = Config.model_validate({"pools": {"default": POOLS}, "routing": {"header": "x-pool"}})
+
+
+def bootstrap(options: Options | None = None, config: Config = CONFIG) -> dict[str, Any]:
+    tree: dict[str, Any] = yaml.safe_load(render("envoy", config, options or Options())["envoy.yaml"])
+    return tree
+
+
+def manager(tree: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0][
+        "typed_config"
+    ]
+    return found
+
+
+def clusters(tree: dict[str, Any]) -> dict[str, Any]:
+    return {cluster["name"]: cluster for cluster in tree["static_resources"]["clusters"]}
+
+
+def addresses(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    hosts = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    return [host["endpoint"]["address"] for host in hosts]
+
+
+def test_endpoints() -> None:
+    """A pool's cluster has its servers, the service's cluster the address the service listens on."""
+    found = clusters(bootstrap())
+    assert [a["socket_address"]["address"] for a in addresses(found["short"])] == ["10.0.0.1", "10.0.0.2"]
+    assert addresses(found["long"]) == [{"socket_address": {"address": "fd00::1", "port_value": 8000}}]
+    assert addresses(found["dualpool"]) == [{"socket_address": {"address": "127.0.0.1", "port_value": 50051}}]
+
+
+def test_service_on_a_socket() -> None:
+    """A service on a Unix socket is reached there."""
+    found = clusters(bootstrap(Options(service="unix:///run/dualpool.sock")))
+    assert addresses(found["dualpool"]) == [{"pipe": {"path": "/run/dualpool.sock"}}]
+
+
+def test_header() -> None:
+    """The configured routing header is the one removed and the one matched."""
+    found = manager(bootstrap())
+    mutation = found["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    route = found["route_config"]["virtual_hosts"][0]["routes"][0]
+    assert mutation == [{"remove": "x-pool"}]
+    assert route["match"]["headers"] == [{"name": "x-pool", "string_match": {"exact": "short"}}]
+
+
+def test_default_route() -> None:
+    """The last route takes everything to the largest pool of the default set."""
+    default = manager(bootstrap())["route_config"]["virtual_hosts"][0]["routes"][-1]
+    assert default["match"] == {"prefix": "/"}
+    assert default["route"]["cluster"] == "long"
+
+
+@pytest.mark.parametrize(("version", "kind"), [((1, 36), "aggregate"), ((1, 37), "composite")])
+def test_retrying_cluster(version: tuple[int, int], kind: str) -> None:
+    """The second attempt goes to the larger pool by the means that the Envoy version has."""
+    found = clusters(bootstrap(Options(envoy=version)))["short-then-long"]
+    assert found["cluster_type"]["name"] == f"envoy.clusters.{kind}"
+    assert found["circuit_breakers"]["thresholds"][0]["max_retries"] >= 1000
+
+
+def test_buffer_grows_with_the_largest_pool() -> None:
+    """The request buffer holds the largest prompt: 24 bytes a token, and never less than 4 MiB."""
+    big = Config.model_validate(
+        {"pools": {"default": [{"name": "l", "capacity": 1_000_000, "endpoints": ["l:1"]}]}}
+    )
+    sizes = [
+        bootstrap(config=config)["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"]
+        for config in (CONFIG, big)
+    ]
+    assert sizes == [4 * 1024 * 1024, 32 * 1024 * 1024]
+
+
+def test_command_writes_files(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """`dualpool render` writes files into a directory, or prints them."""
+    config = tmp_path / "dualpool.yaml"
+    config.write_text(yaml.safe_dump({"pools": {"default": POOLS}}))
+    out = tmp_path / "out"
+    assert main(["render", "envoy", "--config", str(config), "--output", str(out)]) == 0
+    assert capsys.readouterr().out.split() == [str(out / "envoy.yaml")]
+    assert main(["render", "envoy", "--config", str(config)]) == 0
+    assert capsys.readouterr().out == (out / "envoy.yaml").read_text()
+
+
+def test_command_needs_endpoints(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pools without servers are an error that names file, key and remedy."""
+    config = tmp_path / "dualpool.yaml"
+    config.write_text("pools: {default: [{name: long, capacity: 100}]}")
+    assert main(["render", "envoy", "--config", str(config)]) == 2
+    assert capsys.readouterr().err == (
+        f"{config}: pools.default.0.endpoints: []: name the pool's servers, HOST:PORT each\n"
+    )
+
+
+def test_command_with_a_bad_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """A configuration that cannot be read is refused as `check` refuses it."""
+    assert main(["render", "envoy", "--config", "/does/not/exist"]) == 2
+    assert "cannot be read" in capsys.readouterr().err

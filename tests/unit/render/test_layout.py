@@ -1,0 +1,58 @@
+"""A configuration says enough for a proxy, or every problem is named."""
+
+from typing import Any
+
+import pytest
+
+from extproc.config import Config
+from extproc.render.layout import RenderError, layout
+
+
+def pool(name: str, capacity: int, *endpoints: str) -> dict[str, Any]:
+    return {"name": name, "capacity": capacity, "endpoints": list(endpoints or (f"{name}:8000",))}
+
+
+def config(**sets: list[dict[str, Any]]) -> Config:
+    return Config.model_validate({"pools": sets})
+
+
+def test_three_pools() -> None:
+    """What a pool refuses goes to the largest of its set."""
+    found = layout(config(default=[pool("s", 100), pool("m", 200), pool("l", 300)]))
+    assert list(found.pools) == ["s", "m", "l"]
+    assert found.larger == {"s": "l", "m": "l"}
+    assert found.default == "l"
+
+
+def test_two_sets() -> None:
+    """Pools of all sets are there, each once; a pool may belong to several sets with the same largest."""
+    found = layout(
+        config(
+            default=[pool("s", 100), pool("l", 300)], other=[pool("m", 200), pool("l", 300)], one=[pool("x", 50)]
+        )
+    )
+    assert list(found.pools) == ["s", "l", "m", "x"]
+    assert found.larger == {"s": "l", "m": "l"}
+
+
+def test_no_endpoints() -> None:
+    """Each pool without servers is named."""
+    with pytest.raises(RenderError) as error:
+        layout(Config())
+    assert [p.split(":")[0] for p in error.value.problems] == [
+        "pools.default.0.endpoints",
+        "pools.default.1.endpoints",
+    ]
+
+
+@pytest.mark.parametrize("other", [pool("s", 90), pool("s", 100, "elsewhere:1")])
+def test_ambiguous_name(other: dict[str, Any]) -> None:
+    """One name for two pools is an error: the header could not tell them apart."""
+    with pytest.raises(RenderError, match=r"pools\.other\.0\.name: 's'"):
+        layout(config(default=[pool("s", 100), pool("l", 300)], other=[other, pool("l", 300)]))
+
+
+def test_ambiguous_larger() -> None:
+    """One pool with two largest pools is an error: a refused request could go to the wrong one."""
+    with pytest.raises(RenderError, match=r"pools\.other\.0\.name: 's'"):
+        layout(config(default=[pool("s", 100), pool("l", 300)], other=[pool("s", 100), pool("k", 300)]))
