@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench proto lock clean
+.PHONY: help demo test lint bench proto docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ bench: .venv/.ready ## Measure the decision and what it adds to a request throug
 
 proto: .venv/.ready ## Generate extproc/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=extproc/pb --pyi_out=extproc/pb proto/*.proto
+
+docs: .venv/.ready ## Write the configuration reference and example from the model
+	$(BIN)/dualpool reference > docs/configuration.md
+	$(BIN)/dualpool reference --yaml > docs/dualpool.yaml
 
 lock: ## Pin the newest allowed dependencies again (versions and hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock

@@ -56,6 +56,12 @@ class Metrics:
         self._unread_answers = Counter(
             "dualpool_unread_answers", "Answers whose body was not read, by reason", ["reason"], registry=registry
         )
+        self._ignored_settings = Counter(
+            "dualpool_route_settings_ignored",
+            "Settings of a route that were ignored because their value was no good, by name",
+            ["setting"],
+            registry=registry,
+        )
         self._decision = Histogram(
             "dualpool_decision_seconds",
             "Time from a request body to its pool",
@@ -101,6 +107,10 @@ class Metrics:
     def answer_unread(self, reason: str) -> None:
         """Count an answer whose body was left alone."""
         self._unread_answers.labels(reason).inc()
+
+    def route_setting_ignored(self, name: str) -> None:
+        """Count a setting of a route that could not be followed. `name`: from a fixed set."""
+        self._ignored_settings.labels(name).inc()
 
     def exchange_opened(self) -> None:
         """Count an exchange as open."""

@@ -55,12 +55,18 @@ class Budgeter:
         self._allowed = frozenset(categories.allowed)
         self._tokens_per_media = estimation.tokens_per_media
 
-    def budget(self, facts: PromptFacts, named: str = "") -> Budget:
-        """Return the budget of a request; `named` is the category a header asks for, used only when allowed."""
+    def budget(
+        self, facts: PromptFacts, named: str = "", route_category: str = "", default_output: int | None = None
+    ) -> Budget:
+        """Return the budget of a request.
+
+        `named`: the category a header asks for, used only when allowed. `route_category`: the one of its route,
+        for requests whose header names none. `default_output`: the route's, in place of the configured one.
+        """
         whole = _merged(facts.items)
         vector = features(whole)
         model = facts.model[:MODEL_CHARACTERS] if self._by_model else ""
-        category = self._category(named, vector)
+        category = self._category(named, vector, route_category)
         basis: Basis = "tokens" if whole.tokens is not None and not whole.text else "text"
         if len(facts.items) == 1:
             estimate = self._estimate(model, category, whole, vector)
@@ -77,14 +83,16 @@ class Budgeter:
             features=vector,
             estimate=estimate,
             expected=expected,
-            reserve=self._output.reserve(model, category, facts.cap),
+            reserve=self._output.reserve(model, category, facts.cap, default_output),
             # Usage counts media and token ids too, so mixed prompts say nothing certain about their text.
             teaches=whole.media == 0 and (whole.tokens is None or basis == "tokens"),
         )
 
-    def _category(self, named: str, vector: tuple[float, ...]) -> str:
+    def _category(self, named: str, vector: tuple[float, ...], route_category: str) -> str:
         if self._by_header and named in self._allowed:
             return named
+        if route_category:
+            return route_category
         return content_class(vector) if self._by_content else "all"
 
     def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:

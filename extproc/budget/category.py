@@ -1,16 +1,14 @@
 """The category of a request: what a figure is learned for besides the model."""
 
-from extproc.budget.features import NAMES
+from extproc.budget.features import NAMES, text_bytes
 
 _COLUMN = {name: i for i, name in enumerate(NAMES)}
-_LATIN = _COLUMN["latin_lead"]
 _OTHER_TWO = _COLUMN["two_byte_lead"]
 _INDIC = _COLUMN["indic_lead"]
-_CJK = _COLUMN["cjk_lead"]
+_CJK = slice(_COLUMN["cjk_lead"], _COLUMN["hangul_lead"] + 1)
 _CODE = _COLUMN["code_punctuation"]
 _DIGIT = _COLUMN["digit"]
 _TOOLS = _COLUMN["tool_bytes"]
-_TEXT = slice(0, _TOOLS)
 
 CONTENT_CLASSES = ("latin", "code", "structured", "cjk", "other_script")
 
@@ -21,12 +19,12 @@ def content_class(features: tuple[float, ...]) -> str:
     Judged by shares of bytes: scripts first, since they differ most in bytes per token; then punctuation, of which
     code has 5 to 15 % and JSON, tables and numbers more still, prose under 2 %.
     """
-    text = sum(features[_TEXT]) or 1.0
-    if 3 * features[_CJK] > 0.25 * text:  # a CJK character is three bytes, one of them a lead byte
+    text = text_bytes(features) or 1.0
+    if 3 * sum(features[_CJK]) > 0.25 * text:  # a CJK character is three bytes, one of them a lead byte
         return "cjk"
     if 2 * features[_OTHER_TWO] + 3 * features[_INDIC] > 0.25 * text:
         return "other_script"
-    if features[_CODE] + features[_DIGIT] > 0.2 * text or features[_TOOLS] > text:
+    if features[_CODE] + features[_DIGIT] > 0.2 * text or features[_TOOLS] > 0.5 * text:
         return "structured"
     if features[_CODE] > 0.05 * text:
         return "code"

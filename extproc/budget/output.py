@@ -66,16 +66,20 @@ class OutputReserve:
         self._lengths: Bounded[Key, Lengths] = Bounded(limit)
         self._recent = Recent(limit)
 
-    def reserve(self, model: str, category: str, cap: int | None) -> Reserve:
-        """Return the output tokens to set aside; category, then model, then all models are asked."""
+    def reserve(self, model: str, category: str, cap: int | None, default: int | None = None) -> Reserve:
+        """Return the output tokens to set aside; category, then model, then all models are asked.
+
+        `default`: tokens reserved until the quantile is learned, None for the configured figure.
+        """
         if cap is not None:
             return Reserve(cap, "cap")
         for key in _keys(model, category):
             lengths = self._lengths.get(key)
             if lengths is not None and lengths.samples >= self._settings.min_samples:
                 return Reserve(lengths.quantile(self._settings.quantile), "learned")
-        if self._settings.default is not None:
-            return Reserve(self._settings.default, "default")
+        default = self._settings.default if default is None else default
+        if default is not None:
+            return Reserve(default, "default")
         return Reserve(0, "unknown")
 
     def learn(self, observation: Observation) -> None:

@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "validate a configuration file and list every problem",
     "plan": "say what two pools would save for your traffic, where to cut, and how many instances each needs",
     "render": "print the proxy's configuration for this configuration of Dualpool",
+    "reference": "print every configuration key with its default and meaning",
     "demo": "run Envoy, the service and two stand-in pools here, and show what happens",
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""

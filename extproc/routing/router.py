@@ -1,6 +1,8 @@
 """The decision: one request to one pool. Plain synchronous code; the caller does the I/O."""
 
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -13,6 +15,7 @@ from extproc.budget.observation import Observation
 from extproc.budget.ratio import MOST_RATIO
 from extproc.config import DEFAULT_POOL_SET, Config, Pool
 from extproc.routing.decision import Decision, Reason
+from extproc.routing.settings import NO_SETTINGS, RouteSettings
 
 STICKY_CONVERSATIONS = 65_536
 """Conversations remembered as long; the least recently used is forgotten."""
@@ -39,49 +42,48 @@ class Router:
     def __init__(self, config: Config, budgeter: Budgeter) -> None:
         self._budgeter = budgeter
         self._routing = config.routing
-        self._sets: dict[str, PoolSet] = {model: config.pools[name] for model, name in config.models.items()}
-        self._default_set: PoolSet = config.pools[DEFAULT_POOL_SET]
+        self._sets: dict[str, PoolSet] = config.pools
+        self._models = config.models
         self._sticky: Bounded[tuple[PoolSet, str], bool] = Bounded(STICKY_CONVERSATIONS)
-        every = [self._default_set, *self._sets.values()]
-        self._oversize = MOST_RATIO * max(p.capacity for pools in every for p in pools[:-1] or pools)
+        self._oversize = MOST_RATIO * max(p.capacity for pools in self._sets.values() for p in pools[:-1] or pools)
 
-    @property
-    def default_pool(self) -> Pool:
-        """The largest pool of the default set: where everything goes that is not understood."""
-        return self._default_set[-1]
+    def default_pool(self, settings: RouteSettings = NO_SETTINGS) -> Pool:
+        """The largest pool of the route's set, else of the default set: for everything not understood."""
+        return self._sets[settings.pools or DEFAULT_POOL_SET][-1]
 
-    def unread(self, reason: Reason) -> Decision:
+    def unread(self, reason: Reason, settings: RouteSettings = NO_SETTINGS) -> Decision:
         """Send a request to the default pool without looking at a body."""
-        return Decision(pool=self.default_pool, chosen=self.default_pool, reason=reason)
+        pool = self.default_pool(settings)
+        return Decision(pool=pool, chosen=pool, reason=reason)
 
-    def decide(self, head: Head, body: bytes, whole: bool) -> Decision:
+    def decide(self, head: Head, body: bytes, whole: bool, settings: RouteSettings = NO_SETTINGS) -> Decision:
         """Choose the pool of a request. `whole`: the body is complete, not cut at Envoy's buffer limit."""
         api = api_of(head.path)
         if api is None:
-            return self.unread("unknown_path")
+            return self.unread("unknown_path", settings)
         if head.method != "POST":
-            return self.unread("not_post")
+            return self.unread("not_post", settings)
         if not whole:
-            return self.unread("cut")
+            return self.unread("cut", settings)
         if not body:
-            return self.unread("no_body")
+            return self.unread("no_body", settings)
         if len(body) > self._oversize and api not in _BATCH_APIS:
-            largest = self._pools(read_model(body) if self._sets else "")[-1]
+            largest = self._pools(settings, read_model(body) if self._models else "")[-1]
             return Decision(pool=largest, chosen=largest, reason="oversized")
         facts = read_request(api, body)
         if isinstance(facts, Unreadable):
-            return self.unread(facts.reason)
-        return self._route(head, facts)
+            return self.unread(facts.reason, settings)
+        return self._route(head, facts, settings)
 
-    def _pools(self, model: str) -> PoolSet:
-        return self._sets.get(model, self._default_set)
+    def _pools(self, settings: RouteSettings, model: str) -> PoolSet:
+        return self._sets[settings.pools or self._models.get(model, DEFAULT_POOL_SET)]
 
-    def _route(self, head: Head, facts: PromptFacts) -> Decision:
-        pools = self._pools(facts.model)
-        budget = self._budgeter.budget(facts, head.category)
-        chosen, reason = smallest_fit(pools, budget)
+    def _route(self, head: Head, facts: PromptFacts, settings: RouteSettings) -> Decision:
+        pools = self._pools(settings, facts.model)
+        budget = self._budgeter.budget(facts, head.category, settings.category, settings.default_output)
+        chosen, reason = smallest_fit(pools, budget, settings.thresholds)
         conversation = head.conversation or facts.conversation
-        pool, reason = self._adjust(pools, chosen, reason, conversation, head.request_id)
+        pool, reason = self._adjust(pools, chosen, reason, conversation, head.request_id, settings)
         return Decision(
             pool=pool,
             chosen=chosen,
@@ -106,15 +108,23 @@ class Router:
         )
 
     def _adjust(
-        self, pools: PoolSet, chosen: Pool, reason: Reason, conversation: str, request_id: str
+        self,
+        pools: PoolSet,
+        chosen: Pool,
+        reason: Reason,
+        conversation: str,
+        request_id: str,
+        settings: RouteSettings,
     ) -> tuple[Pool, Reason]:
         """Apply what may overrule a choice, always towards the largest pool."""
         largest = pools[-1]
-        if self._routing.shadow:
+        routing = self._routing
+        if routing.shadow if settings.shadow is None else settings.shadow:
             return largest, "shadow"
-        if not in_rollout(conversation or request_id, self._routing.rollout_percent):
+        percent = routing.rollout_percent if settings.rollout_percent is None else settings.rollout_percent
+        if not in_rollout(conversation or request_id, percent):
             return largest, "rollout"
-        if self._routing.sticky_long and conversation:
+        if routing.sticky_long and conversation:
             key = (pools, conversation)
             if chosen is largest:
                 self._sticky.use(key, lambda: True)
@@ -123,12 +133,18 @@ class Router:
         return chosen, reason
 
 
-def smallest_fit(pools: PoolSet, budget: Budget) -> tuple[Pool, Reason]:
-    """Return the smallest pool that holds `budget`, else the largest there is."""
+def smallest_fit(
+    pools: PoolSet, budget: Budget, thresholds: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Pool, Reason]:
+    """Return the smallest pool that holds `budget`, else the largest there is.
+
+    `thresholds`: budget (tokens) up to which a pool is used, by name, where that is less than its capacity.
+    """
     if budget.reserve.source == "unknown":
         return pools[-1], "no_output_cap"
     for pool in pools:
-        if fits(budget.estimate, budget.reserve.tokens, pool.capacity):
+        limit = min(pool.capacity, thresholds.get(pool.name, pool.capacity))
+        if fits(budget.estimate, budget.reserve.tokens, limit):
             return pool, "fits"
     return pools[-1], "too_long"
 

@@ -11,6 +11,7 @@ from extproc.metrics import Metrics
 from extproc.routing.router import Router
 from extproc.service.exchange import Context
 from extproc.service.messages import RoutingAnswers
+from extproc.service.route_settings import RouteSettingsReader
 
 KINDS = 4
 """Kinds of figures that a state may hold, each at most `categories.limit` of them."""
@@ -46,6 +47,7 @@ def compose(config: Config, metrics: Metrics, learner: Learner | None = None) ->
         learner=learner,
         metrics=metrics,
         answers=RoutingAnswers(config.routing.header),
+        route_settings=RouteSettingsReader(config.pools),
         category_header=config.categories.header if "header" in config.categories.sources else None,
         conversation_header=config.routing.conversation_header,
     )

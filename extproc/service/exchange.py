@@ -17,8 +17,10 @@ from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
 from extproc.routing.router import Head, Router
+from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
 from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, RoutingAnswers, echo
+from extproc.service.route_settings import Pairs, RouteSettingsReader
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +35,22 @@ class Context(msgspec.Struct, frozen=True):
     learner: Learner
     metrics: Metrics
     answers: RoutingAnswers
+    route_settings: RouteSettingsReader
     category_header: str | None
     conversation_header: str | None
     clock: Callable[[], float] = perf_counter
 
 
 class Exchange:
-    """Answers the messages of one stream. `close` must be called when it ends, however it ends."""
+    """Answers the messages of one stream. `close` must be called when it ends, however it ends.
 
-    def __init__(self, context: Context) -> None:
+    `initial`: what the stream's gRPC metadata says to us (`extproc.service.route_settings.ours`).
+    """
+
+    def __init__(self, context: Context, initial: Pairs = ()) -> None:
         self._context = context
+        self._initial = initial
+        self._settings = NO_SETTINGS
         self._head: Head | None = None
         self._modes: pb.ProtocolConfiguration | None = None
         self._decision: Decision | None = None
@@ -83,6 +91,7 @@ class Exchange:
 
     def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes:
         if kind == "request_headers":
+            self._settings = self._read_settings(request)
             return self._request_headers(request.request_headers)
         if kind == "request_body":
             return self._request_body(request.request_body)
@@ -96,7 +105,7 @@ class Exchange:
 
     def _fallback(self, kind: str) -> bytes:
         if kind in ("request_headers", "request_body") and self._decision is None:
-            decision = self._context.router.unread("error")
+            decision = self._context.router.unread("error", self._settings)
             self._decided(decision, 0.0)
             answers = self._context.answers
             return answers.headers(decision) if kind == "request_headers" else answers.body(decision)
@@ -110,11 +119,17 @@ class Exchange:
         if message.end_of_stream:
             return context.answers.headers(self._decide(b"", whole=True))
         if self._modes is not None and self._modes.request_body_mode not in _BUFFERED:
-            decision = context.router.unread("no_body")  # none that could still change the route
+            decision = context.router.unread("no_body", self._settings)  # none that could still change the route
             self._decided(decision, 0.0)
             return context.answers.headers(decision)
         # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
-        return context.answers.provisional(context.router.default_pool.name)
+        return context.answers.provisional(context.router.default_pool(self._settings).name)
+
+    def _read_settings(self, request: pb.ProcessingRequest) -> RouteSettings:
+        parsed = self._context.route_settings.read(self._initial, request.attributes)
+        for name in parsed.bad:
+            self._context.metrics.route_setting_ignored(name)
+        return parsed.settings
 
     def _read_head(self, message: pb.HttpHeaders) -> Head:
         context = self._context
@@ -145,9 +160,9 @@ class Exchange:
         context = self._context
         started = context.clock()
         if self._head is None:
-            decision = context.router.unread("unknown_path")
+            decision = context.router.unread("unknown_path", self._settings)
         else:
-            decision = context.router.decide(self._head, body, whole)
+            decision = context.router.decide(self._head, body, whole, self._settings)
         self._decided(decision, context.clock() - started)
         return decision
 

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from extproc.service.exchange import Context, Exchange
 from extproc.service.health import Health, HealthService
+from extproc.service.route_settings import ours
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ def build(listen: str, current: Callable[[], Context], health: Health) -> tuple[
     """
     server = grpc.aio.server(options=OPTIONS)
 
-    async def process(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        exchange = Exchange(current())
+    async def process(messages: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        exchange = Exchange(current(), ours(call.invocation_metadata()))
         try:
             async for message in messages:
                 answer = exchange.handle(message)

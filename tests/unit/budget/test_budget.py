@@ -7,6 +7,7 @@ import pytest
 from extproc.body.facts import Item, PromptFacts
 from extproc.budget.budget import MODEL_CHARACTERS, Budget, Budgeter
 from extproc.budget.estimate import Estimate, Reserve, fits
+from extproc.budget.features import text_bytes
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.config import Categories, Estimation, Output
@@ -43,7 +44,7 @@ def test_a_batch_must_fit_item_by_item_and_is_learned_as_a_sum() -> None:
     """The estimate is the longest prompt's, features and expectation are those of all."""
     got = budget(Item(text=b"x" * 100), Item(text=b"y" * 300), Item(text=b"z" * 200))
     assert (got.estimate.tokens, got.expected) == (150, 300)
-    assert sum(got.features) == 600
+    assert text_bytes(got.features) == 600
 
 
 def test_the_longest_of_a_large_batch_is_found() -> None:

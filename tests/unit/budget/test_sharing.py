@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from extproc.body.facts import Item
 from extproc.body.usage import Usage
+from extproc.budget.features import features
 from extproc.budget.learner import Learner
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
@@ -15,17 +17,21 @@ from tests.unit.budget.test_ratio import observation
 LIMIT = 16
 
 
+def prompt(size: int) -> tuple[float, ...]:
+    return features(Item(text=b"a" * size))
+
+
 def learner(*stores: str) -> Learner:
     return Learner(RatioEstimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, stores)
 
 
 def teach(to: Learner, ratio: float, times: int) -> None:
     for _ in range(times):
-        to.learn(observation(None, features=(9000.0,) + (0.0,) * 14, usage=Usage(round(9000 / ratio), 700)))
+        to.learn(observation(None, features=prompt(9000), usage=Usage(round(9000 / ratio), 700)))
 
 
 def ratio(of: Learner) -> float:
-    estimate = of.estimator.estimate("m", "latin", "text", (90_000.0,) + (0.0,) * 14)
+    estimate = of.estimator.estimate("m", "latin", "text", prompt(90_000))
     return 90_000 / estimate.tokens
 
 
@@ -37,9 +43,8 @@ def test_what_is_exported_restores_the_same_estimates() -> None:
     second.adopt(first.export())
     for key, sums in first.export().items():
         assert second.export()[key].values == pytest.approx(sums.values)
-    features = (5000.0,) + (0.0,) * 14
-    assert second.estimator.estimate("m", "latin", "text", features) == first.estimator.estimate(
-        "m", "latin", "text", features
+    assert second.estimator.estimate("m", "latin", "text", prompt(5000)) == first.estimator.estimate(
+        "m", "latin", "text", prompt(5000)
     )
     assert second.output.reserve("m", "latin", None) == first.output.reserve("m", "latin", None)
 

@@ -8,6 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
 from extproc.budget.budget import Budgeter
+from extproc.budget.features import MESSAGES, text_bytes
 from extproc.budget.learner import Learner
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
@@ -17,6 +18,7 @@ from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.router import Router
 from extproc.service.exchange import Context, Exchange
 from extproc.service.messages import RoutingAnswers
+from extproc.service.route_settings import RouteSettingsReader
 
 MODE = pb.ProcessingMode
 POOLS = {"default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}]}
@@ -38,6 +40,7 @@ class Harness:
             learner=self.learner,
             metrics=Metrics(self.registry),
             answers=RoutingAnswers(config.routing.header),
+            route_settings=RouteSettingsReader(config.pools),
             category_header=None,
             conversation_header=None,
         )
@@ -109,7 +112,7 @@ def test_metadata_carries_decision_and_observation() -> None:
     """Everything the learner and an access log need is in namespace dualpool."""
     metadata = MessageToDict(Harness().ask().dynamic_metadata)["dualpool"]
     features = [float(value) for value in metadata.pop("features").split(",")]
-    assert sum(features) == 301  # 300 bytes and one message
+    assert (text_bytes(tuple(features)), features[MESSAGES]) == (300, 1)
     assert metadata == {
         "pool": "short",
         "chosen": "short",
@@ -323,4 +326,13 @@ def test_shadow_sends_long_and_counts_the_choice() -> None:
     """What would have been chosen is counted beside what was done."""
     harness = Harness(routing={"shadow": True})
     assert pool(harness.ask()) == "long"
+    assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
+
+
+def test_bad_route_setting_is_counted() -> None:
+    """A setting of the route that is no good is counted by name, and the request is routed without it."""
+    harness = Harness()
+    harness.exchange = Exchange(harness.context, (("dualpool-pools", "nowhere"), ("dualpool-shadow", "true")))
+    harness.ask()
+    assert harness.count("dualpool_route_settings_ignored_total", setting="pools") == 1
     assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1

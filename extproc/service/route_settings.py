@@ -1,0 +1,174 @@
+"""Settings that a route of the proxy hands over: gRPC initial metadata, or the metadata of the route itself.
+
+Envoy's own configuration speaks to the service in two ways. `grpc_initial_metadata` of the filter or of a route
+(`ExtProcPerRoute.overrides`) arrives as gRPC metadata named `dualpool-…`. Where a gateway offers no such field, the
+attribute `xds.route_metadata` brings the route's metadata as protobuf text: namespace `dualpool` with the bare
+names, or the HTTPRoute annotations that Envoy Gateway puts under `envoy-gateway`, named `dualpool-…`. Where both
+speak, the route's metadata wins.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+from google.protobuf import json_format, text_format
+from google.protobuf.struct_pb2 import Struct
+
+from extproc.budget.bounded import Bounded
+from extproc.config import Pool
+from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.routing.settings import NO_SETTINGS, RouteSettings
+
+PREFIX = "dualpool-"
+ROUTE_METADATA = "xds.route_metadata"
+METADATA_CHARACTERS = 65_536
+"""Longer route metadata is not read."""
+
+DISTINCT_ROUTES = 1024
+"""Combinations of values kept parsed; the least recently used is parsed again."""
+
+CATEGORIES = 256
+"""Categories that routes may name, all together: each becomes a label and a learned figure."""
+
+_CATEGORY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """Settings, and the names whose value was no good (`unknown` for a name that is none of ours)."""
+
+    settings: RouteSettings
+    bad: tuple[str, ...] = ()
+
+
+_NOTHING = Parsed(NO_SETTINGS)
+
+
+class RouteSettingsReader:
+    """Reads settings for one configuration, whose pools they must name."""
+
+    def __init__(self, pools: Mapping[str, tuple[Pool, ...]]) -> None:
+        self._sets = frozenset(pools)
+        self._capacities: dict[str, int] = {}
+        for pool in (pool for members in pools.values() for pool in members):
+            self._capacities[pool.name] = max(pool.capacity, self._capacities.get(pool.name, 0))
+        self._categories: set[str] = set()
+        self._known: Bounded[tuple[Pairs, str], Parsed] = Bounded(DISTINCT_ROUTES)
+        self._readers: dict[str, Callable[[str], object]] = {
+            "pools": self._pool_set,
+            "thresholds": self._thresholds,
+            "category": self._category,
+            "shadow": _boolean,
+            "rollout-percent": _percent,
+            "default-output": _tokens,
+        }
+
+    def read(self, initial: Pairs, attributes: Mapping[str, Struct]) -> Parsed:
+        """Return what `initial` (see `ours`) and the attributes of the first message say. Never raises."""
+        metadata = ""
+        for struct in attributes.values():
+            if ROUTE_METADATA in struct.fields:
+                metadata = struct.fields[ROUTE_METADATA].string_value
+        if not initial and not metadata:
+            return _NOTHING
+        return self._known.use((initial, metadata), lambda: self._parse(initial, metadata))
+
+    def _parse(self, initial: Pairs, metadata: str) -> Parsed:
+        values: dict[str, object] = {}
+        bad: list[str] = []
+        stated = [(name.removeprefix(PREFIX), text) for name, text in initial]
+        try:
+            stated += _from_metadata(metadata)
+        except ValueError:
+            bad.append("route_metadata")
+        for name, text in stated:
+            reader = self._readers.get(name)
+            if reader is None:
+                bad.append("unknown")
+                continue
+            try:
+                values[name.replace("-", "_")] = reader(text.strip())
+            except ValueError:
+                bad.append(name)
+        return Parsed(msgspec.convert(values, RouteSettings), tuple(bad))
+
+    def _pool_set(self, text: str) -> str:
+        if text not in self._sets:
+            raise ValueError("no such pool set")
+        return text
+
+    def _thresholds(self, text: str) -> dict[str, int]:
+        """`short=4096` or `short=4096,medium=16384`."""
+        thresholds = {}
+        for part in text.split(","):
+            name, _, tokens = part.partition("=")
+            limit = self._capacities.get(name.strip())
+            if limit is None or (threshold := _tokens(tokens)) > limit:
+                raise ValueError("no such pool, or more than it holds")
+            thresholds[name.strip()] = threshold
+        return thresholds
+
+    def _category(self, text: str) -> str:
+        if not _CATEGORY.fullmatch(text):
+            raise ValueError("not a name")
+        if text not in self._categories and len(self._categories) >= CATEGORIES:
+            raise ValueError("too many categories")
+        self._categories.add(text)
+        return text
+
+
+def ours(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
+    """Keep what concerns us of a call's gRPC metadata."""
+    return tuple((k, v) for k, v in metadata or () if k.startswith(PREFIX) and isinstance(v, str))
+
+
+def _from_metadata(text: str) -> list[tuple[str, str]]:
+    """Names and values in route metadata, as Envoy prints it. Raises `ValueError` when it cannot be read."""
+    if len(text) > METADATA_CHARACTERS:
+        raise ValueError("too long")
+    message = pb.Metadata()
+    try:
+        text_format.Parse(text, message, allow_unknown_field=True)
+        spaces = json_format.MessageToDict(message).get("filterMetadata", {})
+    except (text_format.ParseError, json_format.Error):
+        raise ValueError("not protobuf text") from None
+    found = [(name, _plain(value)) for name, value in spaces.get("dualpool", {}).items()]
+    resources = spaces.get("envoy-gateway", {}).get("resources")
+    for resource in resources if isinstance(resources, list) else ():
+        notes = resource.get("annotations") if isinstance(resource, dict) else None
+        for name, value in notes.items() if isinstance(notes, dict) else ():
+            if name.startswith(PREFIX):
+                found.append((name.removeprefix(PREFIX), _plain(value)))
+    return found
+
+
+def _plain(value: object) -> str:
+    """A metadata value as it would be written in a header; thresholds may be a mapping."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ",".join(f"{k}={_plain(v)}" for k, v in value.items())
+    if isinstance(value, float):
+        return f"{value:.10g}"  # metadata knows no integers
+    return str(value)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("neither true nor false")
+    return text == "true"
+
+
+def _percent(text: str) -> float:
+    percent = float(text)
+    if not (math.isfinite(percent) and 0 <= percent <= 100):
+        raise ValueError("not a percentage")
+    return percent
+
+
+def _tokens(text: str) -> int:
+    if not re.fullmatch(r"\s*[0-9]{1,8}\s*", text, re.ASCII):
+        raise ValueError("not a number of tokens")
+    return int(text)

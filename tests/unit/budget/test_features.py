@@ -1,0 +1,88 @@
+"""The feature vector counts what its layout says, at any length."""
+
+import pytest
+
+from extproc.body.facts import Item
+from extproc.budget.features import EXACT_BYTES, NAMES, PIECE, PIECES, features, text_bytes
+
+MIXED = "def total(rows):\n    return 10 + 2 * len(rows)  # Größe, «цена», 価格 — 42 가격 🎉\n"
+
+
+def named(text: str, tools: bytes = b"", messages: int = 0) -> dict[str, float]:
+    """The features that are not 0, by name."""
+    vector = features(Item(text=text.encode(), tools=tools, messages=messages))
+    return {name: count for name, count in zip(NAMES, vector, strict=True) if count}
+
+
+def test_an_empty_prompt_has_no_features() -> None:
+    """Nothing is counted where there is nothing."""
+    assert named("") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ab1 \n.", {"upper": 1, "lower": 1, "digit": 1, "space": 1, "line": 1, "prose_punctuation": 1}),
+        ("é", {"latin_lead": 1}),
+        ("ж", {"two_byte_lead": 1}),
+        ("ก", {"indic_lead": 1}),
+        ("—", {"symbol_lead": 1}),
+        ("語", {"cjk_lead": 1}),
+        ("한", {"hangul_lead": 1}),
+        ("🎉", {"four_byte_lead": 1}),
+        ("\x00\x7f", {"line": 2}),
+    ],
+)
+def test_a_character_counts_once_in_its_class(text: str, expected: dict[str, float]) -> None:
+    """A character beyond ASCII is one lead byte; its continuation bytes are no feature."""
+    found = named(text)
+    assert {name: found.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "feature", "count"),
+    [
+        ("two words", "word", 2),
+        ("two words", "word_in_run", 1),  # the first has no space before it
+        ("f(x, y)", "word_in_run", 2),
+        ("    indented", "blank_in_run", 3),
+        ("camelCaseName", "camel", 2),
+        ("v1 b2", "letter_digit", 2),
+        ("20250101", "digit_in_run", 7),
+        ("a, b...", "punctuation", 2),
+        ("это 日本", "script", 2),
+    ],
+)
+def test_a_run_counts_where_it_begins(text: str, feature: str, count: int) -> None:
+    """Neighbours of different classes mark the beginning of a run."""
+    assert named(text)[feature] == count
+
+
+def test_tool_definitions_count_as_text_and_as_tool_bytes() -> None:
+    """Their classes add to those of the text; their length stands for how the chat template prints them."""
+    found = named("one", tools=b"two", messages=3)
+    assert found == {"lower": 6, "word": 2, "word_in_run": 2, "line": 1, "tool_bytes": 3, "messages": 3}
+
+
+@pytest.mark.parametrize("size", [EXACT_BYTES // 2, EXACT_BYTES * 3, PIECES * PIECE * 2])
+def test_text_bytes_are_those_of_the_text(size: int) -> None:
+    """Classes sum to the bytes of valid text, within 1 % where a sample is counted."""
+    text = (MIXED * (size // len(MIXED.encode()) + 1)).encode()
+    assert text_bytes(features(Item(text=text))) == pytest.approx(len(text), rel=0.01)
+
+
+@pytest.mark.parametrize("size", [EXACT_BYTES * 3, PIECES * PIECE * 2])
+def test_a_sample_counts_like_the_whole(size: int) -> None:
+    """Beyond `EXACT_BYTES` every figure stays within 5 % of what counting all of it would give."""
+    part = EXACT_BYTES // 2
+    repeats = size // part
+    block = (MIXED * (part // len(MIXED.encode()))).encode()
+    whole = features(Item(text=block * repeats))
+    assert whole == pytest.approx([n * repeats for n in features(Item(text=block))], rel=0.05, abs=repeats)
+
+
+def test_text_of_an_even_period_is_seen_from_both_sides() -> None:
+    """Every second pair of a two-byte pattern shows both of its faces."""
+    found = named("a1" * EXACT_BYTES)
+    assert found["letter_digit"] == pytest.approx(EXACT_BYTES, rel=0.05)
+    assert found["word_in_run"] == pytest.approx(EXACT_BYTES, rel=0.05)
