@@ -1,0 +1,128 @@
+"""Whatever a client or a pool does, the client gets the upstream's answer and nothing is learned from it."""
+
+import contextlib
+import http.client
+import json
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from extproc.demo.pool import Behaviour
+from tests.envoy.client import CHAT, chat
+from tests.envoy.counts import observed, requests_by_reason
+from tests.envoy.stack import Stack, until
+
+GOOD = json.dumps(chat("hello", max_tokens=5)).encode()
+
+BODIES: dict[str, tuple[bytes, str]] = {
+    "not json": (b"hello", "not_json"),
+    "cut json": (GOOD[:-7], "not_json"),
+    "NaN": (GOOD.replace(b"5}", b"NaN}"), "not_json"),
+    "a word for a number": (GOOD.replace(b"5}", b'"many"}'), "wrong_type"),
+    "negative": (GOOD.replace(b"5}", b"-5}"), "wrong_type"),
+    "1e30": (GOOD.replace(b"5}", b"1e30}"), "wrong_type"),
+    "a list": (b"[]", "wrong_type"),
+    "deep": (b'{"tools":' + b"[" * 5_000, "too_deep"),
+    "deep and unknown": (b'{"x":' + b"[" * 5_000 + b"]" * 5_000 + b"," + GOOD[1:], "too_deep"),
+    "deep and huge": (b'{"tools":' + b"[" * 500_000, "oversized"),
+    "invalid utf-8": (GOOD.replace(b"hello", b"h\xff\xfello"), "not_json"),
+    "lone surrogate": (GOOD.replace(b"hello", b"\\ud800"), "not_json"),
+    "no prompt": (b"{}", "no_prompt"),
+    "empty": (b"", "no_body"),
+    "no cap": (json.dumps(chat("hello")).encode(), "no_output_cap"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_wrong(shared_stack: Stack) -> Any:
+    """No test here may leave a traceback in the log, an open exchange or a learned figure."""
+    before = shared_stack.dualpool.state()["learned"]
+    yield
+    until(lambda: "dualpool_exchanges_in_flight 0.0" in shared_stack.dualpool.get("/metrics"))
+    assert shared_stack.dualpool.state()["learned"] == before
+    assert "Traceback" not in shared_stack.dualpool.process.output()
+    assert "secret" not in shared_stack.dualpool.process.output()
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bad_bodies_get_the_answer_of_the_long_pool(shared_stack: Stack, pools: Any, name: str) -> None:
+    """The reason is counted and the client sees what the pool says."""
+    pools.long.pool.behaviour = Behaviour(usage=False)
+    body, reason = BODIES[name]
+    before = requests_by_reason(shared_stack).get(reason, 0)
+    reply = shared_stack.send(body)
+    assert shared_stack.reached(reply) == ["long"]
+    assert reply.headers["x-served-by"] == "long"
+    assert requests_by_reason(shared_stack)[reason] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "reason"),
+    [("GET", "/v1/models", "unknown_path"), ("POST", "/v1/nothing", "unknown_path"), ("PUT", CHAT, "not_post")],
+)
+def test_other_paths_and_methods_pass(shared_stack: Stack, method: str, path: str, reason: str) -> None:
+    """They go to the long pool, which answers as it likes."""
+    before = requests_by_reason(shared_stack).get(reason, 0)
+    reply = shared_stack.send(GOOD if method != "GET" else None, method=method, path=path)
+    assert reply.status in (200, 404, 405)
+    assert requests_by_reason(shared_stack)[reason] == before + 1
+
+
+def test_a_body_of_50_mb_passes_whole(shared_stack: Stack, pools: Any) -> None:
+    """Every byte arrives at the long pool, and the service keeps none of them."""
+    pools.long.pool.behaviour = Behaviour(status=503)
+    body = json.dumps(chat("secret " * 7_500_000, max_tokens=5)).encode()
+    reply = shared_stack.send(body)
+    (received,) = shared_stack.pools.received(pools.long, reply)
+    assert (reply.status, received.size) == (503, len(body))
+
+
+def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -> None:
+    """A body whose length is not announced is read like any other."""
+    pools.short.pool.behaviour = Behaviour(usage=False)
+    parts = urlsplit(shared_stack.url)
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(GOOD[i : i + 7]), GOOD[i : i + 7]) for i in range(0, len(GOOD), 7))
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n"
+    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+        connection.sendall(head.encode() + b"x-marker: chunks\r\n\r\n" + chunks + b"0\r\n\r\n")
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert [r.size for r in pools.short.pool.received if r.headers.get("x-marker") == "chunks"] == [len(GOOD)]
+
+
+def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any) -> None:
+    """The exchange is closed at once, and nothing is learned of an answer that never came."""
+    pools.short.pool.behaviour = Behaviour(delay=1)
+    parts = urlsplit(shared_stack.url)
+    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(GOOD)}\r\n\r\n"
+        connection.sendall(head.encode() + GOOD)
+        until(lambda: pools.short.pool.running == 1)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "stream", "verdict"),
+    [
+        (Behaviour(usage=False), False, "no_usage"),
+        (Behaviour(usage=False), True, "no_usage"),
+        (Behaviour(compress=True), False, "no_usage"),
+        (Behaviour(status=500), False, "no_usage"),
+        (Behaviour(cut_after=2, pace=0.05), True, "no_usage"),
+    ],
+    ids=["no usage", "no usage in a stream", "compressed", "500", "stream cut"],
+)
+def test_answers_that_teach_nothing_pass(
+    shared_stack: Stack, pools: Any, behaviour: Behaviour, stream: bool, verdict: str
+) -> None:
+    """The answer arrives as the pool gave it; its lack of usage is counted."""
+    pools.short.pool.behaviour = behaviour
+    before = observed(shared_stack)
+    counted = observed(shared_stack, verdict)
+    expected = pytest.raises(http.client.IncompleteRead) if behaviour.cut_after else contextlib.nullcontext()
+    with expected:
+        reply = shared_stack.send(chat("hello", max_tokens=5, stream=stream))
+        assert reply.status == (behaviour.status or 200)
+    until(lambda: observed(shared_stack) == before + 1)
+    assert observed(shared_stack, verdict) == counted + 1

@@ -1,0 +1,72 @@
+"""Where requests land, by the pools' own logs, through a real Envoy."""
+
+import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from extproc.demo.envoy import Tree, http
+from tests.envoy.client import Reply, chat
+from tests.envoy.conftest import StartStack
+from tests.envoy.counts import requests_by_reason
+from tests.envoy.stack import Stack, until
+from tests.envoy.texts import text
+
+CAP = 64
+
+
+def default_is_short(tree: Tree) -> Tree:
+    """Send what has no routing header to the short pool, and only `x-token-pool: long` to the long one."""
+    routes = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]["routes"]
+    default = routes[-1]
+    matching = [{"name": "x-token-pool", "string_match": {"exact": "long"}}]
+    routes.insert(-1, {**default, "match": {**default["match"], "headers": matching}})
+    routes[-1] = {**default, "route": {**default["route"], "cluster": "short"}}
+    return tree
+
+
+def test_a_cut_body_lands_long_though_the_default_route_is_short(start_stack: StartStack) -> None:
+    """Envoy keeps the route picked at the headers for a body over its buffer: that must be the long pool's."""
+
+    def small_buffer(tree: Tree) -> Tree:
+        listener = default_is_short(tree)["static_resources"]["listeners"][0]
+        listener["per_connection_buffer_limit_bytes"] = 16_384
+        return tree
+
+    stack = start_stack(change=small_buffer)
+    reply = stack.send(chat("hello " * 20_000, max_tokens=CAP))
+    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    assert requests_by_reason(stack) == {"cut": 1}
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["service up", "service down"])
+def test_a_spoofed_header_has_no_effect(start_stack: StartStack, up: bool) -> None:
+    """A client that names its pool is not heard, with the service there or gone."""
+    stack = start_stack(service=up)
+    long_text = text("prose", 3000)
+    reply = stack.send(chat(long_text, max_tokens=CAP), headers={"x-token-pool": "short"})
+    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    reply = stack.send(chat("hello", max_tokens=CAP), headers={"x-token-pool": "long"})
+    assert (reply.status, stack.reached(reply)) == (200, ["short"] if up else ["long"])
+
+
+def test_a_killed_service_loses_nothing(stack: Stack) -> None:
+    """Without the service every request is answered, by the long pool."""
+    assert stack.reached(stack.send(chat("hello", max_tokens=CAP))) == ["short"]
+    stack.dualpool.process.stop(signal.SIGKILL)
+    for _ in range(20):
+        reply = stack.send(chat("hello", max_tokens=CAP))
+        assert (reply.status, stack.reached(reply)) == (200, ["long"])
+
+
+def test_a_burst_of_misroutes_is_answered_by_the_long_pool(start_stack: StartStack) -> None:
+    """Fifty requests at once that a wrong prior calls short are refused there and answered after the retry."""
+    stack = start_stack(settings={"estimation": {"prior_bytes_per_token": 16, "min_samples": 1000}})
+    body = chat(text("prose", 3000), max_tokens=CAP)
+    with ThreadPoolExecutor(50) as threads:
+        replies: list[Reply] = list(threads.map(lambda _: stack.send(body), range(50)))
+    assert [reply.status for reply in replies] == [200] * 50
+    assert [stack.reached(reply) for reply in replies] == [["short", "long"]] * 50
+    metric = r'^dualpool_misroutes_total\{kind="rejected",pool="short"\} 50\.0'
+    until(lambda: re.search(metric, stack.dualpool.get("/metrics"), re.M))
