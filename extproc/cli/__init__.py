@@ -13,6 +13,7 @@ COMMANDS = {
     "plan": "say what two pools would save for your traffic, where to cut, and how many instances each needs",
     "render": "print the proxy's configuration for this configuration of Dualpool",
     "reference": "print every configuration key with its default and meaning",
+    "simulate": "run planned fleets against your traffic, routing policy by routing policy",
     "demo": "run Envoy, the service and two stand-in pools here, and show what happens",
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""

@@ -55,9 +55,9 @@ def make(args: argparse.Namespace) -> Record:
         args.lengths, args.pools = str(args.threshold), 2
     scenario, gpu, model = scenarios.scenario(args)
     planner = Planner(scenario)
-    with tables.progress("sizing thresholds") as report:
+    with tables.progress("thresholds") as report:
         curve = planner.curve(args.pools, report)
-    record = plan_record(planner, curve, args.objective, args.present, gpu, model)
+    record = plan_record(planner, curve, args.objective, args.present, gpu, model, scenarios.texts(args))
     record["other"] = _other(scenario, args)
     record["next"] = vllm_commands(record)
     return record

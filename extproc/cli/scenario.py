@@ -5,14 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from extproc.planning import cdf, tables, throughput, trace
+from extproc.config import Config, ConfigError, load
+from extproc.planning import cdf, tables, text, throughput, trace
 from extproc.planning.catalog import GPUS, MODELS, Gpu, Model, find_gpu, find_model
 from extproc.planning.engine import build_engine
 from extproc.planning.errors import PlanError
+from extproc.planning.estimates import Estimates, exact
 from extproc.planning.search import LENGTHS, Scenario
 from extproc.planning.sizing import Objective
+from extproc.planning.text import TextModel
 from extproc.planning.trace import Trace
-from extproc.planning.workload import CAP_LAWS, Workload, merge, with_caps
+from extproc.planning.workload import CAP_LAWS, Floats, Workload, merge, with_caps
 
 N = TypeVar("N", int, float)
 
@@ -82,8 +85,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=",".join(map(str, LENGTHS)),
         help="allowed max_model_len values of the smaller pools (default: %(default)s)",
     )
-    goal.add_argument(
-        "--margin", type=float, default=0.0, help="share by which prompts are over-estimated (default: %(default)g)"
+    router = parser.add_argument_group("estimates of the router")
+    router.add_argument(
+        "--estimates",
+        choices=("learned", "exact"),
+        default="learned",
+        help="size for the router's estimates, or for lengths known exactly (default: %(default)s)",
+    )
+    router.add_argument("--config", type=Path, help="Dualpool configuration whose estimator settings are used")
+    router.add_argument("--texts", type=Path, help="request bodies with token counts (JSONL) to measure text from")
+    router.add_argument(
+        "--text-spread", type=float, default=1.0, help="scales the spread of bytes per token (default: %(default)g)"
     )
 
 
@@ -146,7 +158,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
         price_per_gpu=args.price,
     )
     traffic = workload(args)
-    for name, value in (("--spare", args.spare), ("--margin", args.margin), ("--price", args.price or 0)):
+    for name, value in (("--spare", args.spare), ("--text-spread", args.text_spread), ("--price", args.price or 0)):
         if value < 0:
             raise PlanError(f"{name}: {value:g}: must not be negative")
     return (
@@ -155,13 +167,31 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
             engine=engine,
             objective=Objective(args.ttft, args.utilisation, args.spare),
             lengths=_lengths(args.lengths, args.max_model_len),
-            margin=args.margin,
+            estimated=exact if args.estimates == "exact" else _learned(args),
             rates=dict(_rate(text) for text in args.throughput),
             poisson=args.poisson,
         ),
         gpu,
         model,
     )
+
+
+def texts(args: argparse.Namespace) -> TextModel:
+    """The text model of `args`: measured from a file, or the built-in one."""
+    measured = text.measure(args.texts) if args.texts else text.MEASURED
+    return text.spread(measured, args.text_spread)
+
+
+def config(args: argparse.Namespace) -> Config:
+    """The estimator settings of `args`. Raises `PlanError` for a configuration that cannot be used."""
+    try:
+        return load(args.config) if args.config else Config()
+    except ConfigError as error:
+        raise PlanError(str(error)) from None
+
+
+def _learned(args: argparse.Namespace) -> Callable[[Floats], Floats]:
+    return Estimates(texts(args), config(args).estimation.deviations).below
 
 
 def _lengths(text: str, full: int) -> tuple[int, ...]:

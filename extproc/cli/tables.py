@@ -15,12 +15,12 @@ REDIRECTED_WIDTH = 120
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, for as long as the work takes; silent when that is not a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(label)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _console() -> Console:
@@ -132,3 +132,83 @@ def _sensitivity(rows: list[Record]) -> Table:
     for row in rows:
         table.add_row(row["what"], f"{row['gpus']:,}", f"{row['saved']:.1%}" + ("" if row["met"] else " (missed)"))
     return table
+
+
+def print_simulation(record: Record) -> None:
+    """Print a simulation for people."""
+    console = _console()
+    results = record["policies"]
+    console.print(
+        f"[bold]{results[0]['requests']:,} requests, {record['concurrency']} concurrency, threshold "
+        f"{record['threshold']}, seed {record['seed']}[/]",
+        highlight=False,
+    )
+    console.print(_workload(console, record["workload"]), _policies(results), sep="\n")
+    for result in results:
+        console.print(_pools(result))
+    for heading, lines in (("Assumed", record["assumptions"]), ("NOT MET", record["problems"])):
+        if lines:
+            console.print(f"[bold]{heading}[/]")
+            for line in lines:
+                console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _policies(results: list[Record]) -> Table:
+    columns = (
+        "policy",
+        "GPUs",
+        "GPU-hours",
+        "P50 TTFT",
+        "P99 TTFT",
+        "late",
+        "preempted/1000",
+        "retried",
+        "rejected",
+        "spilled",
+    )
+    table = _table("Policies on the same arrivals", *columns)
+    for result in results:
+        fleet = result["fleet"]
+        table.add_row(
+            result["policy"],
+            f"{result['gpus']:,}",
+            f"{result['gpu_hours']:,.1f}",
+            f"{fleet['ttft']['p50']:.3f} s",
+            f"{fleet['ttft']['p99']:.3f} s",
+            f"{fleet.get('late', 0):.2%}",
+            f"{fleet['preemptions_per_1000']:.2f}",
+            str(result["retried"]),
+            str(result["rejected"]),
+            str(result["spilled"]),
+        )
+    return table
+
+
+def _pools(result: Record) -> Table:
+    columns = (
+        "pool",
+        "instances",
+        "requests",
+        "TTFT p50/p95/p99",
+        "latency p50/p95/p99",
+        "TPOT p50/p99",
+        "busy",
+        "KV",
+    )
+    table = _table(result["policy"], *columns)
+    for pool in result["pools"]:
+        table.add_row(
+            f"{pool['name']} {pool['max_model_len']}",
+            str(pool["instances"]),
+            f"{pool['completed']:,}",
+            _spread(pool["ttft"], "p50", "p95", "p99"),
+            _spread(pool["latency"], "p50", "p95", "p99"),
+            _spread(pool["tpot"], "p50", "p99"),
+            f"{pool['utilisation']:.0%}",
+            f"{pool['kv_use']:.0%}",
+        )
+    return table
+
+
+def _spread(figures: Record, *names: str) -> str:
+    return " / ".join(f"{figures[name]:.2f}" for name in names) + " s"

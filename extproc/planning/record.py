@@ -9,6 +9,7 @@ from extproc.planning.catalog import Gpu, Model
 from extproc.planning.search import RESERVE_QUANTILE, Cost, Planner, Scenario, Split, best, saved, verdict
 from extproc.planning.sensitivity import variations
 from extproc.planning.sizing import FleetPlan
+from extproc.planning.text import TextModel
 from extproc.planning.workload import Workload
 
 Record = dict[str, Any]
@@ -18,7 +19,7 @@ QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
 
 def plan_record(
-    planner: Planner, curve: list[Split], by: Cost, present: int | None, gpu: Gpu, model: Model
+    planner: Planner, curve: list[Split], by: Cost, present: int | None, gpu: Gpu, model: Model, texts: TextModel
 ) -> Record:
     """Everything a plan says, as JSON-compatible values. `present`: instances in use today, if known."""
     scenario = planner.scenario
@@ -31,7 +32,7 @@ def plan_record(
         "baselines": [fleet_record(b, chosen.fleet) for b in baselines] + _present(present, scenario, chosen.fleet),
         "chosen": split_record(chosen, planner),
         "curve": [split_record(s, planner) for s in curve],
-        "sensitivity": [vars(v) for v in variations(scenario, chosen.thresholds)],
+        "sensitivity": [vars(v) for v in variations(scenario, chosen.thresholds, texts)],
         "assumptions": assumptions(scenario),
         "sources": [f"{gpu.name}: {gpu.source}", f"{model.name}: {model.source}"],
         "problems": chosen.fleet.problems,
@@ -178,6 +179,4 @@ def assumptions(scenario: Scenario) -> list[str]:
     ]
     if objective.ttft is not None:
         words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
-    if scenario.margin:
-        words.append(f"prompts are over-estimated by {scenario.margin:.0%}")
     return words

@@ -7,21 +7,21 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
+from extproc.planning.estimates import exact
 from extproc.planning.savings import general_savings
 from extproc.planning.sizing import FleetPlan, Objective, PoolPlan, size_pool
 from extproc.planning.throughput import Throughput, estimate, measured
-from extproc.planning.workload import NO_CAP, Floats, Workload
+from extproc.planning.workload import Floats, Ints, Workload
 
 Cost = Literal["gpus", "cost"]
 
 RESERVE_QUANTILE = 0.95
 """Quantile of outputs reserved for requests without a cap: the service's own default (`output.quantile`)."""
 
-LENGTHS = tuple(1024 * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128))
+LENGTHS = tuple(1024 * n for n in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128))
 """Values of max_model_len tried when none are given."""
 
 
@@ -29,8 +29,8 @@ LENGTHS = tuple(1024 * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96,
 class Scenario:
     """A workload, an instance, and what is asked of a fleet.
 
-    `engine`: at full context. `lengths`: allowed values of max_model_len below it. `margin`: share by which prompts
-    are over-estimated to be safe, which sends some short requests long. `rates`: measured requests/s per instance
+    `engine`: at full context. `lengths`: allowed values of max_model_len below it. `estimated`: distribution
+    of estimate over truth, `estimates.exact` or `Estimates.below`. `rates`: measured requests/s per instance
     by max_model_len. `poisson`: size for Poisson arrivals at the mean rate, not for the busiest minute.
     """
 
@@ -38,7 +38,7 @@ class Scenario:
     engine: Engine
     objective: Objective = field(default_factory=Objective)
     lengths: tuple[int, ...] = LENGTHS
-    margin: float = 0.0
+    estimated: Callable[[Floats], Floats] = exact
     rates: Mapping[int, float] = field(default_factory=dict)
     poisson: bool = False
 
@@ -48,10 +48,20 @@ class Scenario:
         return self.workload.quantile(self.workload.outputs, RESERVE_QUANTILE)
 
     @cached_property
-    def budgets(self) -> Floats:
-        """Tokens each request is routed by: its over-estimated prompt and its cap or reserve."""
-        caps = np.where(self.workload.caps == NO_CAP, self.reserve, self.workload.caps)
-        return np.asarray(np.ceil(self.workload.inputs * (1 + self.margin)) + caps, np.float64)
+    def budgets(self) -> Ints:
+        """Tokens each request asks for: its prompt and its cap, or the reserve."""
+        return self.workload.budgets(self.reserve)
+
+    def within(self, capacity: int) -> Floats:
+        """Chance of each request to be served by a pool of `capacity` or a smaller one.
+
+        It must fit (else it is rejected and served by the largest) and be estimated to fit.
+        """
+        if capacity >= self.full:
+            return np.ones(len(self.budgets))
+        room = capacity - (self.budgets - self.workload.inputs)
+        estimated = self.estimated(np.maximum(room, 0) / self.workload.inputs)
+        return np.where(self.budgets <= capacity, estimated, 0.0)
 
     @cached_property
     def load(self) -> float:
@@ -106,13 +116,12 @@ class Planner:
 
     def _size(self, low: int, high: int, strict: bool) -> PoolPlan | None:
         scenario = self.scenario
-        chosen: npt.NDArray[np.bool_] = scenario.budgets > low
-        if high < scenario.full:
-            chosen &= scenario.budgets <= high
-        share = scenario.workload.share(chosen)
-        if share == 0 and high < scenario.full:
+        shares = scenario.within(high) - (scenario.within(low) if low else 0.0)
+        share = float(np.average(shares, weights=scenario.workload.weights))
+        part = scenario.workload.part(shares)
+        if part is None and high < scenario.full:
             return None
-        part = scenario.workload.subset(chosen) if share else scenario.workload
+        part = part or scenario.workload
         engine = scenario.engine.at(high)
         return size_pool(
             f"{high}",
@@ -164,14 +173,14 @@ class Planner:
         sigma = last.throughput.rate / base if last else 1.0
         return Split(thresholds, fleet, alpha, rho, sigma, general_savings(alpha, rho, sigma))
 
-    def curve(self, pools: int = 2, progress: Callable[[int, int], None] = lambda _done, _all: None) -> list[Split]:
+    def curve(self, pools: int = 2, progress: Callable[[int], None] = lambda _done: None) -> list[Split]:
         """Size every choice of `pools` − 1 thresholds among the allowed lengths."""
         lengths = [n for n in self.scenario.lengths if n < self.scenario.full]
         choices = list(itertools.combinations(lengths, pools - 1))
         splits = []
         for done, thresholds in enumerate(choices, 1):
             splits.append(self.split(thresholds))
-            progress(done, len(choices))
+            progress(done)
         return splits
 
 

@@ -83,23 +83,25 @@ class Workload:
         """Weight share of the `chosen` requests."""
         return float(self.weights[chosen].sum() / self.weights.sum())
 
+    def part(self, shares: Floats) -> "Workload | None":
+        """Return that share of each kind of request, None when nothing is left; arrivals are thinned alike."""
+        weights = self.weights * shares
+        kept = weights > 0
+        if not kept.any():
+            return None
+        share = float(weights.sum() / self.weights.sum())
+        return replace(
+            self,
+            inputs=self.inputs[kept],
+            outputs=self.outputs[kept],
+            caps=self.caps[kept],
+            weights=weights[kept],
+            arrivals=self.arrivals and self.arrivals.scaled(self.arrivals.rate * share),
+        )
+
     def mean(self, values: npt.NDArray[np.int64] | Floats) -> float:
         """Weighted mean of `values`."""
         return float(np.average(values, weights=self.weights))
-
-    def subset(self, chosen: npt.NDArray[np.bool_]) -> "Workload":
-        """Return the `chosen` requests alone; the arrivals are thinned to their share (Poisson thinning)."""
-        if not chosen.any():
-            raise PlanError(f"{self.name}: no request is in the chosen part")
-        arrivals = self.arrivals and self.arrivals.scaled(self.arrivals.rate * self.share(chosen))
-        return replace(
-            self,
-            inputs=self.inputs[chosen],
-            outputs=self.outputs[chosen],
-            caps=self.caps[chosen],
-            weights=self.weights[chosen],
-            arrivals=arrivals,
-        )
 
     def with_rate(self, rate: float) -> "Workload":
         """Return the workload at a mean of `rate` requests per second; Poisson when nothing was recorded."""

@@ -7,10 +7,12 @@ import pytest
 
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
+from extproc.planning.estimates import Estimates
 from extproc.planning.savings import general_savings, savings
 from extproc.planning.search import Planner, Scenario, best, saved, verdict
 from extproc.planning.sensitivity import variations
 from extproc.planning.sizing import Objective
+from extproc.planning.text import MEASURED, TextKind
 from extproc.planning.workload import NO_CAP
 from tests.unit.planning.conftest import make_workload
 
@@ -119,10 +121,11 @@ def test_context_that_does_not_fit_is_a_problem(engine: Engine) -> None:
     assert "does not fit the KV cache" in fleet.problems[0]
 
 
-def test_margin_sends_requests_long(engine: Engine) -> None:
-    """Over-estimating prompts shrinks the short share."""
-    assert planner(engine).split((100,)).alpha == pytest.approx(0.9)
-    assert planner(engine, margin=0.5).split((100,)).alpha == 0
+def test_careful_estimates_send_requests_long(engine: Engine) -> None:
+    """Two deviations to the safe side shrink the short share."""
+    texts = (TextKind("all", 1.0, 4.0, 0.2),)
+    assert planner(engine).split((110,)).alpha == pytest.approx(0.9)
+    assert planner(engine, estimated=Estimates(texts, 2.0).below).split((110,)).alpha < 0.3
 
 
 def test_alpha_counts_caps_not_outputs(engine: Engine) -> None:
@@ -172,7 +175,7 @@ def test_nothing_to_search(engine: Engine) -> None:
 def test_sensitivity_changes_one_thing(engine: Engine) -> None:
     """Every variation is sized for the same threshold; the first is the plan itself."""
     scenario = planner(engine).scenario
-    rows = variations(scenario, (100,))
+    rows = variations(scenario, (100,), MEASURED)
     assert rows[0].what == "as planned"
     assert rows[0].saved == pytest.approx(saved(planner(engine).split((100,)).fleet, planner(engine).homogeneous))
     assert {"arrival rate x 0.5", "paged concurrency", "output caps: none"} <= {r.what for r in rows}

@@ -1,5 +1,6 @@
 """Rules of `extproc.planning.workload`."""
 
+import numpy as np
 import pytest
 
 from extproc.planning.errors import PlanError
@@ -21,7 +22,9 @@ def test_quantile_is_an_element_with_enough_weight_below() -> None:
 def test_subset_takes_its_share_of_the_rate() -> None:
     """Half the requests come at half the rate."""
     workload = make_workload((1, 1, 1), (2, 1, 1), rate=10)
-    assert workload.subset(workload.inputs > 1).needs_rate().rate == 5
+    part = workload.part(np.array([0.0, 1.0]))
+    assert part is not None
+    assert part.needs_rate().rate == 5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""`dualpool simulate`: run the planned fleets against the traffic, policy by policy, on the same arrivals."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+from extproc.cli import scenario as scenarios
+from extproc.cli import tables
+from extproc.planning import arrivals, compare
+from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated
+from extproc.planning.errors import PlanError
+from extproc.planning.record import Record, assumptions, workload_record
+from extproc.planning.search import Planner, Scenario
+from extproc.planning.simulator import SimulatedPool
+from extproc.planning.trace import Batch
+from extproc.planning.workload import Arrivals
+
+DEFAULT_REQUESTS = 100_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `simulate`."""
+    scenarios.add_arguments(parser)
+    run = parser.add_argument_group("simulation")
+    add_simulation_arguments(run)
+    run.add_argument("--threshold", type=int, default=8192, help="max_model_len of the short pool (default: 8192)")
+    run.add_argument(
+        "--instances",
+        metavar="SHORT,LONG,ONE",
+        help="instances of the two pools and of the homogeneous fleet (default: as the closed form sizes them)",
+    )
+    run.add_argument(
+        "--replay", action="store_true", help="original arrival times, instead of lengths drawn at a rate"
+    )
+    run.add_argument("--policies", default=",".join(POLICIES), help="comma-separated (default: all)")
+    run.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
+    """Declare what every simulation needs, here and in `plan --check`."""
+    group.add_argument(
+        "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
+    )
+    group.add_argument("--seed", type=int, default=1, help="of everything random (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate and report; 0, 1 when the learned policy misses the objective, or 2 for wrong input."""
+    try:
+        record = make(args)
+    except PlanError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps(record, indent=1))
+    else:
+        tables.print_simulation(record)
+    return 1 if record["problems"] else 0
+
+
+def make(args: argparse.Namespace) -> Record:
+    """Return the record of every policy `args` asks for."""
+    if not 16 <= args.threshold < args.max_model_len:
+        raise PlanError(
+            f"--threshold: {args.threshold}: must be at least 16 and below --max-model-len {args.max_model_len}"
+        )
+    scenario, _, _ = scenarios.scenario(args)
+    planner = Planner(replace(scenario, lengths=(args.threshold,)))
+    one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
+    if args.instances:
+        one, two = _sized(args.instances, one, two)
+    stream = setting(args, scenario)
+    results = []
+    for policy in args.policies.split(","):
+        pools = one if policy == "homogeneous" else two
+        with tables.progress(policy, args.requests) as report:
+            results.append(simulate(policy, pools, stream, report))
+    problems = [missed(r) for r in results if r["policy"] != "static"]
+    return {
+        "workload": workload_record(scenario),
+        "threshold": args.threshold,
+        "concurrency": scenario.engine.concurrency,
+        "seed": args.seed,
+        "policies": results,
+        "assumptions": [*assumptions(scenario), *text_assumptions(stream)],
+        "problems": [p for p in problems if p],
+    }
+
+
+def setting(args: argparse.Namespace, scenario: Scenario) -> Setting:
+    """What every policy of this run shares."""
+    if args.requests < 2:
+        raise PlanError(f"--requests: {args.requests}: must be at least 2")
+    return Setting(
+        arrivals=lambda: _arrivals(args, scenario),
+        texts=scenarios.texts(args),
+        seed=args.seed,
+        config=scenarios.config(args),
+        reserve=scenario.reserve,
+        ttft=scenario.objective.ttft,
+    )
+
+
+def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
+    """Draw or replay. Drawn traffic comes at the rate the fleet is sized for, within which arrivals are Poisson."""
+    traffic = scenario.workload
+    if not getattr(args, "replay", False):
+        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load))
+        return arrivals.drawn(steady, args.requests, args.seed)
+    opened = scenarios.traces(args)
+    if len(opened) < len(args.source):
+        raise PlanError("--replay: every source must be a trace of single requests with times")
+    own = sum(t.rows - t.bad for t in opened) / max(traffic.needs_rate().seconds, 1e-9)
+    factor = traffic.needs_rate().rate / own
+    return arrivals.capped(arrivals.replayed(opened, factor, args.requests), traffic)
+
+
+def _sized(
+    option: str, one: list[SimulatedPool], two: list[SimulatedPool]
+) -> tuple[list[SimulatedPool], list[SimulatedPool]]:
+    try:
+        counts = [int(part) for part in option.split(",")]
+    except ValueError:
+        counts = []
+    if len(counts) != len(two) + 1 or min(counts) < 1:
+        raise PlanError(f"--instances: {option!r}: must be {len(two) + 1} numbers of at least 1")
+    sized = [replace(pool, instances=count) for pool, count in zip(two, counts[:-1], strict=True)]
+    return [replace(one[0], instances=counts[-1])], sized
+
+
+def text_assumptions(stream: Setting) -> list[str]:
+    """How text was made up, in words."""
+    kinds = ", ".join(f"{k.name} {k.share:.0%} at {k.ratio:.2f} ± {k.spread:.0%}" for k in stream.texts)
+    return [
+        f"bytes per token of made-up text (category, share, mean, relative deviation): {kinds}",
+        f"the static policy divides bytes by {compare.STATIC_RATIO:g}, without a margin",
+        "requests go to the instance of their pool with the fewest; a rejected one is retried on the longest pool",
+    ]

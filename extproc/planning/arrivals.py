@@ -1,0 +1,65 @@
+"""Requests to simulate, a batch at a time: a trace replayed, or lengths drawn from a workload."""
+
+import heapq
+from collections.abc import Iterator
+
+import numpy as np
+
+from extproc.planning.trace import Batch, Trace
+from extproc.planning.workload import Workload
+
+BATCH = 10_000
+
+
+def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
+    """Yield `count` requests with lengths drawn from `workload`, arriving at its mean rate.
+
+    Times between arrivals are gamma distributed with the workload's coefficient of variation, which is a Poisson
+    process at 1. The same seed gives the same requests.
+    """
+    arrivals = workload.needs_rate()
+    random = np.random.default_rng(seed)
+    cumulative = np.cumsum(workload.weights)
+    shape = 1 / max(arrivals.cv, 0.01) ** 2
+    now = 0.0
+    for start in range(0, count, BATCH):
+        size = min(BATCH, count - start)
+        times = now + np.cumsum(random.gamma(shape, 1 / (shape * arrivals.rate), size))
+        picked = np.searchsorted(cumulative, random.random(size) * cumulative[-1], side="right")
+        picked = np.minimum(picked, len(cumulative) - 1)
+        yield times, workload.inputs[picked], workload.outputs[picked], workload.caps[picked]
+        now = float(times[-1])
+
+
+def replayed(traces: list[Trace], rate_factor: float, count: int | None) -> Iterator[Batch]:
+    """Yield the requests of `traces` in time order, each trace from its own start, `rate_factor` times as fast."""
+    merged = heapq.merge(*(_rows(trace) for trace in traces), key=lambda row: row[0])
+    buffer: list[tuple[float, int, int, int]] = []
+    for number, (time, prompt, output, cap) in enumerate(merged):
+        if number == count:
+            break
+        buffer.append((time / rate_factor, prompt, output, cap))
+        if len(buffer) == BATCH:
+            yield _batch(buffer)
+            buffer = []
+    if buffer:
+        yield _batch(buffer)
+
+
+def _rows(trace: Trace) -> Iterator[tuple[float, int, int, int]]:
+    for batch in trace.batches():
+        yield from zip(*(column.tolist() for column in batch), strict=True)
+
+
+def _batch(rows: list[tuple[float, int, int, int]]) -> Batch:
+    times, prompts, outputs, caps = zip(*rows, strict=True)
+    return np.array(times), np.array(prompts), np.array(outputs), np.array(caps)
+
+
+def capped(batches: Iterator[Batch], workload: Workload) -> Iterator[Batch]:
+    """Give replayed requests the caps of `workload`, whose law has been applied to the same requests."""
+    keys = (workload.inputs << 32) | workload.outputs
+    order = np.argsort(keys, kind="stable")
+    for times, prompts, outputs, _ in batches:
+        places = np.searchsorted(keys[order], (prompts << 32) | outputs)
+        yield times, prompts, outputs, workload.caps[order[np.minimum(places, len(order) - 1)]]

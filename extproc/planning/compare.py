@@ -1,0 +1,138 @@
+"""Policies side by side on the same arrivals, and the smallest fleet a policy needs by simulation."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from extproc.config import Config, Pool
+from extproc.planning.dispatch import Learned, Oracle, Policy, Pools, Static
+from extproc.planning.errors import PlanError
+from extproc.planning.nextsteps import pool_names
+from extproc.planning.simulator import SimulatedPool, Simulation
+from extproc.planning.sizing import LATE, FleetPlan
+from extproc.planning.text import TextModel
+from extproc.planning.trace import Batch
+
+POLICIES = ("homogeneous", "oracle", "learned", "learned+spillover", "static")
+STATIC_RATIO = 4.0
+
+Arrivals = Callable[[], Iterator[Batch]]
+"""Starts the same stream of arrivals anew."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all policies share. `config`: settings of the estimators. `texts`: the estimate-error model, drawn with
+    `seed`. `reserve`: output tokens the static policy sets aside without a cap. `ttft`: P99 objective, s."""
+
+    arrivals: Arrivals
+    texts: TextModel
+    seed: int
+    config: Config
+    reserve: int = 0
+    ttft: float | None = None
+
+
+def simulated(fleet: FleetPlan) -> list[SimulatedPool]:
+    """The pools of a planned fleet without its spare instances, which are there to fail."""
+    names = pool_names(len(fleet.pools))
+    return [
+        SimulatedPool(name, pool.engine, pool.instances - pool.spare)
+        for name, pool in zip(names, fleet.pools, strict=True)
+    ]
+
+
+def simulate(
+    policy: str, pools: list[SimulatedPool], setting: Setting, progress: Progress = lambda _done: None
+) -> dict[str, Any]:
+    """Run one policy and return what it measured, as plain values. Raises `PlanError` for an unknown policy."""
+    capacities = tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools)
+    simulation = Simulation(
+        pools, build(policy, capacities, setting), ttft=setting.ttft, spillover=policy.endswith("+spillover")
+    )
+    simulation.run(setting.arrivals(), progress)
+    return {"policy": policy} | record(simulation)
+
+
+def build(policy: str, pools: Pools, setting: Setting) -> Policy:
+    """Build a policy by name; one pool needs no choice, so *homogeneous* is the oracle on one."""
+    kind = policy.removesuffix("+spillover")
+    if kind in ("homogeneous", "oracle"):
+        return Oracle(pools)
+    if kind == "learned":
+        return Learned(setting.config, pools, setting.texts, setting.seed)
+    if kind == "static":
+        return Static(pools, setting.texts, setting.seed, STATIC_RATIO, setting.reserve)
+    raise PlanError(f"--policies: {policy!r}: must be among {', '.join(POLICIES)}")
+
+
+def record(simulation: Simulation) -> dict[str, Any]:
+    """What a finished simulation measured, for the fleet and by pool."""
+    span = simulation.time
+    table = simulation.machines.instances
+    pools = []
+    for place, pool in enumerate(simulation.pools):
+        first, last = simulation.machines.ranges[place]
+        rows = table[first:last]
+        whole = span * pool.instances
+        pools.append(
+            {
+                "name": pool.name,
+                "max_model_len": pool.engine.max_model_len,
+                "instances": pool.instances,
+                "gpu_hours": whole * pool.engine.tp / 3600,
+                "utilisation": float(rows["busy"].sum() / whole),
+                "slot_use": float((rows["slot_time"] / rows["seqs"]).sum() / whole),
+                "kv_use": float((rows["block_time"] / rows["blocks"]).sum() / whole),
+            }
+            | simulation.by_pool[place].record()
+        )
+    return {
+        "requests": simulation.arrived,
+        "seconds": span,
+        "rejected": simulation.rejected,
+        "retried": simulation.retried,
+        "truncated": simulation.truncated,
+        "spilled": simulation.spilled,
+        "gpus": sum(p.instances * p.engine.tp for p in simulation.pools),
+        "gpu_hours": sum(p["gpu_hours"] for p in pools),
+        "fleet": simulation.fleet.record(),
+        "pools": pools,
+    }
+
+
+def missed(result: dict[str, Any]) -> str:
+    """Why a simulated fleet misses its objective, empty when it meets it."""
+    fleet = result["fleet"]
+    if result["rejected"] > LATE * result["requests"]:
+        return f"simulated: {result['rejected']} of {result['requests']} requests are longer than any pool holds"
+    if fleet.get("late", 0.0) <= LATE:
+        return ""
+    worst = max(result["pools"], key=lambda pool: pool["late"] * pool["completed"])
+    return (
+        f"simulated, {result['policy']} routing: {fleet['late']:.2%} of requests miss the TTFT objective, P99 "
+        f"{fleet['ttft']['p99']:.2f} s; worst in pool {worst['name']}, P99 {worst['ttft']['p99']:.2f} s, "
+        f"{worst['utilisation']:.0%} busy"
+    )
+
+
+def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[SimulatedPool]:
+    """Return the smallest pools whose requests meet the P99 objective by simulation, each by itself.
+
+    Pools are searched one after the other, smallest capacity first, the others staying as they are given, which
+    should therefore be large enough. Without spillover pools do not act on each other.
+    """
+    found = list(pools)
+    for place, pool in enumerate(pools):
+        low, high = 0, pool.instances
+        while high - low > 1:
+            middle = (low + high) // 2
+            trial = [replace(p, instances=middle) if i == place else p for i, p in enumerate(pools)]
+            if simulate(policy, trial, setting)["pools"][place]["late"] > LATE:
+                low = middle
+            else:
+                high = middle
+        found[place] = replace(pool, instances=high)
+    return found

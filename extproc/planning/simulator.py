@@ -1,0 +1,193 @@
+"""The simulator: arrivals, one routing decision each, instances advanced in between.
+
+The compiled kernel runs every instance up to the next arrival; the decision is made here, by a `Policy`. What is in
+memory is what is in flight: batches of arrivals are read as they are needed, latencies go to histograms.
+"""
+
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from extproc.budget.observation import Outcome
+from extproc.planning import kernel
+from extproc.planning.dispatch import Policy
+from extproc.planning.engine import Engine
+from extproc.planning.errors import PlanError
+from extproc.planning.measures import Measures
+from extproc.planning.trace import Batch
+from extproc.planning.workload import NO_CAP
+
+START_ROWS = 4096
+_END = operator.itemgetter(list(kernel.FINISHED.fields or ()).index("end"))
+
+
+@dataclass(frozen=True)
+class SimulatedPool:
+    """A pool to simulate: `instances` of `engine`."""
+
+    name: str
+    engine: Engine
+    instances: int
+
+
+class Machines:
+    """The instances of all pools and the requests in them: a thin, growing wrapper around the kernel's tables."""
+
+    def __init__(self, pools: list[SimulatedPool]) -> None:
+        self.instances = kernel.instance_table([p.engine for p in pools], [p.instances for p in pools])
+        edges = np.cumsum([0, *(p.instances for p in pools)]).tolist()
+        self.ranges = list(itertools.pairwise(edges))
+        self.slots = np.zeros((len(self.instances), int(self.instances["seqs"].max())), np.int64)
+        self.counts = np.array([START_ROWS, 0])
+        self.free_rows = np.arange(START_ROWS)[::-1].copy()
+        self.requests = np.zeros(START_ROWS, kernel.REQUEST)
+        self.finished = np.zeros(2 * START_ROWS, kernel.FINISHED)  # room for those not taken and all in flight
+
+    def advance(self, time: float) -> int:
+        """Run to `time`; return how many finished requests wait to be taken."""
+        count: int = kernel.advance(
+            time, self.instances, self.slots, self.requests, self.counts, self.free_rows, self.finished
+        )
+        return count
+
+    def submit(self, time: float, pool: int, serial: int, prompt: int, target: int) -> None:
+        """Queue a request in `pool`, in a longer table when all rows are in use."""
+        if self.counts[kernel.FREE_ROWS] == 0:
+            self._grow()
+        first, last = self.ranges[pool]
+        kernel.submit(
+            time,
+            first,
+            last,
+            serial,
+            prompt,
+            target,
+            self.instances,
+            self.slots,
+            self.requests,
+            self.counts,
+            self.free_rows,
+        )
+
+    def saturated(self, pool: int) -> bool:
+        """Whether every instance of `pool` has a queue."""
+        first, last = self.ranges[pool]
+        return bool(kernel.saturated(first, last, self.instances))
+
+    def take(self) -> np.ndarray[Any, Any]:
+        """Return a copy of the finished requests and forget them."""
+        taken = self.finished[: self.counts[kernel.FINISHED_ROWS]].copy()
+        self.counts[kernel.FINISHED_ROWS] = 0
+        return taken
+
+    def _grow(self) -> None:
+        size = len(self.requests)
+        self.requests = np.concatenate([self.requests, np.zeros(size, kernel.REQUEST)])
+        self.finished = np.concatenate([self.finished, np.zeros(2 * size, kernel.FINISHED)])
+        self.free_rows = np.concatenate([np.arange(size, 2 * size), np.zeros(size, np.int64)])
+        self.counts[kernel.FREE_ROWS] = size
+
+
+class Simulation:
+    """One run of one policy over one stream of arrivals."""
+
+    def __init__(
+        self,
+        pools: list[SimulatedPool],
+        policy: Policy,
+        *,
+        ttft: float | None = None,
+        spillover: bool = False,
+    ) -> None:
+        for pool in pools:
+            if not pool.engine.fits:
+                raise PlanError(
+                    f"pool {pool.name}: max_model_len {pool.engine.max_model_len} does not fit its KV cache of "
+                    f"{pool.engine.kv_tokens} tokens"
+                )
+        self.pools, self._policy, self._spillover = pools, policy, spillover
+        self._capacities = [p.engine.max_model_len for p in pools]
+        self.machines = Machines(pools)
+        self.by_pool = [Measures(ttft) for _ in pools]
+        self.fleet = Measures(ttft)
+        self.retried = self.rejected = self.truncated = self.spilled = self.arrived = 0
+        self._cut: set[int] = set()
+        self._seen = 0
+        self.time = 0.0
+
+    def run(self, batches: Iterator[Batch], progress: Callable[[int], None] = lambda _done: None) -> None:
+        """Simulate every request of `batches` until the last has finished."""
+        for times, prompts, outputs, caps in batches:
+            rows = zip(times.tolist(), prompts.tolist(), outputs.tolist(), caps.tolist(), strict=True)
+            for time, prompt, output, cap in rows:
+                self._advance(time)
+                self._arrive(time, prompt, max(1, output), cap)
+            progress(self.arrived)
+        self._drain()
+
+    def _advance(self, time: float) -> None:
+        self.time = time
+        count = self.machines.advance(time)
+        if count > self._seen:
+            self._hear(count)
+
+    def _hear(self, count: int) -> None:
+        """Tell the policy of requests that ended since, in the order they did; file them when there are many."""
+        rows = self.machines.finished[self._seen : count].tolist()
+        rows.sort(key=_END)
+        for serial, _, _, _, _, generated, _ in rows:
+            outcome: Outcome = "completed"
+            if serial in self._cut:
+                self._cut.remove(serial)
+                outcome = "truncated"
+            self._policy.ended(serial, generated, outcome)
+        self._seen = count
+        if count >= START_ROWS // 2:
+            self._file()
+
+    def _file(self) -> None:
+        taken = self.machines.take()
+        self._seen = 0
+        self.fleet.take(taken)
+        for place, measures in enumerate(self.by_pool):
+            measures.take(taken[taken["pool"] == place])
+
+    def _arrive(self, time: float, prompt: int, output: int, cap: int) -> None:
+        serial = self.arrived
+        self.arrived += 1
+        place = self._policy.choose(serial, prompt, output, cap)
+        last = len(self.pools) - 1
+        if self._spillover and place < last and self._spills(place):
+            place += 1
+            self.spilled += 1
+        least = prompt + (1 if cap == NO_CAP else cap)
+        if least > self._capacities[place] and place < last:
+            self.retried += 1
+            place = last
+        if least > self._capacities[place]:
+            self.rejected += 1
+            self._policy.ended(serial, 0, "rejected")
+            return
+        room = self._capacities[place] - prompt
+        if output > room:
+            self.truncated += 1
+            self._cut.add(serial)
+        self.machines.submit(time, place, serial, prompt, min(output, room))
+
+    def _spills(self, place: int) -> bool:
+        return self.machines.saturated(place) and not self.machines.saturated(place + 1)
+
+    def _drain(self) -> None:
+        end = float(
+            self.machines.instances["end"][np.isfinite(self.machines.instances["end"])].max(initial=self.time)
+        )
+        while math.isfinite(end):
+            self._advance(end)
+            self._file()
+            busy = self.machines.instances["end"]
+            end = float(busy[np.isfinite(busy)].max(initial=-math.inf))

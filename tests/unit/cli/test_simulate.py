@@ -1,0 +1,102 @@
+"""Rules of `dualpool simulate`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from extproc.cli import main
+
+SMALL = ("--concurrency", "reserved", "--requests", "400", "--threshold", "4096")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    """A trace of mostly short requests over two minutes, ten a second."""
+    rows = [f"{t / 10},{5000 if t % 10 == 0 else 300},{20 + t % 50}" for t in range(1200)]
+    path = tmp_path / "trace.csv"
+    path.write_text("timestamp,prompt_tokens,completion_tokens\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+def simulate(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["simulate", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_policies_on_the_same_arrivals(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every policy is simulated on the same requests and reported by pool and for the fleet."""
+    code, out, _ = simulate(capsys, trace, "--json", *SMALL)
+    record = json.loads(out)
+    assert code == 0
+    assert [r["policy"] for r in record["policies"]] == [
+        "homogeneous",
+        "oracle",
+        "learned",
+        "learned+spillover",
+        "static",
+    ]
+    assert {r["fleet"]["completed"] for r in record["policies"]} == {400}
+
+
+def test_same_seed_same_bytes(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command prints the same bytes, another seed does not."""
+    runs = [simulate(capsys, trace, "--json", "--seed", seed, *SMALL)[1] for seed in ("5", "5", "6")]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_replay_uses_the_trace_itself(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Replayed requests come at their own times: four hundred take forty seconds, half that at twice the rate."""
+    _, out, _ = simulate(capsys, trace, "--json", "--replay", "--policies", "oracle", *SMALL)
+    _, fast, _ = simulate(capsys, trace, "--json", "--replay", "--rate", "20", "--policies", "oracle", *SMALL)
+    assert json.loads(out)["policies"][0]["seconds"] == pytest.approx(40, abs=5)
+    assert json.loads(fast)["policies"][0]["seconds"] == pytest.approx(20, abs=5)
+
+
+def test_terminal_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report names threshold, concurrency and seed, and lists every pool."""
+    code, out, _ = simulate(capsys, trace, "--policies", "homogeneous,oracle", *SMALL)
+    assert code == 0
+    assert out.startswith("400 requests, reserved concurrency, threshold 4096, seed 1")
+    assert "Policies on the same arrivals" in out
+
+
+def test_fleet_too_small_is_not_met(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A simulated fleet that misses its objective is said to, and the exit code is 1."""
+    code, out, _ = simulate(
+        capsys, trace, "--rate", "200", "--instances", "1,1,1", "--policies", "learned", "--ttft", "0.5", *SMALL
+    )
+    assert code == 1
+    assert "NOT MET" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threshold", "65536"], "--threshold: 65536: must be at least 16 and below --max-model-len 65536"),
+        (["--requests", "1"], "--requests: 1: must be at least 2"),
+        (["--instances", "1,2"], "--instances: '1,2': must be 3 numbers of at least 1"),
+        (["--instances", "a,b,c"], "--instances: 'a,b,c': must be 3 numbers of at least 1"),
+        (
+            ["--policies", "best"],
+            "--policies: 'best': must be among homogeneous, oracle, learned, learned+spillover, static",
+        ),
+        (["--text-spread", "-1"], "--text-spread: -1: must not be negative"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    trace: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Wrong input is answered with one line that names the option and the value."""
+    code, out, err = simulate(capsys, trace, *arguments)
+    assert (code, out, err) == (2, "", message + "\n")
+
+
+def test_replay_needs_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A distribution has nothing to replay."""
+    path = tmp_path / "cdf.json"
+    path.write_text("[[1000, 0.9], [20000, 1.0]]")
+    code, _, err = simulate(capsys, str(path), "--rate", "10", "--replay", *SMALL)
+    assert code == 2
+    assert err == "--replay: every source must be a trace of single requests with times\n"
