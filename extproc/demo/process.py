@@ -3,17 +3,39 @@
 import re
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that ask a program to end."""
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 
 T = TypeVar("T")
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Deliver signals afterwards: raised while a child is being started, one would leave a child nobody knows."""
+    if threading.current_thread() is not threading.main_thread():  # signals are handled in the main thread alone
+        yield
+        return
+    arrived: list[int] = []
+    handlers = {number: signal.signal(number, lambda n, _: arrived.append(n)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in arrived:
+            signal.raise_signal(late)
 
 
 class StartError(Exception):
@@ -33,15 +55,18 @@ class Process:
         self._popen: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        with self.log.open("wb") as output:
-            self._popen = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                start_new_session=True,
-            )
+        try:
+            with self.log.open("wb") as output, _signals_deferred():
+                self._popen = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise StartError(f"{self.command[0]}: cannot be run: {error.strerror}") from error
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -49,9 +74,9 @@ class Process:
 
     @property
     def popen(self) -> subprocess.Popen[bytes]:
-        """The process, started."""
+        """The process. Raises `StartError` before it was started."""
         if self._popen is None:
-            raise StartError(f"{self.command[0]} was not started")
+            raise StartError(f"{self.command[0]}: not started")
         return self._popen
 
     @property
@@ -65,13 +90,16 @@ class Process:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the process, by force after `STOP_SECONDS`; return its exit code. Once ended, do nothing."""
-        if self.popen.poll() is None:
-            self.popen.send_signal(number)
+        popen = self._popen
+        if popen is None:
+            return 0
+        if popen.poll() is None:
+            popen.send_signal(number)
             try:
-                self.popen.wait(STOP_SECONDS)
+                popen.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                self.popen.kill()
-        return self.popen.wait()
+                popen.kill()
+        return popen.wait()
 
     def output(self) -> str:
         """What it has written so far."""

@@ -184,8 +184,8 @@ def test_it_cuts_a_stream_when_told(server: PoolServer) -> None:
 
 
 def test_it_runs_as_a_process(tmp_path: Path) -> None:
-    """It prints its port, answers, and ends with 0 on SIGTERM."""
-    command = [sys.executable, "-m", "extproc.demo.pool_server", "--name", "long", "--capacity", "512"]
+    """Pools print their ports, answer, and end with 0 on SIGTERM."""
+    command = [sys.executable, "-m", "extproc.demo.pool_server", "short=256", "long=512"]
     with Process(command, tmp_path / "pool.log") as process:
         port = process.wait_for_output(r"pool long on port (\d+)")[1]
         told = send(f"http://127.0.0.1:{port}", method="GET", path="/v1/models").json()

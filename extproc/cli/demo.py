@@ -1,0 +1,54 @@
+"""`dualpool demo`: Envoy, the service and two stand-in pools on this machine, real traffic, and what came of it."""
+
+import argparse
+import importlib
+import signal
+import sys
+from typing import Any, NoReturn
+
+from extproc.demo.process import SIGNALS, StartError
+
+EPILOG = """\
+The pools are stand-ins: they count tokens with a real vocabulary and refuse what exceeds their context, but
+generate nothing. Everything listens on 127.0.0.1, on ports the kernel chooses, and ends with the command.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `demo`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--requests", type=_count, default=900, metavar="N", help="requests to send (default: 900)")
+    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; 0 when every request was answered, 1 when not or when something cannot start.
+
+    A signal ends everything that was started, then this process with 128 + its number.
+    """
+    try:
+        show = importlib.import_module("extproc.demo.show").show
+    except ModuleNotFoundError as error:
+        print(f"dualpool demo needs {error.name}: pip install 'dualpool[demo]'", file=sys.stderr)
+        return 1
+    for number in SIGNALS:
+        signal.signal(number, _on_signal)
+    try:
+        return 0 if show(args.requests, keep=args.keep) else 1
+    except StartError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _on_signal(number: int, _frame: Any) -> NoReturn:
+    for each in SIGNALS:  # what is left is to end the processes, which must not be interrupted in turn
+        signal.signal(each, signal.SIG_IGN)
+    raise SystemExit(128 + number)
