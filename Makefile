@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench proto docs lock clean
+.PHONY: help demo test lint bench proto docs golden lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ proto: .venv/.ready ## Generate extproc/pb from proto/
 docs: .venv/.ready ## Write the configuration reference and example from the model
 	$(BIN)/dualpool reference > docs/configuration.md
 	$(BIN)/dualpool reference --yaml > docs/dualpool.yaml
+
+golden: .venv/.ready ## Render the files under envoy/ again
+	$(BIN)/python -W ignore -m tests.golden
 
 lock: ## Pin the newest allowed dependencies again (versions and hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=TARGETS, metavar="KIND", help=kinds)
     parser.add_argument("--config", type=Path, metavar="FILE", help="Dualpool's YAML configuration")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write files there (default: print them)")
+    parser.add_argument("--name", metavar="NAME", help="of the file, where there is one (default: KIND.yaml)")
     parser.add_argument(
         "--exchange", choices=get_args(Exchange), default="body", help="what the service sees of a request"
     )
@@ -73,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     args.output.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (args.output / name).write_text(text)
-        print(args.output / name)
+        path = args.output / (args.name if args.name and len(files) == 1 else name)
+        path.write_text(text)
+        print(path)
     return 0
 
 

@@ -15,9 +15,10 @@ _HEADER_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.
 def bootstrap(layout: Layout, options: Options) -> Tree:
     """Return a complete configuration. Raises `ValueError` if Envoy's types do not agree."""
     tree: Tree = {
-        "# A complete Envoy in front of the pools, with Dualpool choosing between them. Dualpool absent, slow "
-        "or wrong: "
-        f"every request goes to {layout.default!r}, which holds them all.": None,
+        "# A complete Envoy in front of the pools, with Dualpool choosing between them, made by `dualpool render "
+        f"envoy`. For Envoy {'.'.join(map(str, options.envoy))} and later. Dualpool absent, slow or wrong: every "
+        f"request goes to {layout.default!r}, which holds them all.\n\n"
+        "To try it: dualpool serve --config dualpool.yaml & envoy -c envoy.yaml": None,
         "admin": {"address": address(options.admin)},
         "static_resources": {"listeners": [_listener(layout, options)], "clusters": clusters(layout, options)},
     }
@@ -32,9 +33,10 @@ def snippet(layout: Layout, options: Options) -> Tree:
     """
     manager = _manager_parts(layout, options)
     tree: Tree = {
-        "# The parts of Dualpool, to paste into an Envoy configuration that is there.\n\nInto the listener:": None,
+        "# The parts of Dualpool, to paste into an Envoy configuration that is there, made by `dualpool render "
+        "envoy-filter`. Taken out again, they leave traffic as it was.\n\nInto the listener:": None,
         "per_connection_buffer_limit_bytes": buffer_bytes(layout),
-        "# Into its connection manager. The filters come before the router, after authentication.": None,
+        "# Into its connection manager. Filters: after authentication, before the router.": None,
         **manager,
         "# Into its route configuration, in place of the routes to the model servers.": None,
         "virtual_hosts": [virtual_host(layout, options)],

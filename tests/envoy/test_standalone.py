@@ -9,33 +9,37 @@ import yaml
 
 from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.demo.envoy import binary, http, shipped
+from extproc.render.typed import check
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.stack import Stack
-from tests.envoy.strict import parse
 
-FILE = Path(__file__).parents[2] / "envoy" / "standalone" / "envoy.yaml"
+STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
+FILE = STANDALONE / "envoy.yaml"
+BOOTSTRAP = "envoy.config.bootstrap.v3.Bootstrap"
 
 
-def test_envoy_accepts_it() -> None:
-    """`envoy --mode validate` finds nothing wrong."""
-    done = subprocess.run(
-        [binary(), "--mode", "validate", "--config-path", str(FILE)], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize(
+    "name", sorted(file.name for file in STANDALONE.glob("envoy*.yaml") if "filter" not in file.name)
+)
+def test_envoy_accepts_it(name: str) -> None:
+    """`envoy --mode validate` finds nothing wrong with any complete configuration."""
+    command = [binary(), "--mode", "validate", "--config-path", str(STANDALONE / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_every_field_is_one_of_envoys() -> None:
     """It parses into the typed messages, where an unknown field is an error."""
-    assert parse(shipped()).static_resources is not None
+    check(shipped(), BOOTSTRAP)
 
 
 def test_a_wrong_field_inside_a_filter_is_an_error() -> None:
     """The strict reading sees into `typed_config`, else the test above would prove little."""
     tree = shipped()
     http(tree["static_resources"]["listeners"][0])["http_filters"][0]["typed_config"]["message_timeuot"] = "1s"
-    with pytest.raises(KeyError, match="message_timeuot"):
-        parse(tree)
+    with pytest.raises(ValueError, match="message_timeuot"):
+        check(tree, BOOTSTRAP)
 
 
 def test_the_demo_and_the_tests_run_the_file_itself() -> None:

