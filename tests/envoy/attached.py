@@ -17,7 +17,7 @@ from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.client import MARKER, Reply, send
-from tests.envoy.stack import until
+from tests.envoy.stack import patient, until
 
 PoolSets = dict[str, dict[str, int]]
 """Capacity of each pool by name, by pool set."""
@@ -81,7 +81,7 @@ def attached(
         config = Config.model_validate(whole)
         tree = rendered(config, options)
         proxy = stack.enter_context(
-            Envoy(change(with_addresses(tree, {"dualpool": (HOST, service.port)})), directory, envoy)
+            Envoy(change(patient(with_addresses(tree, {"dualpool": (HOST, service.port)}))), directory, envoy)
         )
         healthy = "cluster.dualpool.membership_healthy"
         until(lambda: proxy.stats(healthy).get(healthy))

