@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Literal
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -10,14 +12,36 @@ from prometheus_client.registry import Collector
 
 from extproc import __version__
 from extproc.budget.estimate import Verdict
-from extproc.budget.observation import Observation
+from extproc.budget.observation import Observation, Outcome
 from extproc.routing.decision import Decision
 
 TOKEN_BUCKETS = tuple(2**i for i in range(6, 21))
 ERROR_BUCKETS = (-0.5, -0.25, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 DECISION_BUCKETS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 0.1)
 
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+NAMES = 64
+"""Pools, models and categories counted by name where the name comes by the access log; others are `other`."""
+
 Snapshot = Callable[[], dict[str, object]]
+
+End = Outcome | Literal["disconnected"]
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """How a request ended, as Envoy saw it.
+
+    `end`: its outcome, or that the client left before the answer was complete. `pool`: where it was first sent, ""
+    when it never came to us. `retries`: attempts after the first. Times in seconds from the arrival of the request,
+    0 where Envoy gives none.
+    """
+
+    end: End
+    pool: str
+    retries: int
+    first_byte_seconds: float
+    seconds: float
 
 
 # A `_created` series beside every counter doubles a scrape and tells when the process started, which another says.
@@ -66,6 +90,49 @@ class Metrics:
             ["setting"],
             registry=registry,
         )
+        self._log_entries = Counter(
+            "dualpool_access_log_entries",
+            "Access-log entries by pool and how the request ended; what Envoy's logs_written counts more is lost",
+            ["pool", "end"],
+            registry=registry,
+        )
+        self._undecodable = Counter(
+            "dualpool_access_log_undecodable",
+            "Access-log messages that are not what Envoy sends",
+            registry=registry,
+        )
+        self._retries = Counter(
+            "dualpool_upstream_retries",
+            "Attempts of Envoy after the first, by first pool",
+            ["pool"],
+            registry=registry,
+        )
+        self._first_byte = Histogram(
+            "dualpool_time_to_first_byte_seconds",
+            "From a request to the first byte of its answer, as Envoy saw it",
+            ["pool"],
+            buckets=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "dualpool_request_seconds",
+            "From a request to the end of its answer, as Envoy saw it",
+            ["pool"],
+            buckets=SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self._prompt_tokens = Counter(
+            "dualpool_prompt_tokens", "Prompt tokens reported by usage", ["pool", "model"], registry=registry
+        )
+        self._completion_tokens = Counter(
+            "dualpool_completion_tokens",
+            "Completion tokens reported by usage",
+            ["pool", "model"],
+            registry=registry,
+        )
+        self._pool = _Names()
+        self._model = _Names()
+        self._category = _Names()
         self._decision = Histogram(
             "dualpool_decision_seconds",
             "Time from a request body to its pool",
@@ -103,10 +170,31 @@ class Metrics:
         """Count a usage report, its estimate's error and whether the request was misrouted."""
         self._observations.labels(verdict).inc()
         if observation.outcome in ("rejected", "truncated"):
-            self._misroutes.labels(observation.pool, observation.outcome).inc()
+            self._misroutes.labels(self._pool(observation.pool), observation.outcome).inc()
         usage = observation.usage
-        if verdict in ("used", "outlier") and usage is not None and usage.prompt_tokens:
-            self._error.labels(observation.category).observe(observation.estimate / usage.prompt_tokens - 1)
+        if usage is None:
+            return
+        if verdict in ("used", "outlier") and usage.prompt_tokens:
+            self._error.labels(self._category(observation.category)).observe(
+                observation.estimate / usage.prompt_tokens - 1
+            )
+        labels = self._pool(observation.pool), self._model(observation.model)
+        self._prompt_tokens.labels(*labels).inc(usage.prompt_tokens or 0)
+        self._completion_tokens.labels(*labels).inc(usage.completion_tokens or 0)
+
+    def logged(self, entry: Logged) -> None:
+        """Count an access-log entry."""
+        pool = self._pool(entry.pool)
+        self._log_entries.labels(pool, entry.end).inc()
+        if entry.retries:
+            self._retries.labels(pool).inc(entry.retries)
+        if entry.first_byte_seconds:
+            self._first_byte.labels(pool).observe(entry.first_byte_seconds)
+        self._duration.labels(pool).observe(entry.seconds)
+
+    def access_log_undecodable(self) -> None:
+        """Count an access-log message that could not be read."""
+        self._undecodable.inc()
 
     def answer_unread(self, reason: str) -> None:
         """Count an answer whose body was left alone."""
@@ -145,6 +233,20 @@ class Metrics:
     def export_learned(self, snapshot: Snapshot) -> None:
         """Export what `snapshot` returns at every scrape."""
         self.registry.register(_Learned(snapshot))
+
+
+class _Names:
+    """Lets the first `NAMES` names through: the number of label values stays bounded, whoever sends them."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        if name not in self._known:
+            if len(self._known) >= NAMES:
+                return "other"
+            self._known.add(name)
+        return name
 
 
 class _Learned(Collector):

@@ -24,10 +24,11 @@ class _Cached(msgspec.Struct):
 
 
 class UsageFields(msgspec.Struct):
-    """A `usage` object in any dialect, before it is understood."""
+    """A `usage` object in any dialect, not yet understood. `cached_tokens`: that of the details, by itself."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
     prompt_tokens_details: _Cached | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -122,7 +123,7 @@ class Report:
 
 
 def _finish_reason(answer: _Answer) -> str | None:
-    """The reason generation ended, with every dialect's "ran out of tokens" written `length`."""
+    """The reason generation ended, wherever the dialect puts it."""
     reason = answer.stop_reason
     if answer.choices:
         # One choice that ran out of room is a truncation, whatever the others did.
@@ -133,4 +134,9 @@ def _finish_reason(answer: _Answer) -> str | None:
         reason = stop if isinstance(stop, str) else reason
     if answer.incomplete_details is not None:
         reason = answer.incomplete_details.reason or reason
+    return finish(reason)
+
+
+def finish(reason: str | None) -> str | None:
+    """Return the reason a generation ended, with every dialect's "ran out of tokens" written `length`."""
     return "length" if reason in ("max_tokens", "max_output_tokens") else reason

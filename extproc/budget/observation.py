@@ -48,7 +48,8 @@ def ending(observation: Observation, status: int) -> Observation:
 
     `rejected`: prompt and cap exceed the pool's context, which the pool answers with a 400. Usage shows it when a
     retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, which refuses
-    only what no pool takes. `truncated`: a request without a cap ended with reason `length` at the pool's context.
+    only what no pool takes. `truncated`: a request without a cap ended with reason `length`, or with none that is
+    known, at the pool's context.
     `failed`: any other status than 2xx. `completed`: the rest. The usage of a batch is a sum, and says nothing of
     how its prompts fitted.
     """
@@ -60,7 +61,7 @@ def ending(observation: Observation, status: int) -> Observation:
             outcome = "rejected"
         elif (
             observation.cap is None
-            and observation.finish_reason == "length"
+            and observation.finish_reason in ("length", None)  # no answer reaches the context but by running out
             and usage.prompt_tokens + per_choice >= observation.capacity
         ):
             outcome = "truncated"

@@ -1,11 +1,8 @@
 """The messages the service sends. Those that never change are built once, at import or start."""
 
-from google.protobuf.struct_pb2 import Struct
-
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
-
-METADATA_NAMESPACE = "dualpool"
+from extproc.service.metadata import metadata
 
 CONTINUE = {
     "request_headers": pb.ProcessingResponse(request_headers=pb.HeadersResponse()).SerializeToString(),
@@ -44,30 +41,36 @@ def echo(body: pb.HttpBody, *, request: bool) -> bytes:
 
 
 class RoutingAnswers:
-    """Answers that send a request to a pool, by the name of the routing header."""
+    """Answers that send a request to a pool, by the name of the routing header.
+
+    All but the metadata depends on the pool alone and is built once for each.
+    """
 
     def __init__(self, header: str) -> None:
         self._header = header
+        self._headers: dict[str, bytes] = {}
+        self._bodies: dict[str, bytes] = {}
 
     def headers(self, decision: Decision) -> bytes:
         """Answer request headers with the pool of `decision`."""
-        return pb.ProcessingResponse(
-            request_headers=pb.HeadersResponse(response=self._route(decision.pool.name)),
-            dynamic_metadata=metadata(decision),
-        ).SerializeToString()
+        return self.provisional(decision.pool.name) + metadata(decision)
 
     def provisional(self, pool: str) -> bytes:
         """Answer request headers with the pool a request goes to unless its body says otherwise."""
-        return pb.ProcessingResponse(
-            request_headers=pb.HeadersResponse(response=self._route(pool))
-        ).SerializeToString()
+        answer = self._headers.get(pool)
+        if answer is None:
+            message = pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=self._route(pool)))
+            answer = self._headers[pool] = message.SerializeToString()
+        return answer
 
     def body(self, decision: Decision) -> bytes:
         """Answer a request body with the pool of `decision`."""
-        return pb.ProcessingResponse(
-            request_body=pb.BodyResponse(response=self._route(decision.pool.name)),
-            dynamic_metadata=metadata(decision),
-        ).SerializeToString()
+        pool = decision.pool.name
+        answer = self._bodies.get(pool)
+        if answer is None:
+            message = pb.ProcessingResponse(request_body=pb.BodyResponse(response=self._route(pool)))
+            answer = self._bodies[pool] = message.SerializeToString()
+        return answer + metadata(decision)
 
     def _route(self, pool: str) -> pb.CommonResponse:
         option = pb.HeaderValueOption(
@@ -75,40 +78,3 @@ class RoutingAnswers:
             append_action=pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
         )
         return pb.CommonResponse(header_mutation=pb.HeaderMutation(set_headers=[option]), clear_route_cache=True)
-
-
-def metadata(decision: Decision) -> Struct:
-    """Return the decision, and all an `Observation` needs, as dynamic metadata in namespace `dualpool`."""
-    values: dict[str, str | float | bool] = {
-        "pool": decision.pool.name,
-        "chosen": decision.chosen.name,
-        "reason": decision.reason,
-    }
-    if decision.estimate is not None and decision.reserve is not None:
-        values |= {
-            "estimate": decision.estimate.tokens,
-            "upper": decision.estimate.upper,
-            "source": decision.estimate.source,
-            "reserve": decision.reserve.tokens,
-            "reserve_source": decision.reserve.source,
-            "budget": decision.budget,
-        }
-    seen = decision.observation
-    if seen is not None:
-        values |= {
-            "model": seen.model,
-            "category": seen.category,
-            "basis": seen.basis,
-            "features": ",".join(f"{f:g}" if f % 1 else str(int(f)) for f in seen.features),
-            "expected": seen.estimate,
-            "prompts": seen.prompts,
-            "choices": seen.choices,
-            "teaches": seen.teaches,
-            "capacity": seen.capacity,
-            "largest": seen.largest,
-        }
-        if seen.cap is not None:
-            values["cap"] = seen.cap
-    struct = Struct()
-    struct.update({METADATA_NAMESPACE: values})
-    return struct

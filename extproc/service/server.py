@@ -1,4 +1,4 @@
-"""The gRPC server: one method registered by hand, health beside it."""
+"""The gRPC server: exchanges and the access log, registered by hand, and health beside them."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from extproc.service.access_log import AccessLog
 from extproc.service.exchange import Context, Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.route_settings import ours
@@ -14,6 +15,7 @@ from extproc.service.route_settings import ours
 log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
@@ -49,8 +51,23 @@ def build(listen: str, current: Callable[[], Context], health: Health) -> tuple[
         finally:
             exchange.close()
 
-    handler = grpc.stream_stream_rpc_method_handler(process)  # bytes in and out: the exchange knows the messages
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": handler}),))
+    access_log = AccessLog(current)
+
+    async def stream_access_logs(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> bytes:
+        async for message in messages:
+            for _turn in access_log.take(message):
+                await asyncio.sleep(0)
+        return b""  # StreamAccessLogsResponse has no field
+
+    # Bytes in and out: the exchange and the access log know their messages.
+    exchanges = {"Process": grpc.stream_stream_rpc_method_handler(process)}
+    logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(SERVICE, exchanges),
+            grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs),
+        )
+    )
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
     try:
         port = server.add_insecure_port(listen)

@@ -8,7 +8,7 @@ from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
 from extproc.budget.budget import Budgeter
-from extproc.budget.features import MESSAGES, text_bytes
+from extproc.budget.features import text_bytes
 from extproc.budget.learner import Learner
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
@@ -18,6 +18,7 @@ from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.router import Router
 from extproc.service.exchange import Context, Exchange
 from extproc.service.messages import RoutingAnswers
+from extproc.service.metadata import read_observation
 from extproc.service.route_settings import RouteSettingsReader
 
 MODE = pb.ProcessingMode
@@ -110,10 +111,19 @@ def test_a_buffered_body_before_trailers_is_whole() -> None:
 
 def test_metadata_carries_decision_and_observation() -> None:
     """Everything the learner and an access log need is in namespace dualpool."""
-    metadata = MessageToDict(Harness().ask().dynamic_metadata)["dualpool"]
-    features = [float(value) for value in metadata.pop("features").split(",")]
-    assert (text_bytes(tuple(features)), features[MESSAGES]) == (300, 1)
-    assert metadata == {
+    metadata = Harness().ask().dynamic_metadata.fields["dualpool"].struct_value
+    seen = read_observation(metadata)
+    assert seen is not None
+    assert (seen.model, seen.cap, seen.pool, seen.capacity, text_bytes(seen.features)) == (
+        "m",
+        9,
+        "short",
+        1000,
+        300,
+    )
+    shown = MessageToDict(metadata)
+    del shown["observation"]
+    assert shown == {
         "pool": "short",
         "chosen": "short",
         "reason": "fits",
@@ -125,14 +135,6 @@ def test_metadata_carries_decision_and_observation() -> None:
         "budget": 113.0,
         "model": "m",
         "category": "latin",
-        "basis": "text",
-        "expected": 104.0,
-        "prompts": 1.0,
-        "choices": 1.0,
-        "teaches": True,
-        "capacity": 1000.0,
-        "largest": False,
-        "cap": 9.0,
     }
 
 

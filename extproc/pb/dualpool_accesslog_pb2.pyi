@@ -1,0 +1,72 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Metadata(_message.Message):
+    __slots__ = ("filter_metadata",)
+    class FilterMetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _struct_pb2.Struct
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    FILTER_METADATA_FIELD_NUMBER: _ClassVar[int]
+    filter_metadata: _containers.MessageMap[str, _struct_pb2.Struct]
+    def __init__(self, filter_metadata: _Optional[_Mapping[str, _struct_pb2.Struct]] = ...) -> None: ...
+
+class ResponseFlags(_message.Message):
+    __slots__ = ("downstream_connection_termination", "downstream_remote_reset")
+    DOWNSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
+    DOWNSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
+    downstream_connection_termination: bool
+    downstream_remote_reset: bool
+    def __init__(self, downstream_connection_termination: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
+
+class AccessLogCommon(_message.Message):
+    __slots__ = ("time_to_first_upstream_rx_byte", "response_flags", "metadata", "duration", "upstream_request_attempt_count")
+    TIME_TO_FIRST_UPSTREAM_RX_BYTE_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FLAGS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_REQUEST_ATTEMPT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    time_to_first_upstream_rx_byte: _duration_pb2.Duration
+    response_flags: ResponseFlags
+    metadata: Metadata
+    duration: _duration_pb2.Duration
+    upstream_request_attempt_count: int
+    def __init__(self, time_to_first_upstream_rx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., response_flags: _Optional[_Union[ResponseFlags, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upstream_request_attempt_count: _Optional[int] = ...) -> None: ...
+
+class HTTPResponseProperties(_message.Message):
+    __slots__ = ("response_code",)
+    RESPONSE_CODE_FIELD_NUMBER: _ClassVar[int]
+    response_code: _wrappers_pb2.UInt32Value
+    def __init__(self, response_code: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ...) -> None: ...
+
+class HTTPAccessLogEntry(_message.Message):
+    __slots__ = ("common_properties", "response")
+    COMMON_PROPERTIES_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    common_properties: AccessLogCommon
+    response: HTTPResponseProperties
+    def __init__(self, common_properties: _Optional[_Union[AccessLogCommon, _Mapping]] = ..., response: _Optional[_Union[HTTPResponseProperties, _Mapping]] = ...) -> None: ...
+
+class StreamAccessLogsMessage(_message.Message):
+    __slots__ = ("http_logs",)
+    class HTTPAccessLogEntries(_message.Message):
+        __slots__ = ("log_entry",)
+        LOG_ENTRY_FIELD_NUMBER: _ClassVar[int]
+        log_entry: _containers.RepeatedCompositeFieldContainer[HTTPAccessLogEntry]
+        def __init__(self, log_entry: _Optional[_Iterable[_Union[HTTPAccessLogEntry, _Mapping]]] = ...) -> None: ...
+    HTTP_LOGS_FIELD_NUMBER: _ClassVar[int]
+    http_logs: StreamAccessLogsMessage.HTTPAccessLogEntries
+    def __init__(self, http_logs: _Optional[_Union[StreamAccessLogsMessage.HTTPAccessLogEntries, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,57 @@
+"""What is known about a request, as Envoy dynamic metadata: written at the decision, read in the access log.
+
+Namespace `dualpool`: the decision in fields that people and access logs read (`pool`, `chosen`, `reason`,
+`estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`), and `observation`, the
+whole `Observation` as JSON, which is what the learner reads: one string is cheaper than a field for each value.
+"""
+
+import msgspec
+from google.protobuf.struct_pb2 import Struct
+
+from extproc.budget.observation import Observation
+from extproc.routing.decision import Decision
+from extproc.service import wire
+
+NAMESPACE = "dualpool"
+OBSERVATION = "observation"
+
+_DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
+
+_decoder = msgspec.json.Decoder(Observation)
+
+
+def metadata(decision: Decision) -> bytes:
+    """Return `decision` as the serialized field `dynamic_metadata` of a `ProcessingResponse`."""
+    known = wire.known_text
+    entries = [
+        known("pool", decision.pool.name),
+        known("chosen", decision.chosen.name),
+        known("reason", decision.reason),
+    ]
+    estimate, reserve, seen = decision.estimate, decision.reserve, decision.observation
+    if estimate is not None and reserve is not None:
+        entries += (
+            wire.number("estimate", estimate.tokens),
+            wire.number("upper", estimate.upper),
+            known("source", estimate.source),
+            wire.number("reserve", reserve.tokens),
+            known("reserve_source", reserve.source),
+            wire.number("budget", decision.budget),
+        )
+    if seen is not None:
+        entries += (
+            known("model", seen.model),
+            known("category", seen.category),
+            wire.text(OBSERVATION, msgspec.json.encode(seen).decode()),
+        )
+    return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, b"".join(entries)))
+
+
+def read_observation(ours: Struct) -> Observation | None:
+    """Return the observation in metadata of namespace `dualpool`, None when there is none that can be read."""
+    if OBSERVATION not in ours.fields:
+        return None
+    try:
+        return _decoder.decode(ours.fields[OBSERVATION].string_value)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None

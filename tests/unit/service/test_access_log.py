@@ -1,0 +1,194 @@
+"""Rules of `extproc.service.access_log`: an entry to an observation, and what is counted of it."""
+
+from collections import deque
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extproc.body.usage import Usage
+from extproc.budget.observation import Observation
+from extproc.pb import dualpool_accesslog_pb2 as pb
+from extproc.service.access_log import TURN, AccessLog, read
+from tests.unit.service.test_exchange import Harness
+
+REQUEST = Observation(
+    model="m",
+    category="latin",
+    basis="text",
+    features=(400.0, *[0.0] * 40),
+    estimate=110,
+    cap=50,
+    prompts=1,
+    choices=1,
+    teaches=True,
+    pool="short",
+    capacity=1000,
+    largest=False,
+)
+USAGE = {"prompt_tokens": 100.0, "completion_tokens": 20.0}
+
+
+def entry(
+    usage: dict[str, Any] | None = None,
+    status: int = 200,
+    request: Observation | None = REQUEST,
+    attempts: int = 1,
+    disconnected: bool = False,
+) -> pb.HTTPAccessLogEntry:
+    """An entry as Envoy 1.40 writes it."""
+    made = pb.HTTPAccessLogEntry()
+    common = made.common_properties
+    common.upstream_request_attempt_count = attempts
+    common.duration.FromMilliseconds(1500)
+    common.time_to_first_upstream_rx_byte.FromMilliseconds(200)
+    if request is not None:
+        ours = {"pool": request.pool, "observation": msgspec.json.encode(request).decode()}
+        common.metadata.filter_metadata["dualpool"].update(ours)
+    if usage is not None:
+        common.metadata.filter_metadata["dualpool.usage"].update(usage)
+    if disconnected:
+        common.response_flags.downstream_connection_termination = True
+    made.response.response_code.value = status
+    return made
+
+
+def message(*entries: pb.HTTPAccessLogEntry) -> bytes:
+    made = pb.StreamAccessLogsMessage()
+    made.http_logs.log_entry.extend(entries)
+    return made.SerializeToString()
+
+
+def take(*entries: pb.HTTPAccessLogEntry) -> Harness:
+    """Feed one message to a fresh service."""
+    harness = Harness()
+    deque(AccessLog(lambda: harness.context).take(message(*entries)), 0)
+    return harness
+
+
+@pytest.mark.parametrize(
+    ("fields", "usage"),
+    [
+        (USAGE, Usage(100, 20)),
+        ({**USAGE, "cached_tokens": 64.0}, Usage(100, 20, 64)),
+        ({"input_tokens": 100.0, "output_tokens": 20.0}, Usage(100, 20)),
+        (
+            {"input_tokens": 10.0, "cache_read_input_tokens": 60.0, "cache_creation_input_tokens": 30.0},
+            Usage(100, None, 60),
+        ),
+        ({"prompt_tokens": "100"}, None),
+        ({"prompt_tokens": -1.0}, None),
+        ({"prompt_tokens": float("nan")}, None),
+        ({"prompt_tokens": 1e300}, None),
+        ({"finish_reason": "stop"}, None),
+    ],
+)
+def test_usage(fields: dict[str, Any], usage: Usage | None) -> None:
+    """Counts of every dialect are understood; what is no count is left out."""
+    observation = read(entry(fields))
+    assert observation is not None
+    assert observation.usage == usage
+
+
+def test_the_request_comes_back() -> None:
+    """All that was known at the decision is in the observation again."""
+    observation = read(entry(USAGE))
+    assert observation is not None
+    assert msgspec.structs.replace(observation, usage=None) == REQUEST
+
+
+@pytest.mark.parametrize(
+    ("made", "outcome"),
+    [
+        (entry(USAGE), "completed"),
+        (entry(status=503), "failed"),
+        (entry(status=0, disconnected=True), "failed"),
+        (entry(status=400), "rejected"),
+        (entry({"prompt_tokens": 980.0, "completion_tokens": 20.0}, attempts=2), "rejected"),
+    ],
+    ids=["answered", "5xx", "client gone", "refused", "retried"],
+)
+def test_outcome(made: pb.HTTPAccessLogEntry, outcome: str) -> None:
+    """Status and usage say how the request ended; a retry that succeeded was a misroute all the same."""
+    observation = read(made)
+    assert observation is not None
+    assert observation.outcome == outcome
+
+
+@pytest.mark.parametrize(("reason", "finish"), [("max_tokens", "length"), ("end_turn", "end_turn"), (3.0, None)])
+def test_finish_reason(reason: object, finish: str | None) -> None:
+    """The reason of Anthropic and Responses answers is read; OpenAI's lies in a list that no filter lifts."""
+    observation = read(entry({**USAGE, "finish_reason": reason}))
+    assert observation is not None
+    assert observation.finish_reason == finish
+
+
+def test_failed_answers_do_not_teach() -> None:
+    """Usage in anything but a 2xx answer is not looked at."""
+    harness = take(entry(USAGE, status=500))
+    assert harness.count("dualpool_observations_total", verdict="no_usage") == 1
+    assert harness.learner.snapshot()["ratios"] == []
+
+
+def test_a_client_that_leaves_teaches_no_length() -> None:
+    """What an answer would have become is not known; the prompt is."""
+    observation = read(entry(USAGE, disconnected=True))
+    assert observation is not None
+    assert observation.usage == Usage(100, None)
+
+
+def test_every_entry_teaches_and_is_counted() -> None:
+    """Entries received and observations used are the same number, over turns and messages."""
+    harness = take(*[entry(USAGE)] * (2 * TURN + 1))
+    assert harness.count("dualpool_observations_total", verdict="used") == 2 * TURN + 1
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2 * TURN + 1
+    assert harness.count("dualpool_prompt_tokens_total", pool="short", model="m") == 100 * (2 * TURN + 1)
+    assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == 20 * (2 * TURN + 1)
+
+
+def test_what_envoy_saw() -> None:
+    """Retries, time to the first byte and total time are counted by pool."""
+    harness = take(entry(USAGE, attempts=3))
+    assert harness.count("dualpool_upstream_retries_total", pool="short") == 2
+    assert harness.count("dualpool_time_to_first_byte_seconds_sum", pool="short") == pytest.approx(0.2)
+    assert harness.count("dualpool_request_seconds_sum", pool="short") == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("made", "end"),
+    [(entry(request=None), "completed"), (entry(request=None, status=404), "failed")],
+)
+def test_requests_that_never_came_to_us(made: pb.HTTPAccessLogEntry, end: str) -> None:
+    """They are received and counted, and teach nothing."""
+    harness = take(made)
+    assert harness.count("dualpool_access_log_entries_total", pool="", end=end) == 1
+    assert harness.count("dualpool_observations_total", verdict="no_usage") == 0
+
+
+def test_disconnects_are_counted() -> None:
+    """A client that left is neither completed nor failed."""
+    harness = take(entry(status=0, disconnected=True))
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="disconnected") == 1
+
+
+def test_models_are_bounded() -> None:
+    """However many models answers name, the number of label values has an end."""
+    named = [entry(USAGE, request=msgspec.structs.replace(REQUEST, model=f"m{i}")) for i in range(100)]
+    harness = take(*named)
+    assert harness.count("dualpool_prompt_tokens_total", pool="short", model="other") == 36 * 100
+
+
+@given(st.binary(max_size=400))
+def test_never_raises(junk: bytes) -> None:
+    """Whatever is sent is counted, not raised."""
+    harness = Harness()
+    deque(AccessLog(lambda: harness.context).take(junk), 0)
+
+
+def test_undecodable() -> None:
+    """A message that is not Envoy's is counted."""
+    harness = Harness()
+    deque(AccessLog(lambda: harness.context).take(b"\xff"), 0)
+    assert harness.count("dualpool_access_log_undecodable_total") == 1
