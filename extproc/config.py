@@ -126,6 +126,12 @@ class Estimation(Settings):
     tokens_per_media: int = Field(
         1500, ge=0, le=1_000_000, description="Tokens assumed for an image, audio clip or file"
     )
+    answers_percent: float = Field(
+        100.0,
+        ge=0,
+        le=100,
+        description="Share of answers read for their usage once a figure is learned (not with the access log)",
+    )
 
 
 class Output(Settings):

@@ -20,6 +20,9 @@ COMPLETIONS_DEFAULT_CAP = 16
 LARGEST_CAP = 2**31 - 1
 """A larger cap is read as this: no context is longer, and the number stays exact wherever it travels."""
 
+UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
+"""These produce no tokens."""
+
 _SUFFIXES: tuple[tuple[str, Api], ...] = (
     ("/chat/completions", "chat"),
     ("/completions", "completions"),
@@ -239,7 +242,7 @@ def _facts(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts 
 
 
 def _cap(api: Api, body: schema.Body) -> int | None:
-    if api in ("embeddings", "score"):
+    if api in UNCAPPED_APIS:
         return 0
     if body.max_completion_tokens is not None:
         return body.max_completion_tokens

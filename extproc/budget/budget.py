@@ -66,8 +66,8 @@ class Budgeter:
         whole = _merged(facts.items)
         vector = features(whole)
         model = facts.model[:MODEL_CHARACTERS] if self._by_model else ""
-        category = self._category(named, vector, route_category)
-        basis: Basis = "tokens" if whole.tokens is not None and not whole.text else "text"
+        basis = _basis(whole)
+        category = self._category(named, vector, route_category, basis)
         if len(facts.items) == 1:
             estimate = self._estimate(model, category, whole, vector)
             expected = estimate.tokens
@@ -88,21 +88,28 @@ class Budgeter:
             teaches=whole.media == 0 and (whole.tokens is None or basis == "tokens"),
         )
 
-    def _category(self, named: str, vector: tuple[float, ...], route_category: str) -> str:
+    def _category(self, named: str, vector: tuple[float, ...], route_category: str, basis: Basis) -> str:
         if self._by_header and named in self._allowed:
             return named
         if route_category:
             return route_category
-        return content_class(vector) if self._by_content else "all"
+        return content_class(vector) if self._by_content and basis != "raw" else "all"
 
     def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:
         exact = (item.tokens or 0) + item.media * self._tokens_per_media
         if item.tokens is not None and not item.text:
             return Estimate(exact, exact, "exact")
-        estimate = self._estimator.estimate(model, category, "text", vector)
+        basis: Basis = "raw" if item.raw is not None else "text"
+        estimate = self._estimator.estimate(model, category, basis, vector)
         if not exact:
             return estimate
         return Estimate(estimate.tokens + exact, estimate.upper + exact, estimate.source)
+
+
+def _basis(whole: Item) -> Basis:
+    if whole.raw is not None:
+        return "raw"
+    return "tokens" if whole.tokens is not None and not whole.text else "text"
 
 
 def _size(item: Item) -> float:

@@ -106,12 +106,18 @@ def _pair_tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     )
 
 
+_NO_MORE = (0.0,) * (len(NAMES) - 1)
 _CLASS_OF = _class_table()
 _ALL_PAIRS, _HALF_THE_PAIRS = _pair_tables()
 
 
 def features(item: Item) -> tuple[float, ...]:
-    """Return the feature vector of one prompt, laid out as `NAMES`. O(bytes) up to PIECES · PIECE, then O(1)."""
+    """Return the feature vector of one prompt, laid out as `NAMES`. O(bytes) up to PIECES · PIECE, then O(1).
+
+    Raw bytes, of which only the number is known, all count as `lower`.
+    """
+    if item.raw is not None:
+        return (float(item.raw), *_NO_MORE)
     # Text and tools each begin after a line break, which is the first of their first pair.
     prompt = b"\n%b\n%b" % (item.text, item.tools) if item.tools else b"\n" + item.text
     if len(prompt) <= EXACT_BYTES:

@@ -21,6 +21,7 @@ Reason = (
         "cut",  # the body was longer than Envoy's buffer
         "not_post",
         "no_body",
+        "no_length",  # the body does not come here, and nothing says how long it is
         "unknown_path",
         "error",
     ]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import msgspec
 
 from extproc.body.facts import Api, PromptFacts, Unreadable
+from extproc.body.lifted import Lifted, read_lifted
 from extproc.body.request import api_of, read_model, read_request
 from extproc.budget.bounded import Bounded
 from extproc.budget.budget import Budget, Budgeter
@@ -58,19 +59,49 @@ class Router:
 
     def decide(self, head: Head, body: bytes, whole: bool, settings: RouteSettings = NO_SETTINGS) -> Decision:
         """Choose the pool of a request. `whole`: the body is complete, not cut at Envoy's buffer limit."""
-        api = api_of(head.path)
+        api = _api(head)
         if api is None:
-            return self.unread("unknown_path", settings)
-        if head.method != "POST":
-            return self.unread("not_post", settings)
+            return self._not_ours(head, settings)
         if not whole:
             return self.unread("cut", settings)
         if not body:
             return self.unread("no_body", settings)
-        if len(body) > self._oversize and api not in _BATCH_APIS:
-            largest = self._pools(settings, read_model(body) if self._models else "")[-1]
-            return Decision(pool=largest, chosen=largest, reason="oversized")
-        facts = read_request(api, body)
+        if self._oversized(api, len(body)):
+            return self._largest(settings, read_model(body) if self._models else "")
+        return self._read(head, read_request(api, body), settings)
+
+    def decide_by_size(
+        self, head: Head, lifted: Lifted, size: int | None, settings: RouteSettings = NO_SETTINGS
+    ) -> Decision:
+        """Choose the pool of a request whose body stays in Envoy: by what was lifted from it and its size."""
+        api = _api(head)
+        if api is None:
+            return self._not_ours(head, settings)
+        if not size:
+            return self.unread("no_length" if size is None else "no_body", settings)
+        facts = read_lifted(api, lifted, size)
+        if isinstance(facts, PromptFacts) and self._oversized(api, size):
+            return self._largest(settings, facts.model)
+        return self._read(head, facts, settings)
+
+    def decide_early(self, head: Head, size: int, settings: RouteSettings = NO_SETTINGS) -> Decision | None:
+        """Choose the pool of a request whose body of `size` bytes is still to come; None where the body decides."""
+        api = _api(head)
+        if api is None or not self._oversized(api, size) or (self._models and not settings.pools):
+            return None
+        return self._largest(settings, "")
+
+    def _not_ours(self, head: Head, settings: RouteSettings) -> Decision:
+        return self.unread("unknown_path" if api_of(head.path) is None else "not_post", settings)
+
+    def _oversized(self, api: Api, size: int) -> bool:
+        return size > self._oversize and api not in _BATCH_APIS
+
+    def _largest(self, settings: RouteSettings, model: str) -> Decision:
+        largest = self._pools(settings, model)[-1]
+        return Decision(pool=largest, chosen=largest, reason="oversized")
+
+    def _read(self, head: Head, facts: PromptFacts | Unreadable, settings: RouteSettings) -> Decision:
         if isinstance(facts, Unreadable):
             return self.unread(facts.reason, settings)
         return self._route(head, facts, settings)
@@ -131,6 +162,10 @@ class Router:
             elif self._sticky.get(key):
                 return largest, "sticky"
         return chosen, reason
+
+
+def _api(head: Head) -> Api | None:
+    return api_of(head.path) if head.method == "POST" else None
 
 
 def smallest_fit(

@@ -11,16 +11,13 @@ from typing import Any
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import Struct
 
 from extproc.body.usage import Report, Usage, UsageFields, finish
 from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
-from extproc.service.metadata import NAMESPACE, read_observation
-
-USAGE_NAMESPACE = "dualpool.usage"
+from extproc.service.metadata import NAMESPACE, USAGE_NAMESPACE, plain, read_observation
 
 TURN = 16
 """Entries read before others get their turn: about half a millisecond."""
@@ -71,7 +68,7 @@ def read(entry: pb.HTTPAccessLogEntry) -> Observation | None:
     status = entry.response.response_code.value
     if USAGE_NAMESPACE not in spaces or not 200 <= status < 300:
         return ending(request, status)
-    fields = _plain(spaces[USAGE_NAMESPACE])
+    fields = plain(spaces[USAGE_NAMESPACE])
     usage = _usage(fields)
     if usage is not None and _disconnected(entry):
         usage = msgspec.structs.replace(usage, completion_tokens=None)  # as far as the client listened
@@ -109,11 +106,6 @@ def _disconnected(entry: pb.HTTPAccessLogEntry) -> bool:
     """Whether the client went away before its answer was complete."""
     flags = entry.common_properties.response_flags
     return bool(flags.downstream_connection_termination or flags.downstream_remote_reset)
-
-
-def _plain(space: Struct) -> dict[str, Any]:
-    """The strings and numbers of a metadata namespace."""
-    return {key: value.string_value or value.number_value for key, value in space.fields.items()}
 
 
 def _usage(fields: dict[str, Any]) -> Usage | None:

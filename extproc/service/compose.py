@@ -50,6 +50,7 @@ def compose(config: Config, metrics: Metrics, learner: Learner | None = None) ->
         route_settings=RouteSettingsReader(config.pools),
         category_header=config.categories.header if "header" in config.categories.sources else None,
         conversation_header=config.routing.conversation_header,
+        answers_percent=config.estimation.answers_percent,
     )
     return Core(config, learner, router, context)
 

@@ -1,12 +1,13 @@
 """One ext_proc stream as a state machine: messages in, answers out, no I/O.
 
 A stream is one HTTP request. Envoy sends its headers, its body, the headers and perhaps the body of its answer,
-each as one message that waits for ours. The pool is decided at the request's body, the usage learned at the end
-of the answer.
+each as one message that waits for ours. The pool is decided at the request's body, or at its headers where the body
+stays in Envoy, the usage learned at the end of the answer.
 """
 
 import logging
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 import msgspec
@@ -20,12 +21,16 @@ from extproc.routing.router import Head, Router
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
 from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, RoutingAnswers, echo
+from extproc.service.metadata import LIFTED_NAMESPACE, plain
 from extproc.service.route_settings import Pairs, RouteSettingsReader
 
 log = logging.getLogger(__name__)
 
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
+
+_REQUEST_SIZE = "request.size"
+"""The attribute that says how long a body without a content-length is."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -38,7 +43,9 @@ class Context(msgspec.Struct, frozen=True):
     route_settings: RouteSettingsReader
     category_header: str | None
     conversation_header: str | None
+    answers_percent: float = 100.0
     clock: Callable[[], float] = perf_counter
+    draw: Callable[[], float] = random.random
 
 
 class Exchange:
@@ -92,7 +99,7 @@ class Exchange:
     def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes:
         if kind == "request_headers":
             self._settings = self._read_settings(request)
-            return self._request_headers(request.request_headers)
+            return self._request_headers(request)
         if kind == "request_body":
             return self._request_body(request.request_body)
         if kind == "response_headers":
@@ -113,17 +120,34 @@ class Exchange:
 
     # The request.
 
-    def _request_headers(self, message: pb.HttpHeaders) -> bytes:
+    def _request_headers(self, request: pb.ProcessingRequest) -> bytes:
         context = self._context
-        self._head = self._read_head(message)
+        message = request.request_headers
+        values = _values(message.headers)
+        self._head = head = self._read_head(values)
         if message.end_of_stream:
             return context.answers.headers(self._decide(b"", whole=True))
+        size = _size(values, request)
         if self._modes is not None and self._modes.request_body_mode not in _BUFFERED:
-            decision = context.router.unread("no_body", self._settings)  # none that could still change the route
-            self._decided(decision, 0.0)
-            return context.answers.headers(decision)
+            return context.answers.headers(self._decide_without_body(head, request, size))
+        early = context.router.decide_early(head, size or 0, self._settings)
+        if early is not None:
+            self._decided(early, 0.0)
+            return context.answers.early(early)
         # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
         return context.answers.provisional(context.router.default_pool(self._settings).name)
+
+    def _decide_without_body(self, head: Head, request: pb.ProcessingRequest, size: int | None) -> Decision:
+        """Decide by what Envoy's filters lifted from a body that could no longer change the route."""
+        context = self._context
+        started = context.clock()
+        spaces = request.metadata_context.filter_metadata
+        if LIFTED_NAMESPACE in spaces:
+            decision = context.router.decide_by_size(head, plain(spaces[LIFTED_NAMESPACE]), size, self._settings)
+        else:
+            decision = context.router.unread("no_body", self._settings)
+        self._decided(decision, context.clock() - started)
+        return decision
 
     def _read_settings(self, request: pb.ProcessingRequest) -> RouteSettings:
         parsed = self._context.route_settings.read(self._initial, request.attributes)
@@ -131,9 +155,8 @@ class Exchange:
             self._context.metrics.route_setting_ignored(name)
         return parsed.settings
 
-    def _read_head(self, message: pb.HttpHeaders) -> Head:
+    def _read_head(self, values: Mapping[str, bytes]) -> Head:
         context = self._context
-        values = _values(message.headers)
 
         def text(name: str | None) -> str:
             return values.get(name or "", b"").decode("utf-8", "replace")
@@ -178,12 +201,24 @@ class Exchange:
             return READ_NOTHING
         values = _values(message.headers)
         self._answer = answer = Answer(observation, values)
+        if answer.unread is None and not self._is_sampled():
+            self._answer = None
+            self._context.metrics.answer_unread("sampling")
+            return READ_NOTHING
         if answer.unread is not None:
             self._context.metrics.answer_unread(answer.unread)
         if answer.unread is not None or message.end_of_stream:
             self._finish()
             return READ_NOTHING
         return READ_STREAM if answer.streamed else READ_WHOLE
+
+    def _is_sampled(self) -> bool:
+        """Whether this answer is among those that are read: all, until what it would teach is settled."""
+        context, decision = self._context, self._decision
+        if decision is None or decision.estimate is None or decision.reserve is None:
+            return True
+        settled = decision.estimate.source != "prior" and decision.reserve.source not in ("default", "unknown")
+        return not settled or context.draw() * 100 < context.answers_percent
 
     def _response_body(self, message: pb.HttpBody) -> bytes:
         if self._answer is not None:
@@ -209,3 +244,14 @@ class Exchange:
 def _values(headers: pb.HeaderMap) -> dict[str, bytes]:
     """The last value of each header; Envoy fills `raw_value`, other senders may fill `value`."""
     return {h.key: h.raw_value or h.value.encode() for h in headers.headers}
+
+
+def _size(values: Mapping[str, bytes], request: pb.ProcessingRequest) -> int | None:
+    """Bytes of the request body, by its header, else by Envoy's count of a body that its filters held back."""
+    length = values.get("content-length", b"")
+    if length.isdigit():
+        return int(length)
+    for attributes in request.attributes.values():
+        if _REQUEST_SIZE in attributes.fields:
+            return int(attributes.fields[_REQUEST_SIZE].number_value)
+    return None

@@ -32,6 +32,17 @@ READ_STREAM = _with_body_mode(pb.ProcessingMode.STREAMED)
 """Answers to response headers that say how the body is to be sent here."""
 
 
+_ASK_NOTHING = pb.ProcessingResponse(
+    mode_override=pb.ProcessingMode(
+        request_header_mode=pb.ProcessingMode.SEND,
+        request_body_mode=pb.ProcessingMode.NONE,
+        response_header_mode=pb.ProcessingMode.SKIP,
+        response_body_mode=pb.ProcessingMode.NONE,
+    )
+).SerializeToString()
+"""Appended to an answer, since fields may come in any order."""
+
+
 def echo(body: pb.HttpBody, *, request: bool) -> bytes:
     """Send a chunk of a request's or an answer's body back as it came: in the duplex modes it goes on only so."""
     streamed = pb.StreamedBodyResponse(body=body.body, end_of_stream=body.end_of_stream)
@@ -62,6 +73,10 @@ class RoutingAnswers:
             message = pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=self._route(pool)))
             answer = self._headers[pool] = message.SerializeToString()
         return answer
+
+    def early(self, decision: Decision) -> bytes:
+        """Answer request headers with the pool of `decision`, and ask for nothing more of request and answer."""
+        return self.headers(decision) + _ASK_NOTHING
 
     def body(self, decision: Decision) -> bytes:
         """Answer a request body with the pool of `decision`."""

@@ -13,6 +13,12 @@ from extproc.routing.decision import Decision
 from extproc.service import wire
 
 NAMESPACE = "dualpool"
+LIFTED_NAMESPACE = "dualpool.request"
+"""What Envoy's filters lifted from the request body."""
+
+USAGE_NAMESPACE = "dualpool.usage"
+"""What they lifted from the answer."""
+
 OBSERVATION = "observation"
 
 _DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
@@ -45,6 +51,16 @@ def metadata(decision: Decision) -> bytes:
             wire.text(OBSERVATION, msgspec.json.encode(seen).decode()),
         )
     return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, b"".join(entries)))
+
+
+def plain(space: Struct) -> dict[str, str | float | bool]:
+    """Return the strings, numbers and booleans of a metadata namespace."""
+    values: dict[str, str | float | bool] = {}
+    for key, value in space.fields.items():
+        kind = value.WhichOneof("kind")
+        if kind in ("string_value", "number_value", "bool_value"):
+            values[key] = getattr(value, kind)
+    return values
 
 
 def read_observation(ours: Struct) -> Observation | None:

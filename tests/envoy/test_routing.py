@@ -35,9 +35,20 @@ def test_a_cut_body_lands_long_though_the_default_route_is_short(start_stack: St
         return tree
 
     stack = start_stack(change=small_buffer)
-    reply = stack.send(chat("hello " * 20_000, max_tokens=CAP))
+    batch = {"model": "m", "prompt": "hello " * 20_000, "max_tokens": CAP}  # its size alone says nothing
+    reply = stack.send(batch, path="/v1/completions")
     assert (reply.status, stack.reached(reply)) == (200, ["long"])
     assert requests_by_reason(stack) == {"cut": 1}
+
+
+def test_an_oversized_body_lands_long_before_it_has_come(start_stack: StartStack) -> None:
+    """By its length alone a body goes long, past a default route that is not; the service is never sent it."""
+    stack = start_stack(change=default_is_short)
+    reply = stack.send(chat("hello " * 20_000, max_tokens=CAP))
+    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    assert requests_by_reason(stack) == {"oversized": 1}
+    sent = stack.envoy.stats("cluster.dualpool.upstream_cx_tx_bytes_total")
+    assert sum(sent.values()) < 20_000
 
 
 @pytest.mark.parametrize("up", [True, False], ids=["service up", "service down"])

@@ -1,0 +1,59 @@
+"""What Envoy's own filter lifted from a request body, where the body itself does not come: fields to prompt facts.
+
+`json_to_metadata` lifts strings, numbers and booleans and leaves out null, lists and objects. All that is known of
+the prompt is the size of the body, JSON syntax, images and all, so facts read here err to the long side.
+"""
+
+from collections.abc import Mapping
+
+from extproc.body.facts import Api, Item, PromptFacts, Unreadable
+from extproc.body.request import LARGEST_CAP, UNCAPPED_APIS
+
+Lifted = Mapping[str, str | float | bool | None]
+
+MODEL_BYTES = 128
+"""A longer model name is read as none: no pool set and no figure has such a name."""
+
+CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Output caps, the first one present counts."""
+
+
+def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable:
+    """Read the fields of a body of `size` bytes. `json` must be true: it says that the filter saw JSON.
+
+    Completions without `max_tokens` count as without a cap here, since an explicit null looks the same.
+    """
+    if lifted.get("json") is not True:
+        return Unreadable("not_json")
+    if lifted.get("previous_response_id"):
+        return Unreadable("stored_prompt")
+    model, choices = lifted.get("model"), lifted.get("n", 1.0)
+    cap = next((lifted[name] for name in CAPS if name in lifted), None)
+    if (
+        not isinstance(model, str | None)
+        or not isinstance(lifted.get("stream"), bool | None)
+        or not _whole(choices, 1)
+        or not (cap is None or _whole(cap, 0))
+    ):
+        return Unreadable("wrong_type")
+    return PromptFacts(
+        api=api,
+        model=model if model and len(model.encode()) <= MODEL_BYTES else "",
+        items=(Item(raw=size),),
+        cap=0 if api in UNCAPPED_APIS else _count(cap),
+        choices=_count(choices) or 1,
+        stream=lifted.get("stream") is True,
+        conversation=_text(lifted.get("prompt_cache_key")) or _text(lifted.get("user")),
+    )
+
+
+def _whole(value: str | float | bool | None, least: int) -> bool:
+    return isinstance(value, float) and value % 1 == 0 and value >= least
+
+
+def _count(value: str | float | bool | None) -> int | None:
+    return min(int(value), LARGEST_CAP) if isinstance(value, float) else None
+
+
+def _text(value: str | float | bool | None) -> str:
+    return value if isinstance(value, str) else ""

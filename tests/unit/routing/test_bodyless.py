@@ -1,0 +1,89 @@
+"""Rules of `extproc.routing.router` where the body does not come: by size, and early."""
+
+from typing import Any
+
+import pytest
+
+from extproc.routing.router import Head
+from extproc.routing.settings import RouteSettings
+from tests.unit.routing.test_router import CHAT, POOLS, router
+
+SEEN: dict[str, Any] = {"json": True, "model": "m", "max_tokens": 10.0}
+ONE_SET = {"pools": {"default": POOLS["default"]}, "models": {}}
+
+
+def where(lifted: dict[str, Any], size: int | None, head: Head = CHAT, **sections: Any) -> tuple[str, str]:
+    decision = router(**{**ONE_SET, **sections}).decide_by_size(head, lifted, size)
+    return decision.pool.name, decision.reason
+
+
+@pytest.mark.parametrize(
+    ("size", "pool", "reason"),
+    [(1980, "short", "fits"), (1981, "long", "fits"), (16_001, "long", "oversized"), (0, "long", "no_body")],
+)
+def test_size_and_cap_decide(size: int, pool: str, reason: str) -> None:
+    """Body bytes over the ratio plus the cap are compared with the capacity, to the token."""
+    assert where(SEEN, size) == (pool, reason)
+
+
+@pytest.mark.parametrize(
+    ("lifted", "size", "reason"),
+    [
+        ({}, 100, "not_json"),
+        (SEEN, None, "no_length"),
+        ({**SEEN, "max_tokens": "many"}, 100, "wrong_type"),
+        ({"json": True, "model": "m"}, 100, "no_output_cap"),
+    ],
+)
+def test_what_is_not_known_goes_long(lifted: dict[str, Any], size: int | None, reason: str) -> None:
+    """No JSON, no length, no sense, no cap: the long pool."""
+    assert where(lifted, size) == ("long", reason)
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [(Head("GET", "/v1/chat/completions"), "not_post"), (Head("POST", "/v1/audio"), "unknown_path")],
+)
+def test_other_requests(head: Head, reason: str) -> None:
+    """Other methods and paths are left alone, as with a body."""
+    assert where(SEEN, 100, head) == ("long", reason)
+
+
+def test_models_have_their_pools() -> None:
+    """The lifted model picks the pool set."""
+    decision = router().decide_by_size(CHAT, {**SEEN, "model": "tiny"}, 100)
+    assert decision.pool.name == "s"
+
+
+def test_shadow() -> None:
+    """Shadow mode decides and does not act."""
+    assert where(SEEN, 100, routing={"shadow": True}) == ("long", "shadow")
+
+
+def test_the_observation_is_of_raw_bytes() -> None:
+    """Ratios of raw bytes are learned apart, without a content class, which nobody saw."""
+    seen = router(**ONE_SET).decide_by_size(CHAT, SEEN, 700).observation
+    assert seen is not None
+    assert (seen.basis, seen.category, sum(seen.features), seen.teaches) == ("raw", "all", 700, True)
+
+
+@pytest.mark.parametrize(("path", "decided"), [("/v1/chat/completions", True), ("/v1/embeddings", False)])
+def test_early(path: str, decided: bool) -> None:
+    """A body beyond any ratio is long before it comes, unless it may be a batch."""
+    found = router(**ONE_SET).decide_early(Head("POST", path), 16_001)
+    assert (found is not None) is decided
+    if found:
+        assert (found.pool.name, found.reason) == ("long", "oversized")
+
+
+def test_not_early() -> None:
+    """A body that may fit is waited for, and so is one whose model may have pools of its own."""
+    assert router(**ONE_SET).decide_early(CHAT, 16_000) is None
+    assert router().decide_early(CHAT, 16_001) is None
+
+
+def test_early_with_the_routes_own_pools() -> None:
+    """Where the route names the pool set the model cannot."""
+    found = router().decide_early(CHAT, 16_001, RouteSettings(pools="three"))
+    assert found is not None
+    assert found.pool.name == "l"

@@ -1,0 +1,106 @@
+"""Rules of `extproc.service.exchange` without a body, early, and with sampled answers."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from extproc.body.usage import Usage
+from extproc.budget.observation import Observation
+from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.service.exchange import Exchange
+from extproc.service.metadata import read_observation
+from tests.unit.service.test_exchange import BODY, MODE, POOLS, Harness, answer_headers, headers, pool
+
+POST = {":method": "POST", ":path": "/v1/chat/completions"}
+SEEN = {"json": True, "model": "m", "max_tokens": 9.0}
+
+
+def ask(
+    harness: Harness, lifted: dict[str, Any] | None, length: str = "", attributes: dict[str, Any] | None = None
+) -> pb.ProcessingResponse:
+    """Send headers of a request whose body stays in Envoy."""
+    context = pb.Metadata()
+    if lifted is not None:
+        context.filter_metadata["dualpool.request"].update(lifted)
+    sent = headers({**POST, "content-length": length} if length else POST)
+    request = pb.ProcessingRequest(request_headers=sent, metadata_context=context)
+    if attributes:
+        request.attributes["envoy.filters.http.ext_proc"].update(attributes)
+    request.protocol_config.request_body_mode = MODE.NONE
+    answer = harness.exchange.handle(request.SerializeToString())
+    assert answer is not None
+    return pb.ProcessingResponse.FromString(answer)
+
+
+def test_headers_decide() -> None:
+    """With what was lifted and a length, the answer to the headers is the decision and its metadata."""
+    answer = ask(Harness(), SEEN, "300")
+    assert pool(answer) == "short"
+    seen = read_observation(answer.dynamic_metadata.fields["dualpool"].struct_value)
+    assert seen is not None
+    assert (seen.basis, seen.cap, sum(seen.features)) == ("raw", 9, 300)
+
+
+def test_request_size_stands_in_for_content_length() -> None:
+    """A chunked request has no content-length; Envoy's attribute says how long it is."""
+    assert pool(ask(Harness(), SEEN, attributes={"request.size": 300.0})) == "short"
+
+
+@pytest.mark.parametrize(
+    ("lifted", "length", "reason"),
+    [(None, "300", "no_body"), ({}, "300", "not_json"), (SEEN, "", "no_length"), (SEEN, "many", "no_length")],
+)
+def test_unknown_goes_long(lifted: dict[str, Any] | None, length: str, reason: str) -> None:
+    """No lifted metadata, no JSON or no length: the long pool, and the reason is counted."""
+    harness = Harness()
+    assert pool(ask(harness, lifted, length)) == "long"
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason=reason) == 1
+
+
+def test_an_oversized_body_is_not_asked_for() -> None:
+    """By its length it cannot be short: the headers get the last word, and neither body is sent here."""
+    harness = Harness()
+    answer = harness.send(request_headers=headers({**POST, "content-length": "16001"}))
+    assert pool(answer) == "long"
+    assert answer.mode_override.request_body_mode == MODE.NONE
+    assert answer.mode_override.response_header_mode == MODE.SKIP
+    body = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))  # the override was not allowed
+    assert not body.request_body.HasField("response")
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="oversized") == 1
+
+
+def sampled(percent: float, draw: float, settled: bool) -> tuple[Harness, pb.ProcessingResponse]:
+    """Ask with learned or prior figures, then send the head of an answer."""
+    harness = Harness(pools=POOLS, estimation={"min_samples": 1})
+    harness.context = msgspec.structs.replace(harness.context, answers_percent=percent, draw=lambda: draw)
+    if settled:
+        harness.learner.learn(msgspec.structs.replace(observed(harness), usage=Usage(prompt_tokens=64)))
+    harness.exchange = Exchange(harness.context)
+    harness.ask()
+    return harness, harness.send(response_headers=answer_headers())
+
+
+def observed(harness: Harness) -> Observation:
+    """The observation of a request like the one asked."""
+    metadata = harness.ask().dynamic_metadata
+    seen = read_observation(metadata.fields["dualpool"].struct_value)
+    assert seen is not None
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("percent", "draw", "settled", "mode"),
+    [
+        (10, 0.05, True, MODE.BUFFERED_PARTIAL),
+        (10, 0.15, True, MODE.NONE),
+        (10, 0.15, False, MODE.BUFFERED_PARTIAL),
+        (100, 0.999, True, MODE.BUFFERED_PARTIAL),
+        (0, 0.0, True, MODE.NONE),
+    ],
+)
+def test_a_share_of_answers_is_read(percent: float, draw: float, settled: bool, mode: int) -> None:
+    """Until a category has settled every answer is read, then the configured share."""
+    harness, answer = sampled(percent, draw, settled)
+    assert answer.mode_override.response_body_mode == mode
+    assert harness.count("dualpool_unread_answers_total", reason="sampling") == (mode == MODE.NONE)
