@@ -18,6 +18,9 @@ COMMANDS = {
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""
 
+EXTRAS = {"plan": "plan", "simulate": "plan", "render": "render", "demo": "demo"}
+"""Commands that need more than the serving install, and the extra that brings it."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return the exit code."""
@@ -29,7 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         if name == named:  # only the command that runs is imported: each has dependencies of its own
-            importlib.import_module(f"extproc.cli.{name}").add_arguments(sub)
+            try:
+                importlib.import_module(f"extproc.cli.{name}").add_arguments(sub)
+            except ModuleNotFoundError as missing:
+                if name not in EXTRAS:
+                    raise
+                parser.error(f"{missing.name} is missing: pip install 'dualpool[{EXTRAS[name]}]'")
     args = parser.parse_args(arguments)
     code: int = importlib.import_module(f"extproc.cli.{args.command}").run(args)
     return code

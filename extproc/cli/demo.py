@@ -1,12 +1,12 @@
 """`dualpool demo`: Envoy, the service and two stand-in pools on this machine, real traffic, and what came of it."""
 
 import argparse
-import importlib
 import signal
 import sys
 from typing import Any, NoReturn
 
 from extproc.demo.process import SIGNALS, StartError
+from extproc.demo.show import show
 
 EPILOG = """\
 The pools are stand-ins: they count tokens with a real vocabulary and refuse what exceeds their context, but
@@ -34,11 +34,6 @@ def run(args: argparse.Namespace) -> int:
 
     A signal ends everything that was started, then this process with 128 + its number.
     """
-    try:
-        show = importlib.import_module("extproc.demo.show").show
-    except ModuleNotFoundError as error:
-        print(f"dualpool demo needs {error.name}: pip install 'dualpool[demo]'", file=sys.stderr)
-        return 1
     for number in SIGNALS:
         signal.signal(number, _on_signal)
     try:
