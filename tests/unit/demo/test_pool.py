@@ -12,7 +12,7 @@ import pytest
 from extproc.demo import tokens
 from extproc.demo.pool import APIS, Behaviour, Pool
 from extproc.demo.pool_server import PoolServer
-from extproc.demo.process import Process, StartError
+from extproc.demo.process import Process
 from tests.envoy.client import CHAT, Reply, chat, send
 
 CAPACITY = 256
@@ -191,12 +191,3 @@ def test_it_runs_as_a_process(tmp_path: Path) -> None:
         told = send(f"http://127.0.0.1:{port}", method="GET", path="/v1/models").json()
         assert told["data"][0]["max_model_len"] == 512
         assert process.stop() == 0
-
-
-def test_a_command_that_ends_early_says_why(tmp_path: Path) -> None:
-    """The error ends with what the process wrote."""
-    with (
-        Process([sys.executable, "-c", "print('no luck')"], tmp_path / "log") as process,
-        pytest.raises(StartError, match="no luck"),
-    ):
-        process.wait_for_output("never")
