@@ -7,12 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from extproc.cli import scenario as scenarios
+from extproc.cli import simulate as simulations
 from extproc.cli import tables
+from extproc.planning.compare import missed, simulate, simulated
 from extproc.planning.engine import Concurrency
 from extproc.planning.errors import PlanError
 from extproc.planning.nextsteps import vllm_commands, write_configuration
+from extproc.planning.page import page
 from extproc.planning.record import Record, plan_record
 from extproc.planning.search import Planner, Scenario, best, verdict
+
+CHECKED = ("homogeneous", "oracle", "learned", "static")
+"""Policies a check compares; the one the fleet was sized for must meet the objective."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +33,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--present", type=int, metavar="INSTANCES", help="size of the fleet in use, as a baseline")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print everything as JSON")
-    output.add_argument("--write-config", type=Path, metavar="DIR", help="write a Dualpool configuration there")
+    output.add_argument("--html", type=Path, metavar="FILE", help="write a report of one page; implies --check")
+    output.add_argument(
+        "--write-config", type=Path, metavar="DIR", help="write the configuration of Dualpool and of Envoy there"
+    )
+    output.add_argument(
+        "--endpoints",
+        action="append",
+        default=[],
+        metavar="POOL=HOST:PORT,…",
+        help="servers of a pool, for the configuration (default: POOL_NAME.vllm.internal:8000)",
+    )
+    check = parser.add_argument_group("check by simulation")
+    check.add_argument(
+        "--check",
+        action="store_true",
+        help="simulate the planned fleet and exit with 1 when it misses its objective",
+    )
+    simulations.add_simulation_arguments(check)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan and report; 0 when the fleet meets its objective, 1 when it does not, 2 for wrong input."""
     try:
         record = make(args)
-        if args.write_config:
-            path = write_configuration(record, args.write_config)
-            print(f"wrote {path}", file=sys.stderr)
+        _write(args, record)
     except PlanError as error:
         print(error, file=sys.stderr)
         return 2
@@ -60,7 +81,44 @@ def make(args: argparse.Namespace) -> Record:
     record = plan_record(planner, curve, args.objective, args.present, gpu, model, scenarios.texts(args))
     record["other"] = _other(scenario, args)
     record["next"] = vllm_commands(record)
+    if args.check or args.html:
+        _check(args, scenario, planner, record)
     return record
+
+
+def _check(args: argparse.Namespace, scenario: Scenario, planner: Planner, record: Record) -> None:
+    """Simulate the homogeneous and the chosen fleet; what they miss becomes a problem of the plan."""
+    stream = simulations.setting(args, scenario)
+    one = simulated(planner.homogeneous)
+    two = simulated(planner.split(tuple(record["chosen"]["thresholds"])).fleet)
+    results = []
+    for policy in CHECKED:
+        with tables.progress(policy, args.requests) as report:
+            results.append(simulate(policy, one if policy == "homogeneous" else two, stream, report))
+    record["simulation"] = results
+    record["assumptions"] += simulations.text_assumptions(stream)
+    sized_for = "learned" if args.estimates == "learned" else "oracle"
+    record["problems"] += [p for r in results if r["policy"] == sized_for and (p := missed(r))]
+
+
+def _write(args: argparse.Namespace, record: Record) -> None:
+    if args.html:
+        try:
+            args.html.write_text(page(record), "utf-8")
+        except OSError as error:
+            raise PlanError(f"--html: {args.html}: cannot be written: {error.strerror}") from None
+    if args.write_config:
+        endpoints = dict(_endpoints(text) for text in args.endpoints)
+        write_configuration(record, endpoints, args.write_config)
+
+
+def _endpoints(text: str) -> tuple[str, list[str]]:
+    name, _, servers = text.partition("=")
+    if not servers:
+        raise PlanError(
+            f"--endpoints: {text!r}: must be a pool's name, = and HOST:PORT, several with commas between"
+        )
+    return name, servers.split(",")
 
 
 def _other(scenario: Scenario, args: argparse.Namespace) -> Record:

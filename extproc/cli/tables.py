@@ -53,6 +53,10 @@ def print_plan(record: Record) -> None:
         _workload(console, workload), _baselines(record), _fleet("Chosen fleet", record["chosen"]), sep="\n"
     )
     console.print(_curve(record["curve"]), _sensitivity(record["sensitivity"]), sep="\n")
+    if record.get("simulation"):
+        console.print(_policies(record["simulation"]))
+    else:
+        console.print("The fleet is estimated, not simulated: --check simulates it.", highlight=False)
     for heading, lines in (
         ("Assumed", record["assumptions"] + workload["notes"]),
         ("Sources", record["sources"]),

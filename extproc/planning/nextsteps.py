@@ -1,12 +1,16 @@
-"""What to do with a plan: `vllm serve` flags for each pool, and a Dualpool configuration."""
+"""What to do with a plan: `vllm serve` flags for each pool, and the configuration of Dualpool and of Envoy."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from extproc.config import Config, ConfigError, load
 from extproc.planning.errors import PlanError
 from extproc.planning.record import Record
+from extproc.render.layout import Options, RenderError
+from extproc.render.target import render
 
 CONFIG_NAME = "dualpool.yaml"
 
@@ -22,36 +26,64 @@ def vllm_commands(record: Record) -> list[str]:
     instance = record["instance"]
     return [
         f"vllm serve {instance['model']} --tensor-parallel-size {instance['gpus_per_instance']}"
-        f" --max-model-len {pool['max_model_len']} --max-num-seqs {int(_sequences(pool, instance))}"
+        f" --max-model-len {pool['max_model_len']} --max-num-seqs {_sequences(pool, instance)}"
         f" --max-num-batched-tokens {instance['max_num_batched_tokens']}  # {pool['instances']} instances: {name}"
         for name, pool in zip(pool_names(len(record["chosen"]["pools"])), record["chosen"]["pools"], strict=True)
     ]
 
 
-def _sequences(pool: Record, instance: Record) -> float:
+def _sequences(pool: Record, instance: Record) -> int:
     """Under *reserved* the slots are the flag; under *paged* vLLM limits by blocks itself."""
-    if instance["concurrency"] == "reserved":
-        return max(1.0, float(pool["sequences"]))
-    return float(instance["max_num_seqs"])
+    return int(max(1, pool["sequences"]) if instance["concurrency"] == "reserved" else instance["max_num_seqs"])
 
 
-def configuration(record: Record) -> dict[str, Any]:
-    """The Dualpool settings of the chosen fleet: its pools, everything else at its default."""
+def configuration(record: Record, endpoints: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The Dualpool settings of the chosen fleet: its pools, everything else at its default.
+
+    Raises `PlanError` for servers of a pool that is not in the fleet.
+    """
     pools = record["chosen"]["pools"]
-    named = zip(pool_names(len(pools)), pools, strict=True)
-    return {"pools": {"default": [{"name": name, "capacity": pool["max_model_len"]} for name, pool in named]}}
+    names = pool_names(len(pools))
+    unknown = [name for name in endpoints if name not in names]
+    if unknown:
+        raise PlanError(f"--endpoints: {unknown[0]!r}: no such pool; there are {', '.join(names)}")
+    return {
+        "pools": {
+            "default": [
+                {
+                    "name": name,
+                    "capacity": pool["max_model_len"],
+                    "endpoints": endpoints.get(name, [f"{name}.vllm.internal:8000"]),
+                }
+                for name, pool in zip(names, pools, strict=True)
+            ]
+        }
+    }
 
 
-def write_configuration(record: Record, directory: Path) -> Path:
-    """Write the Dualpool configuration to `directory` (made when absent) and return the file.
+def write_configuration(record: Record, endpoints: Mapping[str, list[str]], directory: Path) -> list[Path]:
+    """Write `dualpool.yaml` and Envoy's configuration to `directory` (made when absent); return the files.
 
-    Raises `PlanError` when it cannot be written.
+    `endpoints`: servers (HOST:PORT) of each pool; a pool without any gets an address to replace.
+    Raises `PlanError` when they cannot be written or would not be valid.
     """
     path = directory / CONFIG_NAME
-    text = f"# {record['headline']}\n" + yaml.safe_dump(configuration(record), sort_keys=False)
+    header = f"# {record['headline']}\n"
+    if not endpoints:
+        header += "# Replace the endpoints by your vLLM servers, here and in envoy.yaml.\n"
+    text = header + yaml.safe_dump(configuration(record, endpoints), sort_keys=False)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
+        files = {directory / name: rendered for name, rendered in _envoy(load(path, {})).items()}
+        for file, rendered in files.items():
+            file.write_text(rendered, "utf-8")
     except OSError as error:
-        raise PlanError(f"--write-config: {path}: cannot be written: {error.strerror}") from None
-    return path
+        raise PlanError(f"--write-config: {error.filename}: cannot be written: {error.strerror}") from None
+    except (ConfigError, RenderError) as error:
+        raise PlanError(f"--endpoints: {'; '.join(error.problems)}") from None
+    return [path, *files]
+
+
+def _envoy(config: Config) -> dict[str, str]:
+    return render("envoy", config, Options())

@@ -213,7 +213,7 @@ def verdict(chosen: Split, planner: Planner) -> str:
     cut = " and ".join(map(str, chosen.thresholds))
     why = f"{chosen.alpha:.1%} of requests go short, where an instance does {chosen.rho:.2f} times the requests of"
     why += f" {baseline.label}; a long one does {chosen.sigma:.2f} times"
-    if chosen.predicted > 0:
+    if chosen.predicted >= 0.001:
         why += f"; the {chosen.predicted:.1%} this is worth are lost to rounding up to whole instances"
     return f"Splitting does not pay against {baseline.label}. At the best threshold, {cut}, {why}."
 

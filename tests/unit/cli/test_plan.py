@@ -54,6 +54,55 @@ def test_written_configuration_is_loaded_by_the_service(
     assert [(p.name, p.capacity) for p in config.pools["default"]] == [("short", 3000), ("long", 65536)]
 
 
+def test_written_envoy_configuration_names_the_servers(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Envoy's configuration has the endpoints given, and placeholders where none are."""
+    arguments = (trace, "--rate", "500", "--threshold", "3000", "--write-config", str(tmp_path))
+    assert plan(capsys, *arguments, "--endpoints", "short=10.0.0.1:8000,10.0.0.2:8000")[0] == 0
+    text = (tmp_path / "envoy.yaml").read_text()
+    assert "10.0.0.2" in text
+    assert "long.vllm.internal" in text
+
+
+def test_html_report_is_checked_by_simulation(
+    trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The HTML report simulates the fleet it shows."""
+    report = tmp_path / "report.html"
+    code, out, _ = plan(capsys, trace, "--estimates", "exact", "--html", str(report), "--requests", "300")
+    assert code == 0
+    assert "Policies on the same arrivals" in out
+    assert "300 simulated requests" in report.read_text()
+
+
+def test_fleet_that_misses_its_objective_in_simulation_is_not_met(
+    trace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fleet sized for exact lengths and full use misses in simulation: said so, exit code 1."""
+    code, out, _ = plan(
+        capsys,
+        trace,
+        "--rate",
+        "20",
+        "--check",
+        "--requests",
+        "3000",
+        "--utilisation",
+        "1",
+        "--tp",
+        "4",
+        "--ttft",
+        "1.35",
+        "--concurrency",
+        "reserved",
+        "--estimates",
+        "exact",
+    )
+    assert code == 1
+    assert "simulated, oracle routing" in out
+
+
 def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A fleet that cannot meet its objective is reported so and the exit code is 1."""
     code, out, _ = plan(capsys, trace, "--rate", "500", "--ttft", "0.01")
@@ -80,6 +129,22 @@ def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]
         (["--present", "0"], "--present: 0: must be at least 1 instance"),
         (["--spare", "-1"], "--spare: -1: must not be negative"),
         (["--bytes-per-token", "0"], "--bytes-per-token: 0: must be above 0"),
+        (
+            ["--threshold", "3000", "--write-config", "/proc/none"],
+            "--write-config: /proc/none: cannot be written: No such file or directory",
+        ),
+        (
+            ["--html", "/proc/none", "--requests", "10"],
+            "--html: /proc/none: cannot be written: No such file or directory",
+        ),
+        (
+            ["--write-config", "/proc/none", "--endpoints", "tiny=a:1"],
+            "--endpoints: 'tiny': no such pool; there are short, long",
+        ),
+        (
+            ["--write-config", "/proc/none", "--endpoints", "short"],
+            "--endpoints: 'short': must be a pool's name, = and HOST:PORT, several with commas between",
+        ),
         (["--lengths", "8"], "--lengths: 8: must be at least 16 tokens"),
     ],
 )
