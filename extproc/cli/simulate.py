@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replay", action="store_true", help="original arrival times, instead of lengths drawn at a rate"
     )
     run.add_argument("--policies", default=",".join(POLICIES), help="comma-separated (default: all)")
+    run.add_argument(
+        "--smallest",
+        action="store_true",
+        help="also find by simulation the smallest pools that meet the objective, and compare with the closed form",
+    )
     run.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -77,6 +82,10 @@ def make(args: argparse.Namespace) -> Record:
         pools = one if policy == "homogeneous" else two
         with tables.progress(policy, args.requests) as report:
             results.append(simulate(policy, pools, stream, report))
+    sizes = []
+    if args.smallest:
+        for policy in ("homogeneous", "oracle", "learned"):
+            sizes.append(compare.sizes(policy, one if policy == "homogeneous" else two, stream))
     problems = [missed(r) for r in results if r["policy"] != "static"]
     return {
         "workload": workload_record(scenario),
@@ -84,6 +93,7 @@ def make(args: argparse.Namespace) -> Record:
         "concurrency": scenario.engine.concurrency,
         "seed": args.seed,
         "policies": results,
+        "smallest": sizes,
         "assumptions": [*assumptions(scenario), *text_assumptions(stream)],
         "problems": [p for p in problems if p],
     }

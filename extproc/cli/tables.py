@@ -150,6 +150,8 @@ def print_simulation(record: Record) -> None:
     console.print(_workload(console, record["workload"]), _policies(results), sep="\n")
     for result in results:
         console.print(_pools(result))
+    if record["smallest"]:
+        console.print(_smallest(record["smallest"]))
     for heading, lines in (("Assumed", record["assumptions"]), ("NOT MET", record["problems"])):
         if lines:
             console.print(f"[bold]{heading}[/]")
@@ -184,6 +186,29 @@ def _policies(results: list[Record]) -> Table:
             str(result["retried"]),
             str(result["rejected"]),
             str(result["spilled"]),
+        )
+    return table
+
+
+def _smallest(rows: list[Record]) -> Table:
+    columns = (
+        "policy",
+        "instances planned",
+        "smallest simulated",
+        "GPUs planned",
+        "simulated",
+        "saved by simulation",
+    )
+    table = _table("Smallest pools, each for its own P99", *columns)
+    base = rows[0]["gpus"]
+    for row in rows:
+        table.add_row(
+            row["policy"],
+            " + ".join(str(p["planned"]) for p in row["pools"]),
+            " + ".join(str(p["simulated"]) for p in row["pools"]),
+            f"{row['planned_gpus']:,}",
+            f"{row['gpus']:,}",
+            f"{1 - row['gpus'] / base:.1%}",
         )
     return table
 

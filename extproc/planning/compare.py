@@ -118,6 +118,21 @@ def missed(result: dict[str, Any]) -> str:
     )
 
 
+def sizes(policy: str, planned: list[SimulatedPool], setting: Setting) -> dict[str, Any]:
+    """Compare `planned` pools with the smallest that meet the objective by simulation, as plain values."""
+    doubled = [replace(pool, instances=2 * pool.instances) for pool in planned]
+    found = smallest(policy, doubled, setting)
+    return {
+        "policy": policy,
+        "pools": [
+            {"name": f.name, "planned": p.instances, "simulated": f.instances}
+            for f, p in zip(found, planned, strict=True)
+        ],
+        "planned_gpus": sum(p.instances * p.engine.tp for p in planned),
+        "gpus": sum(f.instances * f.engine.tp for f in found),
+    }
+
+
 def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[SimulatedPool]:
     """Return the smallest pools whose requests meet the P99 objective by simulation, each by itself.
 

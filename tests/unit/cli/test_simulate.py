@@ -93,6 +93,14 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert (code, out, err) == (2, "", message + "\n")
 
 
+def test_smallest_pools_are_found_by_simulation(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Planned and smallest simulated instances stand side by side for each policy."""
+    code, out, _ = simulate(capsys, trace, "--smallest", "--policies", "oracle", *SMALL)
+    assert code == 0
+    assert "Smallest pools, each for its own P99" in out
+    assert "homogeneous" in out
+
+
 def test_replay_needs_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A distribution has nothing to replay."""
     path = tmp_path / "cdf.json"
