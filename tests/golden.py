@@ -6,11 +6,15 @@ from extproc.cli import main
 
 ROOT = Path(__file__).parents[1]
 STANDALONE = "--config envoy/standalone/dualpool.yaml --output envoy/standalone"
+KUBERNETES = "--config envoy/gateway-api/dualpool.yaml --namespace llm"
 
 COMMANDS = (
     f"render envoy {STANDALONE}",
     f"render envoy {STANDALONE} --envoy 1.36 --name envoy-1.36.yaml",
     f"render envoy-filter {STANDALONE}",
+    f"render envoy-gateway {KUBERNETES} --output envoy/gateway-api/envoy-gateway",
+    f"render envoy-gateway {KUBERNETES} --output envoy/gateway-api/inference-pool --inference-pools",
+    f"render istio {KUBERNETES} --output envoy/istio",
 )
 """As they would be typed in the repository's root, after `dualpool`."""
 

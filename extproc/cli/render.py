@@ -43,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--service", default="", metavar="ADDRESS", help="where the proxy finds Dualpool (default: server.listen)"
     )
     parser.add_argument(
+        "--namespace",
+        default=defaults.namespace,
+        metavar="NAME",
+        help="of Kubernetes objects (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--inference-pools", action="store_true", help="InferencePools as backends of envoy-gateway, not Services"
+    )
+    parser.add_argument(
         "--envoy",
         type=_version,
         default=defaults.envoy,
@@ -60,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         admin=args.admin,
         service=args.service,
         envoy=args.envoy,
+        namespace=args.namespace,
+        inference_pools=args.inference_pools,
     )
     try:
         files = render(args.kind, load(args.config), options)

@@ -1,5 +1,7 @@
 """Clusters: the pools, the pairs that take a retry to the larger pool, and the service."""
 
+from collections.abc import Mapping
+
 from extproc.render.filters import SERVICE_CLUSTER
 from extproc.render.layout import Layout, Options
 from extproc.render.routes import COMPOSITE_SINCE, retrying_cluster
@@ -15,14 +17,14 @@ HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 def clusters(layout: Layout, options: Options) -> list[Tree]:
     """Return all clusters that routes and filters name."""
     return [
-        *(_retrying(layout, pool, options) for pool in layout.larger),
+        *(retrying(layout, pool, options) for pool in layout.larger),
         *(_pool(name, list(pool.endpoints)) for name, pool in layout.pools.items()),
         service(options),
     ]
 
 
-def service(options: Options) -> Tree:
-    """Return the cluster of Dualpool itself."""
+def service(options: Options, endpoint: str = "") -> Tree:
+    """Return the cluster of Dualpool itself, at `endpoint` (default: where `options` says it is)."""
     return {
         "name": SERVICE_CLUSTER,
         "type": "STRICT_DNS",
@@ -56,7 +58,7 @@ def service(options: Options) -> Tree:
                 },
             )
         },
-        "load_assignment": _assignment(SERVICE_CLUSTER, [options.service]),
+        "load_assignment": _assignment(SERVICE_CLUSTER, [endpoint or options.service]),
     }
 
 
@@ -83,9 +85,14 @@ def _pool(name: str, endpoints: list[str]) -> Tree:
     }
 
 
-def _retrying(layout: Layout, pool: str, options: Options) -> Tree:
-    """The cluster whose second attempt goes to the larger pool; before Envoy 1.37 an aggregate comes nearest."""
-    members = [pool, layout.larger[pool]]
+def retrying(layout: Layout, pool: str, options: Options, names: Mapping[str, str] | None = None) -> Tree:
+    """Return the cluster whose second attempt goes to the larger pool.
+
+    `names`: of the pools' clusters, where they are not those of the pools. Before Envoy 1.37 an aggregate comes
+    nearest.
+    """
+    pools = [pool, layout.larger[pool]]
+    members = [names[member] for member in pools] if names else pools
     if options.envoy >= COMPOSITE_SINCE:
         kind, name = "composite", "envoy.extensions.clusters.composite.v3.ClusterConfig"
         config: Tree = {"clusters": [{"name": member} for member in members]}
@@ -93,7 +100,7 @@ def _retrying(layout: Layout, pool: str, options: Options) -> Tree:
         kind, name = "aggregate", "envoy.extensions.clusters.aggregate.v3.ClusterConfig"
         config = {"clusters": members}
     return {
-        f"# First attempt to {members[0]}, second to {members[1]}.": None,
+        f"# First attempt to {pools[0]}, second to {pools[1]}.": None,
         "name": retrying_cluster(layout, pool),
         "connect_timeout": "2s",
         "lb_policy": "CLUSTER_PROVIDED",

@@ -31,7 +31,7 @@ def snippet(layout: Layout, options: Options) -> Tree:
 
     Raises `ValueError` if Envoy's types do not agree.
     """
-    manager = _manager_parts(layout, options)
+    manager = manager_parts(layout, options)
     tree: Tree = {
         "# The parts of Dualpool, to paste into an Envoy configuration that is there, made by `dualpool render "
         "envoy-filter`. Taken out again, they leave traffic as it was.\n\nInto the listener:": None,
@@ -68,7 +68,7 @@ def _listener(layout: Layout, options: Options) -> Tree:
 
 
 def _manager(layout: Layout, options: Options) -> Tree:
-    parts = _manager_parts(layout, options)
+    parts = manager_parts(layout, options)
     router = {"name": "envoy.filters.http.router", "typed_config": any_of(_ROUTER, {})}
     return {
         "stat_prefix": "llm",
@@ -80,7 +80,8 @@ def _manager(layout: Layout, options: Options) -> Tree:
     }
 
 
-def _manager_parts(layout: Layout, options: Options) -> Tree:
+def manager_parts(layout: Layout, options: Options) -> Tree:
+    """Return what the connection manager needs beside routes."""
     return {
         "# An HTTP/2 client's body is buffered within its stream's window: as large as the buffer.": None,
         "http2_protocol_options": {

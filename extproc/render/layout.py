@@ -15,6 +15,7 @@ class Options(msgspec.Struct, frozen=True):
 
     `exchange`, `usage`: see docs/attach.md. `listen`, `admin`: HOST:PORT of the proxy. `service`: where the proxy
     finds Dualpool, `server.listen` of the configuration when empty. `envoy`: oldest version it has to run on.
+    `namespace`: of Kubernetes objects. `inference_pools`: InferencePools as backends, in place of Services.
     """
 
     exchange: Exchange = "body"
@@ -23,6 +24,8 @@ class Options(msgspec.Struct, frozen=True):
     admin: str = "127.0.0.1:9901"
     service: str = ""
     envoy: tuple[int, int] = (1, 37)
+    namespace: str = "default"
+    inference_pools: bool = False
 
 
 class RenderError(Exception):
@@ -72,3 +75,13 @@ def layout(config: Config) -> Layout:
         default=config.pools[DEFAULT_POOL_SET][-1].name,
         header=config.routing.header,
     )
+
+
+def backend_of(pool: Pool) -> tuple[str, int]:
+    """Return host and port of a pool in Kubernetes: its Service. Raises `RenderError` if it has several."""
+    if len(pool.endpoints) != 1:
+        raise RenderError(
+            [f"pool {pool.name!r}: {list(pool.endpoints)}: in Kubernetes name one endpoint, the Service: NAME:PORT"]
+        )
+    host, _, port = pool.endpoints[0].rpartition(":")
+    return host, int(port)

@@ -6,6 +6,8 @@ import msgspec
 
 from extproc.config import Config
 from extproc.render.envoy import bootstrap, snippet
+from extproc.render.envoy_gateway import envoy_gateway
+from extproc.render.istio import istio
 from extproc.render.layout import Layout, Options, layout
 from extproc.render.text import Tree, to_yaml
 
@@ -28,6 +30,8 @@ TARGETS = {
         "the filters, routes and clusters to paste into an Envoy configuration",
         lambda _, pools, options: {"envoy-filter.yaml": [snippet(pools, options)]},
     ),
+    "envoy-gateway": Target("manifests for Envoy Gateway", envoy_gateway),
+    "istio": Target("manifests for an Istio ingress gateway", istio),
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
 

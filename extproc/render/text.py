@@ -36,7 +36,7 @@ def comment_lines(text: str, indent: int = 0) -> list[str]:
     """Wrap `text` (without its `#`) as comment lines; its own line breaks stay."""
     margin = " " * indent + "#"
     lines = []
-    for paragraph in text.strip(f"{COMMENT} ").splitlines():
+    for paragraph in text.removeprefix(COMMENT).removeprefix(" ").splitlines():
         lines += textwrap.wrap(
             paragraph,
             WIDTH,
@@ -44,6 +44,7 @@ def comment_lines(text: str, indent: int = 0) -> list[str]:
             subsequent_indent=f"{margin} ",
             break_long_words=False,
             break_on_hyphens=False,
+            drop_whitespace=True,
         ) or [margin]
     return lines
 

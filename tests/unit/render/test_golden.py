@@ -15,7 +15,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def files(root: Path) -> dict[str, str]:
-    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.glob("envoy/**/*.yaml"))}
+    paths = [
+        path for name in ("standalone", "gateway-api", "istio") for path in root.glob(f"envoy/{name}/**/*.yaml")
+    ]
+    return {str(path.relative_to(root)): path.read_text() for path in sorted(paths)}
 
 
 def test_golden(rendered: dict[str, str]) -> None:

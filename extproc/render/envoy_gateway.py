@@ -1,0 +1,239 @@
+"""Envoy Gateway: Gateway API and Envoy Gateway's own policies around the service."""
+
+from extproc.config import Config
+from extproc.render.clusters import MANY
+from extproc.render.filters import METADATA_NAMESPACE, buffer_bytes
+from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
+from extproc.render.layout import Layout, Options, backend_of
+from extproc.render.text import Tree
+
+GATEWAY_API = "gateway.networking.k8s.io"
+ENVOY_GATEWAY = "gateway.envoyproxy.io"
+INFERENCE = "inference.networking.k8s.io"
+GATEWAY = "llm"
+ROUTE = "llm"
+
+_PROXIES: Tree = {
+    "# Envoy Gateway runs its proxies in its own namespace.": None,
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "envoy-gateway-system"}},
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "envoy"}},
+}
+
+
+def envoy_gateway(config: Config, layout: Layout, options: Options) -> dict[str, list[Tree]]:
+    """Return the manifests: the service, the gateway, the routes."""
+    if options.inference_pools:
+        backends = [_inference_pool(layout, name, options) for name in layout.pools]
+        policies: list[Tree] = []
+    else:
+        backends = [*(_backend(layout, name, options) for name in layout.pools), *_fallbacks(layout, options)]
+        policies = _traffic_policies(layout, options)
+    return {
+        "service.yaml": service_documents(config, options, _PROXIES),
+        "gateway.yaml": [_envoy_proxy(options), _gateway(options), _client_policy(layout, options)],
+        "routes.yaml": [*backends, _route(layout, options), *policies, _extension_policy(layout, options)],
+    }
+
+
+def _envoy_proxy(options: Options) -> Tree:
+    als = {"type": "HTTP", "logName": NAME, "backendRefs": [_service_ref(options)]}
+    spec = {
+        "telemetry": {
+            "accessLog": {
+                "settings": [
+                    {
+                        "# Status, attempts and durations of each answer, to Dualpool.": None,
+                        "sinks": [{"type": "ALS", "als": als}],
+                    },
+                    {
+                        "# The log that was there before: naming one sink takes the default away.": None,
+                        "sinks": [{"type": "File", "file": {"path": "/dev/stdout"}}],
+                    },
+                ]
+            }
+        }
+    }
+    return named(f"{ENVOY_GATEWAY}/v1alpha1", "EnvoyProxy", GATEWAY, options, spec)
+
+
+def _gateway(options: Options) -> Tree:
+    spec = {
+        "gatewayClassName": "eg",
+        "infrastructure": {"parametersRef": {"group": ENVOY_GATEWAY, "kind": "EnvoyProxy", "name": GATEWAY}},
+        "listeners": [{"name": "http", "protocol": "HTTP", "port": 80}],
+    }
+    return named(f"{GATEWAY_API}/v1", "Gateway", GATEWAY, options, spec)
+
+
+def _client_policy(layout: Layout, options: Options) -> Tree:
+    spec = {
+        "targetRefs": [{"group": GATEWAY_API, "kind": "Gateway", "name": GATEWAY}],
+        "# A client that sends the routing header would choose its pool whenever Dualpool is away.": None,
+        "headers": {"earlyRequestHeaders": {"remove": [layout.header]}},
+        "# Envoy Gateway's default of 32 KiB cuts every longer prompt, and a buffered body over it is a 413.": None,
+        "connection": {"bufferLimit": buffer_bytes(layout)},
+        "http2": {
+            "initialStreamWindowSize": buffer_bytes(layout),
+            "initialConnectionWindowSize": 4 * buffer_bytes(layout),
+        },
+        "# 10 minutes without a byte, not the default 5: a long prompt may wait in a queue.": None,
+        "timeout": {"http": {"streamIdleTimeout": "600s"}},
+    }
+    return named(f"{ENVOY_GATEWAY}/v1alpha1", "ClientTrafficPolicy", GATEWAY, options, spec)
+
+
+def _backend(layout: Layout, pool: str, options: Options, fallback: bool = False) -> Tree:
+    host, port = backend_of(layout.pools[pool])
+    spec = {
+        "endpoints": [{"fqdn": {"hostname": _qualified(host, options), "port": port}}],
+        **({"fallback": True} if fallback else {}),
+    }
+    comment = "Where a request goes that the smaller pool refused." if fallback else ""
+    name = f"{pool}-fallback" if fallback else pool
+    return named(f"{ENVOY_GATEWAY}/v1alpha1", "Backend", name, options, spec, comment)
+
+
+def _fallbacks(layout: Layout, options: Options) -> list[Tree]:
+    return [_backend(layout, pool, options, fallback=True) for pool in dict.fromkeys(layout.larger.values())]
+
+
+def _qualified(host: str, options: Options) -> str:
+    return host if "." in host else f"{host}.{options.namespace}.svc.cluster.local"
+
+
+def _inference_pool(layout: Layout, pool: str, options: Options) -> Tree:
+    host, port = backend_of(layout.pools[pool])
+    spec = {
+        "# All pods of the pool. With prefill and decode apart, both carry this label, and one more for their "
+        "role: "
+        "the pool's own endpoint picker tells them apart.": None,
+        "selector": {"matchLabels": {"app": host.partition(".")[0]}},
+        "targetPorts": [{"number": port}],
+        "# Installed with the pool, one a pool. FailOpen: without it any pod of the pool will do.": None,
+        "endpointPickerRef": {"name": f"{pool}-epp", "port": {"number": 9002}, "failureMode": "FailOpen"},
+    }
+    return named(f"{INFERENCE}/v1", "InferencePool", pool, options, spec)
+
+
+def _route(layout: Layout, options: Options) -> Tree:
+    rules = [_rule(layout, pool, options) for pool in layout.pools if pool != layout.default]
+    default: Tree = {
+        "# Everything else, and everything while Dualpool is away: the pool that holds it all.": None,
+        **_rule(layout, layout.default, options),
+    }
+    del default["matches"]
+    spec = {"parentRefs": [{"name": GATEWAY}], "rules": [*rules, default]}
+    route = named(f"{GATEWAY_API}/v1", "HTTPRoute", ROUTE, options, spec)
+    route["metadata"]["annotations"] = {
+        "# What this route asks of Dualpool, in place of its configuration. Others: dualpool-pools, -thresholds, "
+        "-category, -rollout-percent, -default-output.": None,
+        f"metadata.{ENVOY_GATEWAY}/dualpool-shadow": "false",
+    }
+    return route
+
+
+def _rule(layout: Layout, pool: str, options: Options) -> Tree:
+    backends = [_backend_ref(pool, options)]
+    if pool in layout.larger and not options.inference_pools:
+        backends.append(_backend_ref(f"{layout.larger[pool]}-fallback", options))
+    header = {"type": "Exact", "name": layout.header, "value": pool}
+    return {
+        "name": pool,
+        "matches": [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [header]}],
+        "# A compressed answer cannot be read for its usage, so none is asked for.": None,
+        "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["accept-encoding"]}}],
+        "# An answer may take longer than any fixed time.": None,
+        "timeouts": {"request": "0s"},
+        "backendRefs": backends,
+    }
+
+
+def _backend_ref(name: str, options: Options) -> Tree:
+    if options.inference_pools:
+        return {"group": INFERENCE, "kind": "InferencePool", "name": name}
+    return {"group": ENVOY_GATEWAY, "kind": "Backend", "name": name}
+
+
+def _traffic_policies(layout: Layout, options: Options) -> list[Tree]:
+    retry = {
+        "# vLLM answers 400 to a request that does not fit. Sent once more, with one attempt for each priority, it "
+        "goes to the fallback: the larger pool.": None,
+        "numRetries": 1,
+        "numAttemptsPerPriority": 1,
+        "retryOn": {
+            "httpStatusCodes": [400],
+            "triggers": ["retriable-status-codes", "connect-failure", "refused-stream"],
+        },
+        "perRetry": {"backOff": {"baseInterval": "1ms", "maxInterval": "1ms"}},
+    }
+    refusable = [_traffic_policy(pool, options, {"retry": retry}) for pool in layout.larger]
+    return [*refusable, *(_traffic_policy(pool, options, {}) for pool in layout.pools if pool not in layout.larger)]
+
+
+def _traffic_policy(pool: str, options: Options, extra: Tree) -> Tree:
+    spec = {
+        "targetRefs": [{"group": GATEWAY_API, "kind": "HTTPRoute", "name": ROUTE, "sectionName": pool}],
+        "loadBalancer": {"type": "LeastRequest"},
+        "timeout": {"http": {"requestTimeout": "0s"}},
+        "# The defaults of 1,024 are soon reached by answers that last a minute.": None,
+        "circuitBreaker": {
+            "maxConnections": MANY,
+            "maxPendingRequests": MANY,
+            "maxParallelRequests": MANY,
+            "maxParallelRetries": MANY,
+        },
+        **extra,
+    }
+    return named(f"{ENVOY_GATEWAY}/v1alpha1", "BackendTrafficPolicy", f"{ROUTE}-{pool}", options, spec)
+
+
+def _extension_policy(layout: Layout, options: Options) -> Tree:
+    extension = {
+        "backendRefs": [_service_ref(options)],
+        "# No request waits for Dualpool longer than this, and none fails because of it. (failOpen cannot be "
+        "combined with FullDuplexStreamed.)": None,
+        "failOpen": True,
+        "messageTimeout": "200ms",
+        "processingMode": {
+            "allowModeOverride": True,
+            "# Headers are sent only where `request` and `response` are present, be they empty. Buffered would "
+            "answer 413 to a body over the buffer limit.": None,
+            "request": {"body": "BufferedPartial", "attributes": ["xds.route_metadata"]},
+            "response": {},
+        },
+        "metadata": {"writableNamespaces": [METADATA_NAMESPACE]},
+        "backendSettings": {
+            "# A service that is stopped, not dead, is not asked while its check fails.": None,
+            "healthCheck": {
+                "panicThreshold": 0,
+                "active": {
+                    "type": "GRPC",
+                    "grpc": {},
+                    "interval": "500ms",
+                    "timeout": "250ms",
+                    "unhealthyThreshold": 1,
+                    "healthyThreshold": 1,
+                },
+            },
+            "connection": {"bufferLimit": buffer_bytes(layout)},
+            "circuitBreaker": {
+                "maxConnections": MANY,
+                "maxPendingRequests": MANY,
+                "maxParallelRequests": MANY,
+            },
+        },
+    }
+    comment = (
+        "The whole route, its catch-all rule included: the re-match after the decision may pick that rule, and "
+        "a rule "
+        "without the policy would drop the rest of the exchange. Every other HTTPRoute to the pools needs it too."
+    )
+    spec = {
+        "targetRefs": [{"group": GATEWAY_API, "kind": "HTTPRoute", "name": ROUTE}],
+        "extProc": [extension],
+    }
+    return named(f"{ENVOY_GATEWAY}/v1alpha1", "EnvoyExtensionPolicy", NAME, options, spec, comment)
+
+
+def _service_ref(options: Options) -> Tree:
+    return {"name": NAME, "namespace": options.namespace, "port": GRPC_PORT}

@@ -1,0 +1,172 @@
+"""Istio: an ingress gateway with the filter, two destinations, and an access log to the service."""
+
+import msgspec
+
+from extproc.config import Config
+from extproc.render.clusters import retrying, service
+from extproc.render.envoy import manager_parts
+from extproc.render.filters import buffer_bytes, http_filters
+from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
+from extproc.render.layout import Layout, Options, backend_of
+from extproc.render.routes import IDLE, retry_policy, retrying_cluster
+from extproc.render.text import Tree
+from extproc.render.typed import any_of, check
+
+NETWORKING = "networking.istio.io/v1"
+GATEWAY = "llm"
+SELECTOR = {"istio": "ingressgateway"}
+PROXIES = "istio-system"
+"""Namespace of the ingress gateway: what selects it has to live there."""
+
+_MANAGER = "envoy.filters.network.http_connection_manager"
+_MANAGER_TYPE = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_PROXIES: Tree = {
+    "# Istio's ingress gateway.": None,
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": PROXIES}},
+    "podSelector": {"matchLabels": SELECTOR},
+}
+_NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
+
+_MESSAGES = {
+    "HTTP_FILTER": "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+    "NETWORK_FILTER": "envoy.config.listener.v3.Filter",
+    "LISTENER": "envoy.config.listener.v3.Listener",
+    "CLUSTER": "envoy.config.cluster.v3.Cluster",
+    "HTTP_ROUTE": "envoy.config.route.v3.Route",
+}
+"""What Istio patches, and the Envoy message each value is."""
+
+
+def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tree]]:
+    """Return the manifests: the service, the gateway with its destinations, the filter, the access log."""
+    destinations = [_destination(layout, pool, options) for pool in layout.pools]
+    return {
+        "service.yaml": service_documents(config, options, _PROXIES, _NO_SIDECAR),
+        "gateway.yaml": [_gateway(options), _virtual_service(layout, options), *destinations],
+        "filter.yaml": [_filter(layout, options)],
+        "telemetry.yaml": [_telemetry(options)],
+    }
+
+
+def _gateway(options: Options) -> Tree:
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    return named(
+        NETWORKING, "Gateway", GATEWAY, options, {"selector": SELECTOR, "servers": [{"port": port, "hosts": ["*"]}]}
+    )
+
+
+def _virtual_service(layout: Layout, options: Options) -> Tree:
+    routes = [_route(layout, pool, options) for pool in layout.pools if pool != layout.default]
+    default = {
+        "# Everything else, and everything while Dualpool is away: the pool that holds it all.": None,
+        **_route(layout, layout.default, options),
+    }
+    del default["match"]
+    spec = {"hosts": ["*"], "gateways": [GATEWAY], "http": [*routes, default]}
+    return named(NETWORKING, "VirtualService", GATEWAY, options, spec)
+
+
+def _route(layout: Layout, pool: str, options: Options) -> Tree:
+    host, port = _backend(layout, pool, options)
+    return {
+        "name": pool,
+        "match": [{"headers": {layout.header: {"exact": pool}}}],
+        "# A compressed answer cannot be read for its usage, so none is asked for.": None,
+        "headers": {"request": {"remove": ["accept-encoding"]}},
+        "# An answer may take longer than any fixed time. Istio's retries are off: the filter brings ours.": None,
+        "timeout": "0s",
+        "retries": {"attempts": 0},
+        "route": [{"destination": {"host": host, "port": {"number": port}}}],
+    }
+
+
+def _destination(layout: Layout, pool: str, options: Options) -> Tree:
+    host, _ = _backend(layout, pool, options)
+    spec = {
+        "host": host,
+        "trafficPolicy": {
+            "loadBalancer": {"simple": "LEAST_REQUEST"},
+            "connectionPool": {"http": {"maxRetries": 20_000, "idleTimeout": "4s"}},
+        },
+    }
+    return named(NETWORKING, "DestinationRule", host.partition(".")[0], options, spec)
+
+
+def _backend(layout: Layout, pool: str, options: Options) -> tuple[str, int]:
+    host, port = backend_of(layout.pools[pool])
+    return host if "." in host else f"{host}.{options.namespace}.svc.cluster.local", port
+
+
+def _filter(layout: Layout, options: Options) -> Tree:
+    at_manager = {"listener": {"filterChain": {"filter": {"name": _MANAGER}}}}
+    before_router = {"filter": {"name": _MANAGER, "subFilter": {"name": "envoy.filters.http.router"}}}
+    parts = manager_parts(layout, options)
+    del parts["http_filters"]
+    manager = {"name": _MANAGER, "typed_config": any_of(_MANAGER_TYPE, parts)}
+    limit = {
+        "# What is buffered of a request, for Dualpool and for the retry.": None,
+        "per_connection_buffer_limit_bytes": buffer_bytes(layout),
+    }
+    own = service(options, f"{NAME}.{options.namespace}.svc.cluster.local:{GRPC_PORT}")
+    spec = {
+        "workloadSelector": {"labels": SELECTOR},
+        "configPatches": [
+            *(
+                _patch("HTTP_FILTER", "INSERT_BEFORE", tree, {"listener": {"filterChain": before_router}})
+                for tree in http_filters(options)
+            ),
+            _patch("NETWORK_FILTER", "MERGE", manager, at_manager),
+            _patch("LISTENER", "MERGE", limit, at_manager),
+            _patch("CLUSTER", "ADD", own),
+            *(_patch("CLUSTER", "ADD", _retrying(layout, pool, options)) for pool in layout.larger),
+            *(_retry_patch(layout, pool, options) for pool in layout.larger),
+        ],
+    }
+    return named("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, _beside_proxies(options), spec)
+
+
+def _beside_proxies(options: Options) -> Options:
+    return msgspec.structs.replace(options, namespace=PROXIES)
+
+
+def _retrying(layout: Layout, pool: str, options: Options) -> Tree:
+    """The pair of clusters, by the names that Istio gives them."""
+    names = {}
+    for member in (pool, layout.larger[pool]):
+        host, port = _backend(layout, member, options)
+        names[member] = f"outbound|{port}||{host}"
+    return retrying(layout, pool, options, names)
+
+
+def _retry_patch(layout: Layout, pool: str, options: Options) -> Tree:
+    route = {
+        "cluster": retrying_cluster(layout, pool),
+        "idle_timeout": IDLE,
+        "retry_policy": retry_policy(options),
+    }
+    match = {"routeConfiguration": {"vhost": {"route": {"name": pool}}}}
+    return _patch("HTTP_ROUTE", "MERGE", {"route": route}, match)
+
+
+def _patch(kind: str, operation: str, value: Tree, match: Tree | None = None) -> Tree:
+    check(value, _MESSAGES[kind])
+    return {
+        "applyTo": kind,
+        "match": {"context": "GATEWAY", **(match or {})},
+        "patch": {"operation": operation, "value": value},
+    }
+
+
+def _telemetry(options: Options) -> Tree:
+    comment = (
+        "Status, attempts and durations of each answer, to Dualpool. The mesh configuration names the provider:\n"
+        "\n"
+        "  meshConfig:\n"
+        "    extensionProviders:\n"
+        f"    - name: {NAME}\n"
+        "      envoyHttpAls:\n"
+        f"        service: {NAME}.{options.namespace}.svc.cluster.local\n"
+        f"        port: {GRPC_PORT}\n"
+    )
+    spec = {"selector": {"matchLabels": SELECTOR}, "accessLogging": [{"providers": [{"name": NAME}]}]}
+    return named("telemetry.istio.io/v1", "Telemetry", NAME, _beside_proxies(options), spec, comment)

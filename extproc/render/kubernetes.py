@@ -1,0 +1,171 @@
+"""Dualpool itself as Kubernetes objects: the same beside every gateway."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from extproc import __version__
+from extproc.config import Config
+from extproc.render.layout import Options
+from extproc.render.text import Tree
+
+NAME = "dualpool"
+GRPC_PORT = 50051
+ADMIN_PORT = 9902
+USER = 65532
+LABELS = {"app.kubernetes.io/name": NAME}
+
+NETWORKING = "networking.k8s.io/v1"
+
+
+def service_documents(
+    config: Config, options: Options, proxies: Tree, annotations: Mapping[str, str] = MappingProxyType({})
+) -> list[Tree]:
+    """Return the objects that run the service.
+
+    `proxies`: the NetworkPolicy peer that may ask it. `annotations`: of its pods, beyond those for Prometheus.
+    """
+    return [
+        _config_map(config, options),
+        _deployment(config, options, annotations),
+        _service(options),
+        _autoscaler(options),
+        _disruption_budget(options),
+        _network_policy(options, proxies),
+    ]
+
+
+def named(api_version: str, kind: str, name: str, options: Options, spec: Tree, comment: str = "") -> Tree:
+    """Return an object of the namespace rendered for, with an optional comment above it."""
+    metadata = {"name": name, "namespace": options.namespace}
+    above: Tree = {f"# {comment}": None} if comment else {}
+    return {**above, "apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _config_map(config: Config, options: Options) -> Tree:
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, exclude={"server"})
+    server = config.server.model_dump(mode="json", exclude_defaults=True)
+    settings["server"] = {**server, "listen": f"0.0.0.0:{GRPC_PORT}", "admin": f"0.0.0.0:{ADMIN_PORT}"}
+    settings["pools"] = config.model_dump(mode="json", exclude_defaults=True)["pools"]
+    return {
+        "# The configuration this was rendered from. A change is picked up while it runs; a bad one is "
+        "refused.": None,
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": NAME, "namespace": options.namespace, "labels": LABELS},
+        "data": {"dualpool.yaml": yaml.safe_dump(settings, sort_keys=False)},
+    }
+
+
+def _deployment(config: Config, options: Options, annotations: Mapping[str, str]) -> Tree:
+    server = config.server
+    pod = {
+        "# Long enough for lame duck and drain.": None,
+        "terminationGracePeriodSeconds": int(server.lame_duck_seconds + server.drain_seconds) + 10,
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": LABELS},
+            }
+        ],
+        "containers": [_container()],
+        "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "tmp", "emptyDir": {}}],
+    }
+    spec = {
+        "replicas": 2,
+        "selector": {"matchLabels": LABELS},
+        "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "template": {"metadata": {"labels": LABELS, "annotations": {**_scrape(), **annotations}}, "spec": pod},
+    }
+    return named("apps/v1", "Deployment", NAME, options, spec)
+
+
+def _scrape() -> Tree:
+    return {"prometheus.io/scrape": "true", "prometheus.io/port": str(ADMIN_PORT)}
+
+
+def _container() -> Tree:
+    return {
+        "name": NAME,
+        "# Build it with the Dockerfile of this project and push it where your cluster pulls from.": None,
+        "image": f"{NAME}:{__version__}",
+        "args": ["serve", "--config", "/etc/dualpool/dualpool.yaml"],
+        "ports": [
+            {"name": "grpc", "containerPort": GRPC_PORT},
+            {"name": "admin", "containerPort": ADMIN_PORT},
+        ],
+        "startupProbe": {**_probe("/readyz"), "periodSeconds": 1, "failureThreshold": 30},
+        "readinessProbe": {**_probe("/readyz"), "periodSeconds": 2, "timeoutSeconds": 2},
+        "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5},
+        "resources": {"requests": {"cpu": "500m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/etc/dualpool", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _probe(path: str) -> Tree:
+    return {"httpGet": {"path": path, "port": "admin"}}
+
+
+def _service(options: Options) -> Tree:
+    spec = {
+        "# Headless: a proxy that resolves the name sees every replica and balances over them itself.": None,
+        "clusterIP": "None",
+        "selector": LABELS,
+        "ports": [
+            {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"},
+            {"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "appProtocol": "http"},
+        ],
+    }
+    return named("v1", "Service", NAME, options, spec)
+
+
+def _autoscaler(options: Options) -> Tree:
+    target = {"type": "Utilization", "averageUtilization": 70}
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME},
+        "minReplicas": 2,
+        "maxReplicas": 8,
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }
+    return named("autoscaling/v2", "HorizontalPodAutoscaler", NAME, options, spec)
+
+
+def _disruption_budget(options: Options) -> Tree:
+    spec = {"minAvailable": 1, "selector": {"matchLabels": LABELS}}
+    return named("policy/v1", "PodDisruptionBudget", NAME, options, spec)
+
+
+def _network_policy(options: Options, proxies: Tree) -> Tree:
+    spec = {
+        "podSelector": {"matchLabels": LABELS},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {"from": [proxies], "ports": [{"port": "grpc"}]},
+            {
+                "# Metrics, for whatever namespace monitors.": None,
+                "from": [{"namespaceSelector": {}}],
+                "ports": [{"port": "admin"}],
+            },
+        ],
+    }
+    return named(NETWORKING, "NetworkPolicy", NAME, options, spec)
