@@ -68,7 +68,7 @@ async def _send(session: aiohttp.ClientSession, url: str, request: Request) -> O
         headers = response.headers
         events = _events(raw) if request.body.get("stream") else _json(raw)
         usage, finish_reason = _read(events if response.status == 200 else ())
-        expected = headers.get(f"{TOLD}expected", "")
+        expected = headers.get(f"{TOLD}estimate", "")
         return Outcome(
             kind=request.kind,
             status=response.status,

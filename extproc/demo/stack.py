@@ -82,6 +82,6 @@ def _telling(tree: Tree) -> Tree:
     config["virtual_hosts"][0]["include_attempt_count_in_response"] = True
     config["response_headers_to_add"] = [
         {"header": {"key": f"{TOLD}{key}", "value": f"%DYNAMIC_METADATA(dualpool:{key})%"}}
-        for key in ("pool", "reason", "category", "expected")
+        for key in ("pool", "reason", "category", "estimate")
     ]
     return tree

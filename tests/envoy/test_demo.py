@@ -58,6 +58,7 @@ def test_it_tells_where_requests_went_and_what_was_learned(capsys: pytest.Captur
     assert show(120, keep=False)
     told = capsys.readouterr().out
     assert "120 of 120" in told
+    assert re.search(r"all +120 +\d+ +\d+ +\d+ +\d+\.\d % +\d+\.\d %", told), told  # the errors are known
     for word in (
         "short",
         "long",
