@@ -4,10 +4,10 @@ import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 ENVIRONMENT_PREFIX = "DUALPOOL_"
 DEFAULT_POOL_SET = "default"
@@ -32,6 +32,13 @@ class Server(Settings):
 
     listen: Listen = Field("127.0.0.1:50051", description="gRPC address: HOST:PORT or unix:///path/to.sock")
     admin: HostPort = Field("127.0.0.1:9902", description="HOST:PORT of /healthz, /readyz, /metrics and /state")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that answer, each on its own address: name-0.sock, name-1.sock ... or the next "
+        "ports. All of them are to be endpoints of Envoy's cluster",
+    )
     lame_duck_seconds: float = Field(
         1.0,
         ge=0,
@@ -45,6 +52,15 @@ class Server(Settings):
         0.1, gt=0, le=10, description="Health fails when a probe decision takes longer than this"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Self:
+        port = "" if self.listen.startswith("unix:") else self.listen.rpartition(":")[2]
+        if port and self.workers > 1 and not 0 < int(port) <= 65_536 - self.workers:
+            raise ValueError(
+                f"server.listen: {self.listen!r}: {self.workers} workers need a socket, or that many ports"
+            )
+        return self
 
     @property
     def admin_address(self) -> tuple[str, int]:

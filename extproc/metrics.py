@@ -139,7 +139,12 @@ class Metrics:
             buckets=DECISION_BUCKETS,
             registry=registry,
         )
-        self._in_flight = Gauge("dualpool_exchanges_in_flight", "Exchanges open with Envoy", registry=registry)
+        self._in_flight = Gauge(
+            "dualpool_exchanges_in_flight",
+            "Exchanges open with Envoy",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._exchange_ends = Counter(
             "dualpool_exchanges", "Exchanges by how they ended", ["end"], registry=registry
         )
@@ -155,9 +160,14 @@ class Metrics:
             ["store", "result"],
             registry=registry,
         )
-        Gauge("dualpool_build_info", "Version of the service", ["version"], registry=registry).labels(
-            __version__
-        ).set(1)
+        build_info = Gauge(
+            "dualpool_build_info",
+            "Version of the service",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        build_info.labels(__version__).set(1)
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count a decision that took `seconds`."""
@@ -221,18 +231,20 @@ class Metrics:
         """Count an attempt to reload the configuration."""
         self._reloads.labels("ok" if worked else "rejected").inc()
 
-    def requests_by_pool(self) -> list[dict[str, object]]:
-        """Return the request counts, for `/state`."""
-        return [
-            {**sample.labels, "requests": int(sample.value)}
-            for metric in self._requests.collect()
-            for sample in metric.samples
-            if sample.name.endswith("_total")
-        ]
 
-    def export_learned(self, snapshot: Snapshot) -> None:
-        """Export what `snapshot` returns at every scrape."""
-        self.registry.register(_Learned(snapshot))
+def export_learned(registry: CollectorRegistry, snapshot: Snapshot) -> None:
+    """Export what `snapshot` returns at every scrape."""
+    registry.register(_Learned(snapshot))
+
+
+def requests_by_pool(registry: CollectorRegistry) -> list[dict[str, object]]:
+    """Return the request counts in `registry`, for `/state`."""
+    return [
+        {**sample.labels, "requests": int(sample.value)}
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == "dualpool_requests_total"
+    ]
 
 
 class _Names:

@@ -92,7 +92,7 @@ class OutputReserve:
             return
         one = [0.0] * BUCKETS
         one[bucket_of(tokens)] = 1.0
-        for key in _keys(observation.model, observation.category):
+        for key in dict.fromkeys(_keys(observation.model, observation.category)):  # the same without a model
             self._lengths.use(key, Lengths).add(tokens)
             self._recent.add(key, KEEP, one)
 

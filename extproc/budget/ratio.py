@@ -130,7 +130,8 @@ class RatioEstimator:
         if not LEAST_RATIO <= ratio <= MOST_RATIO:
             return "implausible"
         weight = min(1.0, size / FULL_WEIGHT_BYTES)
-        keys = _keys(observation.basis, observation.model, observation.category)
+        # Without a model two of the keys are the same.
+        keys = dict.fromkeys(_keys(observation.basis, observation.model, observation.category))
         outliers = [self._update(key, ratio, weight) for key in reversed(keys)]
         return "outlier" if outliers[-1] else "used"
 

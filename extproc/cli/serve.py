@@ -2,13 +2,20 @@
 
 import argparse
 import asyncio
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from extproc.config import ConfigError, load
+from extproc.config import ENVIRONMENT_PREFIX, Config, ConfigError, load
 from extproc.service.app import App
 from extproc.service.logs import configure
 from extproc.service.server import BindError
+from extproc.service.supervisor import Supervisor, command
+from extproc.service.workers import Meeting, Worker, become
+
+WORKERS = f"{ENVIRONMENT_PREFIX}SERVER__WORKERS"
 
 EPILOG = """\
 Without a file the defaults apply: a short pool of 8,192 and a long pool of 131,072 tokens, gRPC on
@@ -23,19 +30,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
+    parser.add_argument("--workers", metavar="N", help="processes that answer (default: server.workers)")
+    # How the supervisor starts a worker: its number, and the directory in which the workers meet.
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; 0 after a drain, 1 when a port is taken, 2 for a bad configuration."""
+    reader = partial(load, environment=_environment(args))
     try:
-        config = load(args.config)
+        config = reader(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     configure(config.server.log_level)
     try:
-        asyncio.run(App(config, args.config).run())
+        asyncio.run(_service(config, args, reader).run())
     except BindError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _environment(args: argparse.Namespace) -> dict[str, str]:
+    """The environment with `--workers` as the variable it stands for."""
+    return {**os.environ, **({WORKERS: args.workers} if args.workers is not None else {})}
+
+
+def _service(config: Config, args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> App | Supervisor:
+    if args.worker is not None:
+        become(args.worker)
+        return App(config, args.config, reader, Worker(args.worker, Meeting(args.meeting)))
+    if config.server.workers == 1:
+        return App(config, args.config, reader)
+    return Supervisor(config, args.config, reader, command(args.config, args.workers))

@@ -10,17 +10,29 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import TimeoutError as FutureTimeout
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from extproc.service.health import Health
-
 _PROBE_SECONDS = 1.0
 _CLIENT_SECONDS = 5.0
 """A client that sends or reads nothing for this long is dropped."""
+
+
+class Probe(Protocol):
+    """What says whether requests should be sent here: one process's health, or that of all workers."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service is about to stop."""
+        ...
+
+    async def healthy(self) -> bool:
+        """Whether it works, in time."""
+        ...
+
 
 Page = tuple[HTTPStatus, str, bytes]
 
@@ -31,7 +43,7 @@ class Admin:
     def __init__(
         self,
         address: tuple[str, int],
-        health: Health,
+        health: Probe,
         registry: CollectorRegistry,
         state: Callable[[], dict[str, object]],
         loop: asyncio.AbstractEventLoop,

@@ -2,21 +2,22 @@
 
 import asyncio
 import logging
-import os
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from extproc.config import Config, load
-from extproc.metrics import Metrics
+from extproc.config import Config
+from extproc.metrics import Metrics, export_learned
+from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.compose import compose, describe, table_limit
 from extproc.service.health import Health
 from extproc.service.reload import Reloader
 from extproc.service.server import BindError, build
+from extproc.service.workers import SHARE_SECONDS, Worker, address
 from extproc.state.file import FileStore
 from extproc.state.store import Store
 from extproc.state.sync import Sync
@@ -25,50 +26,77 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """One service: under `config`, then under what `path` (None: the environment alone) is changed to."""
+    """One process of the service, which may be one of its workers.
 
-    def __init__(self, config: Config, path: Path | None = None) -> None:
+    It runs under `config`, then under what `load` makes of `path` (None: the environment alone) when that changes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        path: Path | None,
+        load: Callable[[Path | None], Config],
+        worker: Worker | None = None,
+    ) -> None:
+        self._worker = worker
         self._metrics = Metrics(CollectorRegistry())
         self._core = compose(config, self._metrics)
-        self._metrics.export_learned(self._core.learner.snapshot)
         self._health = Health(self._core.router, config.server.probe_limit_seconds)
-        self._sync = Sync(
-            self._core.learner, _stores(config), config.state.interval_seconds, self._metrics.state_exchanged
-        )
+        interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
+        self._sync = Sync(self._core.learner, _stores(config, worker), interval, self._metrics.state_exchanged)
         self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded)
-
-    def state(self) -> dict[str, object]:
-        """Return pools, counts and everything learned, as plain values."""
-        return describe(self._core, self._metrics)
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` when a port is taken."""
-        loop = asyncio.get_running_loop()
         settings = self._core.config.server
-        server, port = build(settings.listen, lambda: self._core.context, self._health)
+        listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
+        server, port = build(listen, lambda: self._core.context, self._health)
+        with self._admin() as admin:
+            stopping = signals.listen(self._reloader.ask)
+            await self._sync.start()
+            await server.start()
+            log.info("serving on %s (port %d), admin on %s", listen, port, admin)
+            async with self._background():
+                await stopping.wait()
+                log.info("draining: health fails now, open exchanges may take %g s", settings.drain_seconds)
+                self._health.drain()
+                await asyncio.sleep(settings.lame_duck_seconds)
+                await server.stop(settings.drain_seconds)
+            await self._sync.close()
+        log.info("stopped")
+
+    @contextmanager
+    def _admin(self) -> Iterator[str]:
+        """Serve the admin port and yield its address; the supervisor does that for its workers."""
+        if self._worker is not None:
+            yield "the supervisor's"
+            return
+        settings, registry = self._core.config.server, self._metrics.registry
+        export_learned(registry, self._core.learner.snapshot)
         try:
-            admin = Admin(settings.admin_address, self._health, self._metrics.registry, self.state, loop)
+            admin = Admin(
+                settings.admin_address,
+                self._health,
+                registry,
+                lambda: describe(self._core, registry),
+                asyncio.get_running_loop(),
+            )
         except OSError as error:
             raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
-        stopping = self._listen_to_signals(loop)
-        await self._sync.start()
-        await server.start()
         admin.start()
-        log.info("serving on %s (port %d), admin on %s:%d", settings.listen, port, *admin.address)
-        async with self._background():
-            await stopping.wait()
-            log.info("draining: health fails now, open exchanges may take %g s", settings.drain_seconds)
-            self._health.drain()
-            await asyncio.sleep(settings.lame_duck_seconds)
-            await server.stop(settings.drain_seconds)
-        await self._sync.close()
-        admin.stop()
-        log.info("stopped")
+        try:
+            host, port = admin.address
+            yield f"{host}:{port}"
+        finally:
+            admin.stop()
 
     @asynccontextmanager
     async def _background(self) -> AsyncIterator[None]:
-        """Share what is learned and watch the configuration, meanwhile."""
-        tasks = [asyncio.create_task(self._sync.run()), asyncio.create_task(self._reloader.run())]
+        """Share what is learned, watch the configuration and, as a worker, give signs of life, meanwhile."""
+        work: list[Coroutine[Any, Any, None]] = [self._sync.run(), self._reloader.run()]
+        if self._worker is not None:
+            work.append(self._worker.live(self._health.healthy))
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
@@ -85,24 +113,9 @@ class App:
             self._core = compose(config, self._metrics, self._core.learner)
             self._health.router = self._core.router
 
-    def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-        """SIGHUP reloads; the first other signal sets the event returned, the second ends the process at once."""
-        stopping = asyncio.Event()
 
-        def on_signal(number: signal.Signals) -> None:
-            if stopping.is_set():
-                os._exit(128 + number)
-            stopping.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
-        return stopping
-
-
-def _stores(config: Config) -> list[Store]:
-    """The places that keep and share what is learned, the one that all replicas share first."""
+def _stores(config: Config, worker: Worker | None) -> list[Store]:
+    """The places that keep and share what is learned, the one that most share first."""
     state = config.state
-    if state.file is None:
-        return []
-    return [FileStore(state.file, table_limit(config), state.half_life_hours * 3600)]
+    path = state.file if worker is None else worker.meeting.state
+    return [] if path is None else [FileStore(path, table_limit(config), state.half_life_hours * 3600)]

@@ -1,13 +1,14 @@
 """What one configuration makes: built anew, and as a whole, whenever the configuration changes."""
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from extproc.budget.budget import Budgeter
 from extproc.budget.learner import Learner
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
-from extproc.metrics import Metrics
+from extproc.metrics import Metrics, requests_by_pool
 from extproc.routing.router import Router
 from extproc.service.exchange import Context
 from extproc.service.messages import RoutingAnswers
@@ -33,12 +34,17 @@ def table_limit(config: Config) -> int:
     return KINDS * config.categories.limit
 
 
-def compose(config: Config, metrics: Metrics, learner: Learner | None = None) -> Core:
-    """Build what `config` asks for, around the `learner` there is, which is rebuilt for it."""
+def compose(
+    config: Config, metrics: Metrics, learner: Learner | None = None, stores: tuple[str, ...] = STORES
+) -> Core:
+    """Build what `config` asks for, around the `learner` there is, which is rebuilt for it.
+
+    `stores`: names of those that a learner made here is to be synced with.
+    """
     estimator = RatioEstimator(config.estimation, config.categories.limit)
     output = OutputReserve(config.output, config.categories.limit)
     if learner is None:
-        learner = Learner(estimator, output, table_limit(config), STORES)
+        learner = Learner(estimator, output, table_limit(config), stores)
     else:
         learner.rebuild(estimator, output, table_limit(config))
     router = Router(config, Budgeter(estimator, output, config.categories, config.estimation))
@@ -55,8 +61,8 @@ def compose(config: Config, metrics: Metrics, learner: Learner | None = None) ->
     return Core(config, learner, router, context)
 
 
-def describe(core: Core, metrics: Metrics) -> dict[str, object]:
-    """Return pools, counts and everything learned, as plain values."""
+def describe(core: Core, registry: CollectorRegistry) -> dict[str, object]:
+    """Return pools, the counts in `registry` and everything learned, as plain values."""
     config = core.config
     return {
         "pools": {
@@ -65,6 +71,6 @@ def describe(core: Core, metrics: Metrics) -> dict[str, object]:
         "models": config.models,
         "shadow": config.routing.shadow,
         "rollout_percent": config.routing.rollout_percent,
-        "requests": metrics.requests_by_pool(),
+        "requests": requests_by_pool(registry),
         "learned": core.learner.snapshot(),
     }

@@ -68,8 +68,10 @@ def load(path: Path) -> Stored | None:
 class FileStore:
     """A state file as a store. `limit`: entries kept. `half_life`: seconds after which confidence is halved."""
 
-    def __init__(self, path: Path, limit: int, half_life: float, clock: Callable[[], float] = time.time) -> None:
-        self.name = "file"
+    def __init__(
+        self, path: Path, limit: int, half_life: float, clock: Callable[[], float] = time.time, name: str = "file"
+    ) -> None:
+        self.name = name
         self._path = path
         self._limit = limit
         self._half_life = half_life

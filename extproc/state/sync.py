@@ -70,27 +70,30 @@ class Sync:
 
     async def exchange(self) -> None:
         """Exchange once with every store. Never raises."""
-        answered = False
+        answered = changed = False
         async with self.quiet:
             for store in self._stores:
                 with suppress(StoreError):
                     if answered:
-                        await self._copy(store)
+                        await self._copy(store, changed)
                     else:
-                        await self._share(store)
+                        changed = await self._share(store)
                         answered = True
 
-    async def _share(self, store: Store) -> None:
+    async def _share(self, store: Store) -> bool:
+        """Exchange with `store`; False when nothing is new on either side."""
         learner = self._learner
         pending, whole = learner.pending(store.name), learner.export()
         table = await self._ask(store, lambda: store.exchange(pending, whole))
         learner.settle(store.name)
-        if table is not None:
-            learner.adopt(table)
+        if table is None:
+            return False
+        learner.adopt(table)
+        return True
 
-    async def _copy(self, store: Store) -> None:
+    async def _copy(self, store: Store, changed: bool) -> None:
         learner = self._learner
-        if learner.pending(store.name):
+        if changed or learner.pending(store.name):
             whole = learner.export()
             await self._ask(store, lambda: store.replace(whole))
             learner.settle(store.name)

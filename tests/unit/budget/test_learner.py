@@ -30,3 +30,13 @@ def test_what_an_answer_teaches(changes: dict[str, Any], verdict: str, ratios: i
     assert learner.learn(observation(204, **changes)) == verdict
     snapshot: Any = learner.snapshot()
     assert (len(snapshot["ratios"]), len(snapshot["output"])) == (ratios, lengths)
+
+
+def test_without_a_model_an_answer_counts_once() -> None:
+    """Where the model's key and the global one are the same, it is taught once."""
+    learner = Learner(RatioEstimator(Estimation(), 16), OutputReserve(Output(), 16))
+    learner.learn(observation(250, model=""))
+    assert {key: sums.samples for key, sums in learner.export().items() if not key[-1]} == {
+        ("ratio", "text", "", ""): 1,
+        ("output", "", ""): 1,
+    }

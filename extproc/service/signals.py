@@ -1,0 +1,22 @@
+"""Signals: SIGHUP reloads, SIGTERM or SIGINT stops in order, a second one at once."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+
+def listen(reload: Callable[[], None]) -> asyncio.Event:
+    """Call `reload` at SIGHUP. The first other signal sets the event returned, the second ends the process."""
+    stopping = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return stopping

@@ -1,0 +1,174 @@
+"""Several workers as one service: started, replaced when they die, and seen as one on the admin port.
+
+The supervisor answers no exchange: it could fail without one being lost.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from extproc.config import Config
+from extproc.metrics import Metrics, export_learned
+from extproc.service import signals
+from extproc.service.admin import Admin
+from extproc.service.compose import compose, describe, table_limit
+from extproc.service.reload import Reloader
+from extproc.service.server import BindError
+from extproc.service.workers import METRICS_VARIABLE, Meeting, meeting
+from extproc.state.file import FileStore
+from extproc.state.store import Store
+from extproc.state.sync import Sync
+
+log = logging.getLogger(__name__)
+
+LEAST_PAUSE_SECONDS = 0.1
+MOST_PAUSE_SECONDS = 5.0
+SETTLED_SECONDS = 10.0
+"""A worker that lived so long is replaced after the least pause when it dies."""
+
+KILL_SECONDS = 5.0
+"""After its time to drain, how long a worker may take to end."""
+
+
+class Supervisor:
+    """`config.server.workers` workers, each started by `command` with its number and where to meet."""
+
+    def __init__(
+        self, config: Config, path: Path | None, load: Callable[[Path | None], Config], command: Sequence[str]
+    ) -> None:
+        self._command = tuple(command)
+        self._core = compose(config, Metrics(CollectorRegistry()), stores=("file", "kept"))
+        self._reloader = Reloader(path, load, self._apply, lambda _: None)  # each worker counts its own
+        self._registry = CollectorRegistry()
+        self._restarts = Counter(
+            "dualpool_worker_restarts", "Workers replaced because they had died", registry=self._registry
+        )
+        self._up = Gauge("dualpool_workers_up", "Workers that are healthy", registry=self._registry)
+        export_learned(self._registry, self._core.learner.snapshot)
+        self._processes: dict[int, Process] = {}
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `BindError`."""
+        with meeting() as place:
+            MultiProcessCollector(self._registry, path=str(place.directory))
+            self._place = place
+            self._up.set_function(lambda: place.alive(self._core.config.server.workers))
+            await self._serve(place)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service is about to stop."""
+        return self._stopping.is_set()
+
+    async def healthy(self) -> bool:
+        """Whether at least one worker is."""
+        return not self.draining and self._place.alive(self._core.config.server.workers) > 0
+
+    async def _serve(self, place: Meeting) -> None:
+        settings = self._core.config.server
+        try:
+            admin = Admin(settings.admin_address, self, self._registry, self._describe, asyncio.get_running_loop())
+        except OSError as error:
+            raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
+        stopping = signals.listen(self._reload)
+        sync = Sync(self._core.learner, self._stores(place), self._core.config.state.interval_seconds, _nobody)
+        await sync.start()
+        await sync.exchange()
+        keepers = [asyncio.create_task(self._keep(worker, place)) for worker in range(settings.workers)]
+        others = [asyncio.create_task(sync.run()), asyncio.create_task(self._reloader.run())]
+        admin.start()
+        log.info("%d workers on %s, admin on %s:%d", settings.workers, settings.listen, *admin.address)
+        await stopping.wait()
+        self._stopping.set()
+        await self._stop(keepers, settings.lame_duck_seconds + settings.drain_seconds + KILL_SECONDS)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await sync.close()
+        admin.stop()
+        log.info("stopped")
+
+    def _stores(self, place: Meeting) -> list[Store]:
+        """Where the workers meet, and the file that outlives them."""
+        state, limit = self._core.config.state, table_limit(self._core.config)
+        half_life = state.half_life_hours * 3600
+        meet = FileStore(place.state, limit, half_life)
+        return [meet] if state.file is None else [meet, FileStore(state.file, limit, half_life, name="kept")]
+
+    async def _keep(self, worker: int, place: Meeting) -> None:
+        """Run worker number `worker`, again whenever it ends, until the service stops."""
+        pause = LEAST_PAUSE_SECONDS
+        loop = asyncio.get_running_loop()
+        arguments = [*self._command, "--worker", str(worker), "--meeting", str(place.directory)]
+        environment = {**os.environ, METRICS_VARIABLE: str(place.directory)}
+        while not self._stopping.is_set():
+            started = loop.time()
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C at the terminal is for the supervisor, who passes it on
+            )
+            self._processes[worker] = process
+            code = await process.wait()
+            place.forget(worker)
+            mark_process_dead(worker, str(place.directory))
+            if self._stopping.is_set():
+                return
+            pause = LEAST_PAUSE_SECONDS if loop.time() - started > SETTLED_SECONDS else pause
+            log.error("worker %d ended with %d; it is started again in %g s", worker, code, pause)
+            self._restarts.inc()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE_SECONDS)
+
+    async def _stop(self, keepers: list[asyncio.Task[None]], seconds: float) -> None:
+        """Let the workers drain, and kill those that do not end."""
+        self._signal(signal.SIGTERM)
+        _, late = await asyncio.wait(keepers, timeout=seconds)
+        if late:
+            self._signal(signal.SIGKILL)
+            await asyncio.wait(late, timeout=KILL_SECONDS)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    def _reload(self) -> None:
+        self._reloader.ask()
+        self._signal(signal.SIGHUP)
+
+    async def _apply(self, config: Config) -> None:
+        """Put a new configuration in place, for `/state`; the workers have read it themselves."""
+        server = self._core.config.server  # what was started stays
+        self._core = compose(
+            config.model_copy(update={"server": server}), Metrics(CollectorRegistry()), self._core.learner
+        )
+
+    def _describe(self) -> dict[str, object]:
+        workers = self._core.config.server.workers
+        return {
+            **describe(self._core, self._registry),
+            "workers": {"configured": workers, "up": self._place.alive(workers)},
+        }
+
+
+def _nobody(_store: str, _worked: bool) -> None:
+    """Exchanges of the supervisor are not counted: the workers' are."""
+
+
+def command(path: Path | None, workers: str | None) -> list[str]:
+    """Return the command that starts a worker of this program under the configuration at `path`."""
+    options = {"--config": str(path) if path else None, "--workers": workers}
+    given = [part for option, value in options.items() if value is not None for part in (option, value)]
+    return [sys.executable, "-m", "extproc", "serve", *given]

@@ -1,0 +1,79 @@
+"""The service as processes of its own, and an Envoy of a few lines to talk to it."""
+
+import json
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import yaml
+
+from extproc.demo.process import Process
+from extproc.pb import dualpool_extproc_pb2 as pb
+from tests.unit.service.test_exchange import answer_headers, headers, pool
+
+METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+SERVER = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "lame_duck_seconds": 0, "drain_seconds": 1}
+QUICK = {"interval_seconds": 0.1}
+
+
+class Serving:
+    """A running service: `process`, its gRPC `address` (of a single process) and its `admin` address."""
+
+    def __init__(self, process: Process, address: str, admin: str) -> None:
+        self.process = process
+        self.address = address
+        self.admin = admin
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and text of an admin page."""
+        try:
+            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def samples(self) -> int:
+        """Observations behind the global ratio, by /state."""
+        state: dict[str, Any] = json.loads(self.get("/state")[1])
+        found = [r["samples"] for r in state["learned"]["ratios"] if not r["model"] and not r["category"]]
+        return int(found[0]) if found else 0
+
+    def metric(self, sample: str) -> float:
+        """Value of a sample by the text before it on /metrics, 0 when it is not there."""
+        found = re.search(rf"^{re.escape(sample)} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+
+@contextmanager
+def serving(directory: Path, settings: dict[str, Any], *arguments: str) -> Iterator[Serving]:
+    """Run `dualpool serve` under `settings` written to dualpool.yaml in `directory`."""
+    file = directory / "dualpool.yaml"
+    file.write_text(yaml.safe_dump({**settings, "server": {**SERVER, **settings.get("server", {})}}), "utf-8")
+    command = [sys.executable, "-m", "extproc", "serve", "--config", str(file), *arguments]
+    with Process(command, directory / "service.log", dict(os.environ)) as process:
+        found = process.wait_for_output(r"(?:\(port (\d+)\)|workers on \S+), admin on ([0-9.]+:\d+)")
+        yield Serving(process, f"127.0.0.1:{found[1]}", found[2])
+
+
+def exchange(address: str, size: int = 4000, tokens: int = 1004) -> str:
+    """Send a prompt of `size` bytes, answered by a usage of `tokens`; return the pool it was sent to."""
+    body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "max_tokens": 5}).encode()
+    usage = json.dumps({"usage": {"prompt_tokens": tokens, "completion_tokens": 5}}).encode()
+    messages = [
+        pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"})),
+        pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=True)),
+        pb.ProcessingRequest(response_headers=answer_headers()),
+        pb.ProcessingRequest(response_body=pb.HttpBody(body=usage, end_of_stream=True)),
+    ]
+    with grpc.insecure_channel(address) as channel:
+        stream = channel.stream_stream(METHOD)
+        answers = list(stream(iter([m.SerializeToString() for m in messages]), timeout=10, wait_for_ready=True))
+    return pool(pb.ProcessingResponse.FromString(answers[1]))

@@ -1,0 +1,43 @@
+"""Reloading a running service."""
+
+import json
+import signal
+from pathlib import Path
+
+import yaml
+
+from tests.envoy.stack import until
+from tests.process.talk import SERVER, exchange, serving
+
+OK = 'dualpool_config_reloads_total{result="ok"}'
+REJECTED = 'dualpool_config_reloads_total{result="rejected"}'
+
+
+def write(directory: Path, text: str) -> None:
+    """As a careful writer does: another file, renamed over the old one."""
+    (directory / "new").write_text(text, "utf-8")
+    (directory / "new").replace(directory / "dualpool.yaml")
+
+
+def test_a_hangup_reloads_and_keeps_what_was_learned(tmp_path: Path) -> None:
+    """The next request is routed by the new configuration, with the old figures."""
+    with serving(tmp_path, {}) as service:
+        assert exchange(service.address) == "short"
+        small = [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 131_072}]
+        write(tmp_path, yaml.safe_dump({"server": SERVER, "pools": {"default": small}}))
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: service.metric(OK) >= 1)
+        assert exchange(service.address) == "long"
+        assert service.samples() == 2
+
+
+def test_a_changed_file_is_noticed_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    """Every problem is logged, the attempt is counted, the old configuration stays."""
+    with serving(tmp_path, {}) as service:
+        write(tmp_path, "routing: {shadow: maybe, colour: red}")
+        until(lambda: service.metric(REJECTED) == 1)
+        assert service.process.output().count("configuration not reloaded") == 2
+        assert json.loads(service.get("/state")[1])["shadow"] is False
+        write(tmp_path, yaml.safe_dump({"server": SERVER, "routing": {"shadow": True}}))
+        until(lambda: service.metric(OK) == 1)
+        assert exchange(service.address) == "long"

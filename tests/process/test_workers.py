@@ -1,0 +1,77 @@
+"""Several worker processes as one service."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.envoy.stack import until
+from tests.process.talk import Serving, exchange, serving
+from tests.process.test_state import kept
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[tuple[Serving, list[str]]]:
+    settings = {
+        "server": {"listen": f"unix://{tmp_path}/dualpool.sock"},
+        "state": {"file": str(tmp_path / "state.json"), "interval_seconds": 0.2},
+    }
+    with serving(tmp_path, settings, "--workers", "2") as service:
+        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        yield service, [f"unix://{tmp_path}/dualpool-{number}.sock" for number in range(2)]
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_what_one_learns_all_use_and_is_counted_once(workers: tuple[Serving, list[str]], tmp_path: Path) -> None:
+    """Both workers' observations end in one figure, in /state, in the metrics of all and in the state file."""
+    service, (one, other) = workers
+    for _ in range(3):
+        exchange(one)
+    exchange(other)
+    until(lambda: service.samples() == 4)
+    until(lambda: kept(tmp_path / "state.json") == 4)
+    assert service.metric('dualpool_observations_total{verdict="used"}') == 4
+    requests = json.loads(service.get("/state")[1])["requests"]
+    assert sum(r["requests"] for r in requests) == 4
+
+
+def test_a_killed_worker_is_replaced_and_its_counts_go_on(workers: tuple[Serving, list[str]]) -> None:
+    """The other answers meanwhile; the new one knows what was learned."""
+    service, (one, other) = workers
+    exchange(one)
+    until(lambda: service.samples() == 1)
+    before = children(service.process.pid)
+    os.kill(before[0], signal.SIGKILL)
+    assert exchange(other) == "short"
+    until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
+    until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+    assert exchange(one) == "short"
+    until(lambda: service.samples() == 3)
+    assert service.metric('dualpool_observations_total{verdict="used"}') == 3
+    assert service.metric("dualpool_exchanges_in_flight") == 0
+
+
+def test_workers_stop_with_their_supervisor(workers: tuple[Serving, list[str]]) -> None:
+    """SIGTERM ends all in order; a supervisor that is killed takes its workers along."""
+    service, _ = workers
+    running = children(service.process.pid)
+    service.process.send_signal(signal.SIGKILL)
+    service.process.popen.wait()
+    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running), 20)
+
+
+def test_a_hangup_reaches_every_worker(workers: tuple[Serving, list[str]], tmp_path: Path) -> None:
+    """All of them reload, and go on answering."""
+    service, addresses = workers
+    with (tmp_path / "dualpool.yaml").open("a", encoding="utf-8") as file:
+        file.write("routing: {shadow: true}\n")
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: service.metric('dualpool_config_reloads_total{result="ok"}') >= 2)
+    assert {exchange(address) for address in addresses} == {"long"}
+    assert json.loads(service.get("/state")[1])["shadow"] is True
