@@ -44,14 +44,15 @@ class PromptFacts(msgspec.Struct, frozen=True):
     conversation: str = ""
 
 
-Unreadability = Literal["not_json", "wrong_type", "too_deep", "no_prompt", "stored_prompt"]
+Unreadability = Literal["not_json", "wrong_type", "too_deep", "no_prompt", "stored_prompt", "too_many"]
 
 
 class Unreadable(msgspec.Struct, frozen=True):
     """A body that gives no facts, and why.
 
     `wrong_type`: JSON, but not of the API's shape. `no_prompt`: nothing to estimate. `stored_prompt`: part of the
-    prompt lies on the server (a previous response, a stored prompt).
+    prompt lies on the server (a previous response, a stored prompt). `too_many`: so many parts that reading them
+    would hold up other requests.
     """
 
     reason: Unreadability

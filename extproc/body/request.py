@@ -5,6 +5,7 @@ what the model sees after JSON decoding, so a body written with `\\uXXXX` escape
 written in UTF-8. Images, audio and files are counted, never read.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,19 @@ LARGEST_CAP = 2**31 - 1
 UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
 """These produce no tokens."""
 
+LARGEST_BODY = 2 * 1024 * 1024
+MOST_BRACKETS = 65_536
+MOST_COMMAS = 262_144
+MOST_PROMPTS = 32_768
+MOST_TEXT = 2 * LARGEST_BODY
+"""Bounds on what is read, so that no body holds up other requests (`make fuzz` measures it): its bytes, its opening
+brackets (each may become an object) and commas, its prompts, and bytes of their text (a suffix or query counts with
+each prompt)."""
+
+LONGEST_SKIPPED = 8 * 1024 * 1024
+MODEL_WITHIN = 64 * 1024
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,128})"')
+
 _SUFFIXES: tuple[tuple[str, Api], ...] = (
     ("/chat/completions", "chat"),
     ("/completions", "completions"),
@@ -38,6 +52,10 @@ def api_of(path: str) -> Api | None:
     """Return the API behind a request path (query ignored, any prefix allowed), None when it is not one of ours."""
     bare = path.partition("?")[0]
     return next((api for suffix, api in _SUFFIXES if bare.endswith(suffix)), None)
+
+
+class _TooManyError(Exception):
+    """A body of more or larger prompts than are read."""
 
 
 class _Text:
@@ -197,11 +215,18 @@ _READERS: dict[Api, tuple[msgspec.json.Decoder[Any], Callable[[Any], Iterator[It
 
 
 def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
-    """Read a whole request body. Never raises: what cannot be read is an `Unreadable` with its reason."""
+    """Read a whole request body. Never raises: what cannot be read is an `Unreadable` with its reason.
+
+    Takes bounded time and memory for a body of `LARGEST_BODY` bytes; the caller does not offer a longer one.
+    """
+    if body.count(b"{") + body.count(b"[") > MOST_BRACKETS or body.count(b",") > MOST_COMMAS:
+        return Unreadable("too_many")
     decoder, reader = _READERS[api]
     try:
         decoded = decoder.decode(body)
-        items = tuple(reader(decoded))
+        items = _bounded(reader(decoded))
+    except _TooManyError:
+        return Unreadable("too_many")
     except msgspec.ValidationError:
         return Unreadable("wrong_type")
     except RecursionError:
@@ -211,8 +236,26 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
     return _facts(api, decoded, items)
 
 
+def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:
+    """Take the prompts of a body one by one, up to a bound on their number and on their text together."""
+    taken: list[Item] = []
+    size = 0
+    for item in items:
+        taken.append(item)
+        size += len(item.text)
+        if len(taken) > MOST_PROMPTS or size > MOST_TEXT:
+            raise _TooManyError
+    return tuple(taken)
+
+
 def read_model(body: bytes) -> str:
-    """Return the model a body names, skipping all else; "" when it names none or is not JSON. Never raises."""
+    """Return the model a body names, skipping all else; "" when it names none or is not JSON. Never raises.
+
+    Of a very long body only both ends are searched: clients write the model first, or last.
+    """
+    if len(body) > LONGEST_SKIPPED:
+        found = _MODEL.search(body[:MODEL_WITHIN]) or _MODEL.search(body[-MODEL_WITHIN:])
+        return found[1].decode("utf-8", "replace") if found else ""
     try:
         return _model_decoder.decode(body).model
     except (msgspec.DecodeError, ValueError, RecursionError):

@@ -14,7 +14,7 @@ Reason = (
         "fits",  # the smallest pool whose capacity holds the budget
         "too_long",  # no pool holds the budget
         "no_output_cap",  # no cap, and the reserve is not learned yet
-        "oversized",  # longer than any smaller pool could hold, decided without parsing
+        "oversized",  # longer than any smaller pool could hold, or than is ever read: decided without parsing
         "shadow",  # decided, but not acted on
         "rollout",  # the conversation is not in the rolled-out share
         "sticky",  # the conversation has gone long before

@@ -8,7 +8,7 @@ import msgspec
 
 from extproc.body.facts import Api, PromptFacts, Unreadable
 from extproc.body.lifted import Lifted, read_lifted
-from extproc.body.request import api_of, read_model, read_request
+from extproc.body.request import LARGEST_BODY, api_of, read_model, read_request
 from extproc.budget.bounded import Bounded
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.estimate import fits
@@ -46,7 +46,8 @@ class Router:
         self._sets: dict[str, PoolSet] = config.pools
         self._models = config.models
         self._sticky: Bounded[tuple[PoolSet, str], bool] = Bounded(STICKY_CONVERSATIONS)
-        self._oversize = MOST_RATIO * max(p.capacity for pools in self._sets.values() for p in pools[:-1] or pools)
+        smaller = max(p.capacity for pools in self._sets.values() for p in pools[:-1] or pools)
+        self._oversize = min(MOST_RATIO * smaller, LARGEST_BODY)
 
     def default_pool(self, settings: RouteSettings = NO_SETTINGS) -> Pool:
         """The largest pool of the route's set, else of the default set: for everything not understood."""
@@ -95,7 +96,7 @@ class Router:
         return self.unread("unknown_path" if api_of(head.path) is None else "not_post", settings)
 
     def _oversized(self, api: Api, size: int) -> bool:
-        return size > self._oversize and api not in _BATCH_APIS
+        return size > (LARGEST_BODY if api in _BATCH_APIS else self._oversize)
 
     def _largest(self, settings: RouteSettings, model: str) -> Decision:
         largest = self._pools(settings, model)[-1]

@@ -1,0 +1,63 @@
+"""No body costs more than bounded memory (`make fuzz` measures the time too): shapes that would, without bounds."""
+
+import tracemalloc
+
+import pytest
+
+from extproc.body.facts import Api, Unreadable
+from extproc.body.request import LARGEST_BODY, LONGEST_SKIPPED, read_model, read_request
+
+
+def filled(before: bytes, unit: bytes, after: bytes, size: int = LARGEST_BODY) -> bytes:
+    return before + unit * ((size - len(before) - len(after)) // len(unit)) + after
+
+
+HALF = b"x" * (LARGEST_BODY // 2)
+
+SHAPES: dict[str, tuple[Api, bytes]] = {
+    "empty messages": ("chat", filled(b'{"messages":[{}', b",{}", b"]}")),
+    "empty parts": ("chat", filled(b'{"messages":[{"content":[{}', b",{}", b"]}]}")),
+    "tools of lists": ("chat", filled(b'{"messages":[{"content":"a"}],"tools":[[]', b",[]", b"]}")),
+    "tools of numbers": ("chat", filled(b'{"messages":[{"content":"a"}],"tools":[1.5', b",1e9", b"]}")),
+    "nothing but escapes": ("chat", filled(b'{"messages":[{"content":"', rb"\u4f60", b'"}]}')),
+    "nested without end": ("chat", b'{"tools":' + b"[" * LARGEST_BODY),
+    "nested within the bound": ("chat", b'{"tools":' + b"[" * 60_000),
+    "a batch of nothing": ("completions", filled(b'{"prompt":["a"', b',""', b"]}")),
+    "a batch of id lists": ("completions", filled(b'{"prompt":[[1]', b",[]", b"]}")),
+    "one id after the other": ("completions", filled(b'{"prompt":[1', b",1", b"]}")),
+    "a suffix for each": ("completions", filled(b'{"suffix":"' + HALF + b'","prompt":["a"', b',""', b"]}")),
+    "a query for each": ("score", filled(b'{"query":"' + HALF + b'","documents":["a"', b',""', b"]}")),
+    "a batch of inputs": ("embeddings", filled(b'{"input":["a"', b',"b"', b"]}")),
+    "a number without end": ("chat", b'{"max_tokens":' + b"9" * LARGEST_BODY + b"}"),
+    "a key again and again": ("chat", filled(b'{"a":1', b',"a":1', b"}")),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_body_takes_bounded_memory(shape: str) -> None:
+    """Reading it takes a small multiple of its size, whatever it asks for."""
+    api, body = SHAPES[shape]
+    tracemalloc.start()
+    read_request(api, body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * LARGEST_BODY
+
+
+@pytest.mark.parametrize("shape", ["a suffix for each", "a query for each", "a batch of nothing", "empty messages"])
+def test_what_is_beyond_the_bounds_is_called_so(shape: str) -> None:
+    """Such a body goes to the largest pool, and the reason is counted."""
+    assert read_request(*SHAPES[shape]) == Unreadable("too_many")
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (filled(b'{"model": "m", "messages": "', b"x", b'"}', LONGEST_SKIPPED + LARGEST_BODY), "m"),
+        (filled(b'{"messages": "', b"x", b'", "model":"m"}', LONGEST_SKIPPED + LARGEST_BODY), "m"),
+        (filled(b'{"messages": "\\"model\\": \\"n\\"', b"x", b'"}', LONGEST_SKIPPED + LARGEST_BODY), ""),
+    ],
+)
+def test_the_model_of_a_very_long_body_is_found_at_its_ends(body: bytes, model: str) -> None:
+    """Only the ends are looked at, and text that looks like a model name is not one."""
+    assert read_model(body) == model
