@@ -5,6 +5,7 @@ no header, no prompt, no secret.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -15,6 +16,8 @@ from typing import Any, Protocol
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 1.0
 _CLIENT_SECONDS = 5.0
@@ -109,6 +112,15 @@ def _verdict(good: bool) -> Page:
     return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"unavailable\n"
 
 
+def _answer(page: Callable[[], Page]) -> Page:
+    """A page, or that it cannot be made just now: metric files of a worker that is starting are not whole yet."""
+    try:
+        return page()
+    except Exception as error:
+        log.warning("admin: a page could not be made: %s", type(error).__name__)
+        return _verdict(False)
+
+
 def _handler(pages: dict[str, Callable[[], Page]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _CLIENT_SECONDS
@@ -121,7 +133,7 @@ def _handler(pages: dict[str, Callable[[], Page]]) -> type[BaseHTTPRequestHandle
                 known = ", ".join(sorted(pages))
                 status, kind, body = HTTPStatus.NOT_FOUND, "text/plain", f"there are: {known}\n".encode()
             else:
-                status, kind, body = page()
+                status, kind, body = _answer(page)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
