@@ -43,7 +43,7 @@ def from_points(name: str, source: str, points: Any, output_share: float) -> Wor
     lows, highs = np.concatenate([[0.0], tokens[:-1]]), tokens
     mass = np.diff(np.concatenate([[0.0], fractions]))
     steps = (np.arange(POINTS_A_SEGMENT) + 1) / POINTS_A_SEGMENT
-    totals = np.rint(lows[:, None] + (highs - lows)[:, None] * steps).astype(np.int64).ravel()
+    totals = np.ceil(lows[:, None] + (highs - lows)[:, None] * steps).astype(np.int64).ravel()
     weights = np.repeat(mass / POINTS_A_SEGMENT, POINTS_A_SEGMENT)
     keep = (weights > 0) & (totals > 0)
     totals, weights = totals[keep], weights[keep]
@@ -65,7 +65,7 @@ def _checked(source: str, points: Any) -> tuple[np.ndarray[Any, Any], np.ndarray
     last_tokens, last_fraction = 0.0, 0.0
     for row, point in enumerate(points, 1):
         if not (isinstance(point, list) and len(point) == 2 and all(type(v) in (int, float) for v in point)):
-            raise PlanError(f"{source}: row {row}: {str(point)[:60]}: must be [tokens, fraction]")
+            raise PlanError(f"{source}: row {row}: {repr(point)[:60]}: must be [tokens, fraction]")
         tokens, fraction = point
         if not tokens > last_tokens:
             raise PlanError(f"{source}: row {row}: tokens {tokens:g}: must be above {last_tokens:g}")

@@ -84,7 +84,7 @@ def open_trace(
     if rows - bad < 2:
         raise PlanError(f"{path}: {rows - bad} usable rows of {rows}: at least two requests are needed")
     whole = timed == rows - bad
-    ordered = bool(facts["ordered"]) if whole else True
+    ordered = not whole or _gaps(frame.filter(_usable()).select("time"))[0]
     if timed and not whole:
         notes = (*notes, f"{rows - bad - timed} rows have no readable time: times are not used")
     if not ordered:
@@ -95,21 +95,33 @@ def open_trace(
 
 
 def _facts(path: Path, frame: pl.LazyFrame) -> dict[str, float]:
-    usable = _usable()
-    time = pl.col("time").filter(usable)
-    query = frame.select(
+    """Counts and extremes, streaming: a filter within an aggregate would hold the whole column, so two passes."""
+    counts = frame.select(
         pl.len().alias("rows"),
-        (~usable).sum().alias("bad"),
-        time.count().alias("timed"),
-        time.min().alias("first"),
-        (time.diff() >= 0).all().alias("ordered"),
+        (~_usable()).sum().alias("bad"),
         *(pl.col(name).min().alias(f"least_{name}") for name in ("input", "output", "cap")),
     )
+    time = pl.col("time")
+    times = frame.filter(_usable()).select(time.count().alias("timed"), time.min().alias("first"))
     try:
-        facts: dict[str, float] = query.collect(engine="streaming").row(0, named=True)
+        rows = [query.collect(engine="streaming").row(0, named=True) for query in (counts, times)]
     except pl.exceptions.PolarsError as error:
         raise PlanError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
-    return facts
+    return rows[0] | rows[1]
+
+
+def _gaps(times: pl.LazyFrame) -> tuple[bool, float]:
+    """Whether `times` are in order, and the coefficient of variation of the times between them; batch by batch."""
+    last, count, total, squares, ordered = None, 0, 0.0, 0.0, True
+    for part in times.collect_batches(chunk_size=CHUNK, maintain_order=True):
+        values = part["time"].to_numpy()
+        gaps = np.diff(values) if last is None else np.diff(values, prepend=last)
+        if len(values):
+            last = values[-1]
+        ordered = ordered and bool((gaps >= 0).all())
+        count, total, squares = count + len(gaps), total + float(gaps.sum()), squares + float((gaps**2).sum())
+    mean = total / count if count else 0.0
+    return ordered, (max(0.0, squares / count - mean**2) ** 0.5 / mean if mean else 0.0)
 
 
 def _reject_negative(path: Path, frame: pl.LazyFrame, facts: Mapping[str, float]) -> None:
@@ -157,15 +169,6 @@ def _arrivals(trace: Trace) -> Arrivals | None:
 
 
 def _variation(trace: Trace) -> float:
-    """Coefficient of variation of the times between arrivals.
-
-    A file too long to sort is in order or rejected, so its differences are taken as they stand.
-    """
+    """Coefficient of variation of the times between arrivals; a file too long to sort is taken as it stands."""
     times = trace.good.select("time")
-    if trace.exact:
-        times = times.sort("time")
-    gap = pl.col("time").diff()
-    mean, deviation = (
-        times.select(gap.mean().alias("mean"), gap.std().alias("std")).collect(engine="streaming").row(0)
-    )
-    return float(deviation / mean) if mean and deviation else 0.0
+    return _gaps(times if trace.sorted or not trace.exact else times.sort("time"))[1]
