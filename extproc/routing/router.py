@@ -68,8 +68,11 @@ class Router:
         if not body:
             return self.unread("no_body", settings)
         if self._oversized(api, len(body)):
-            return self._largest(settings, read_model(body) if self._models else "")
-        return self._read(head, read_request(api, body), settings)
+            return self._largest("oversized", settings, self._model(body))
+        facts = read_request(api, body)
+        if isinstance(facts, Unreadable):
+            return self._largest(facts.reason, settings, self._model(body))
+        return self._route(head, facts, settings)
 
     def decide_by_size(
         self, head: Head, lifted: Lifted, size: int | None, settings: RouteSettings = NO_SETTINGS
@@ -81,16 +84,18 @@ class Router:
         if not size:
             return self.unread("no_length" if size is None else "no_body", settings)
         facts = read_lifted(api, lifted, size)
-        if isinstance(facts, PromptFacts) and self._oversized(api, size):
-            return self._largest(settings, facts.model)
-        return self._read(head, facts, settings)
+        if isinstance(facts, Unreadable):
+            return self._largest(facts.reason, settings, str(lifted.get("model", "")))
+        if self._oversized(api, size):
+            return self._largest("oversized", settings, facts.model)
+        return self._route(head, facts, settings)
 
     def decide_early(self, head: Head, size: int, settings: RouteSettings = NO_SETTINGS) -> Decision | None:
         """Choose the pool of a request whose body of `size` bytes is still to come; None where the body decides."""
         api = _api(head)
         if api is None or not self._oversized(api, size) or (self._models and not settings.pools):
             return None
-        return self._largest(settings, "")
+        return self._largest("oversized", settings, "")
 
     def _not_ours(self, head: Head, settings: RouteSettings) -> Decision:
         return self.unread("unknown_path" if api_of(head.path) is None else "not_post", settings)
@@ -98,14 +103,14 @@ class Router:
     def _oversized(self, api: Api, size: int) -> bool:
         return size > (LARGEST_BODY if api in _BATCH_APIS else self._oversize)
 
-    def _largest(self, settings: RouteSettings, model: str) -> Decision:
+    def _largest(self, reason: Reason, settings: RouteSettings, model: str) -> Decision:
+        """Send a request to the largest pool that serves its model."""
         largest = self._pools(settings, model)[-1]
-        return Decision(pool=largest, chosen=largest, reason="oversized")
+        return Decision(pool=largest, chosen=largest, reason=reason)
 
-    def _read(self, head: Head, facts: PromptFacts | Unreadable, settings: RouteSettings) -> Decision:
-        if isinstance(facts, Unreadable):
-            return self.unread(facts.reason, settings)
-        return self._route(head, facts, settings)
+    def _model(self, body: bytes) -> str:
+        """The model of a body that is not read otherwise, where it makes a difference."""
+        return read_model(body) if self._models else ""
 
     def _pools(self, settings: RouteSettings, model: str) -> PoolSet:
         return self._sets[settings.pools or self._models.get(model, DEFAULT_POOL_SET)]

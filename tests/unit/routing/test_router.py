@@ -102,6 +102,13 @@ def test_an_oversized_body_goes_to_the_largest_pool_of_its_model() -> None:
     assert where(router().decide(CHAT, body(200_000, model="tiny"), whole=True)) == ("l", "l", "oversized")
 
 
+@pytest.mark.parametrize("fields", [{"max_tokens": 10.0}, {"max_tokens": "many"}, {"messages": []}])
+def test_an_unreadable_body_goes_to_the_largest_pool_of_its_model(fields: dict[str, Any]) -> None:
+    """Another model's pool could only answer that it does not know the model."""
+    content = json.dumps({"model": "tiny", "messages": [{"content": "x"}], **fields}).encode()
+    assert router().decide(CHAT, content, whole=True).pool.name == "l"
+
+
 def test_a_large_batch_of_short_prompts_is_not_oversized() -> None:
     """An embedding request of 2 MB may hold nothing but short texts."""
     inputs = json.dumps({"model": "m", "input": ["x" * 100] * 20_000}).encode()
