@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "metrics page (.prom) of a running Dualpool",
     )
     traffic.add_argument(
-        "--columns", default="", metavar="input=A,output=B,time=C,cap=D", help="names of a trace's own columns"
+        "--columns",
+        default="",
+        metavar="input=A,output=B,time=C,cap=D,bytes=E",
+        help="names of a trace's own columns",
     )
     traffic.add_argument(
         "--bytes-per-token",

@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--replay", action="store_true", help="original arrival times, instead of lengths drawn at a rate"
     )
+    run.add_argument(
+        "--cv",
+        type=float,
+        default=1.0,
+        help="coefficient of variation of drawn gaps between arrivals (default: 1, Poisson)",
+    )
     run.add_argument("--policies", default=",".join(POLICIES), help="comma-separated (default: all)")
     run.add_argument(
         "--smallest",
@@ -71,6 +77,8 @@ def make(args: argparse.Namespace) -> Record:
         raise PlanError(
             f"--threshold: {args.threshold}: must be at least 16 and below --max-model-len {args.max_model_len}"
         )
+    if not args.cv > 0:
+        raise PlanError(f"--cv: {args.cv:g}: must be above 0")
     scenario, _, _ = scenarios.scenario(args)
     planner = Planner(replace(scenario, lengths=(args.threshold,)))
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
@@ -114,10 +122,10 @@ def setting(args: argparse.Namespace, scenario: Scenario) -> Setting:
 
 
 def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
-    """Draw or replay. Drawn traffic comes at the rate the fleet is sized for, within which arrivals are Poisson."""
+    """Draw or replay. Drawn traffic comes at the rate the fleet is sized for."""
     traffic = scenario.workload
     if not getattr(args, "replay", False):
-        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load))
+        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load, getattr(args, "cv", 1.0)))
         return arrivals.drawn(steady, args.requests, args.seed)
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):

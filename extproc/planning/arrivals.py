@@ -10,6 +10,9 @@ from extproc.planning.workload import Workload
 
 BATCH = 10_000
 
+Row = tuple[float, int, int, int, int]
+"""One request: the columns of a `Batch`."""
+
 
 def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
     """Yield `count` requests with lengths drawn from `workload`, arriving at its mean rate.
@@ -27,18 +30,19 @@ def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
         times = now + np.cumsum(random.gamma(shape, 1 / (shape * arrivals.rate), size))
         picked = np.searchsorted(cumulative, random.random(size) * cumulative[-1], side="right")
         picked = np.minimum(picked, len(cumulative) - 1)
-        yield times, workload.inputs[picked], workload.outputs[picked], workload.caps[picked]
+        unknown = np.zeros(size, np.int64)
+        yield times, workload.inputs[picked], workload.outputs[picked], workload.caps[picked], unknown
         now = float(times[-1])
 
 
 def replayed(traces: list[Trace], rate_factor: float, count: int | None) -> Iterator[Batch]:
     """Yield the requests of `traces` in time order, each trace from its own start, `rate_factor` times as fast."""
     merged = heapq.merge(*(_rows(trace) for trace in traces), key=lambda row: row[0])
-    buffer: list[tuple[float, int, int, int]] = []
-    for number, (time, prompt, output, cap) in enumerate(merged):
+    buffer: list[Row] = []
+    for number, (time, prompt, output, cap, size) in enumerate(merged):
         if number == count:
             break
-        buffer.append((time / rate_factor, prompt, output, cap))
+        buffer.append((time / rate_factor, prompt, output, cap, size))
         if len(buffer) == BATCH:
             yield _batch(buffer)
             buffer = []
@@ -46,20 +50,20 @@ def replayed(traces: list[Trace], rate_factor: float, count: int | None) -> Iter
         yield _batch(buffer)
 
 
-def _rows(trace: Trace) -> Iterator[tuple[float, int, int, int]]:
+def _rows(trace: Trace) -> Iterator[Row]:
     for batch in trace.batches():
         yield from zip(*(column.tolist() for column in batch), strict=True)
 
 
-def _batch(rows: list[tuple[float, int, int, int]]) -> Batch:
-    times, prompts, outputs, caps = zip(*rows, strict=True)
-    return np.array(times), np.array(prompts), np.array(outputs), np.array(caps)
+def _batch(rows: list[Row]) -> Batch:
+    times, prompts, outputs, caps, sizes = zip(*rows, strict=True)
+    return np.array(times), np.array(prompts), np.array(outputs), np.array(caps), np.array(sizes)
 
 
 def capped(batches: Iterator[Batch], workload: Workload) -> Iterator[Batch]:
     """Give replayed requests the caps of `workload`, whose law has been applied to the same requests."""
     keys = (workload.inputs << 32) | workload.outputs
     order = np.argsort(keys, kind="stable")
-    for times, prompts, outputs, _ in batches:
+    for times, prompts, outputs, _, sizes in batches:
         places = np.searchsorted(keys[order], (prompts << 32) | outputs)
-        yield times, prompts, outputs, workload.caps[order[np.minimum(places, len(order) - 1)]]
+        yield times, prompts, outputs, workload.caps[order[np.minimum(places, len(order) - 1)]], sizes

@@ -27,8 +27,9 @@ Pools = tuple[Pool, ...]
 class Policy(Protocol):
     """Chooses a pool (its index, smallest first) for each arrival and hears how requests ended."""
 
-    def choose(self, serial: int, prompt: int, output: int, cap: int) -> int:
-        """Choose for a request of `prompt` and `output` true tokens and an output cap, or `NO_CAP`."""
+    def choose(self, serial: int, prompt: int, output: int, cap: int, size: int = 0) -> int:
+        """Choose for a request of `prompt` and `output` true tokens, an output cap (or `NO_CAP`), and `size` bytes
+        of prompt text, 0 where they are unknown and have to be made up."""
         ...
 
     def ended(self, serial: int, generated: int, outcome: Outcome) -> None:
@@ -42,7 +43,7 @@ class Oracle:
     def __init__(self, pools: Pools) -> None:
         self._capacities = [pool.capacity for pool in pools]
 
-    def choose(self, serial: int, prompt: int, output: int, cap: int) -> int:  # noqa: ARG002 - the protocol's
+    def choose(self, serial: int, prompt: int, output: int, cap: int, size: int = 0) -> int:  # noqa: ARG002 - the protocol's
         """Choose by the true total."""
         total = prompt + max(output, cap)
         return next((i for i, c in enumerate(self._capacities) if total <= c), len(self._capacities) - 1)
@@ -52,10 +53,8 @@ class Oracle:
 
 
 class Learned:
-    """The service's own decision on requests whose text is made up from true tokens (see `text`).
-
-    Every request gets bytes, the real estimator estimates them, the real router compares with the pools, and the
-    real learner hears of every answer.
+    """The service's own decision: the real estimator estimates the bytes of a prompt, the real router compares with
+    the pools, and the real learner hears of the answers. Bytes that are unknown are made up (see `text`).
     """
 
     def __init__(self, config: Config, pools: Pools, text: TextModel, seed: int) -> None:
@@ -66,9 +65,9 @@ class Learned:
         self._flying: dict[int, tuple[Observation, int]] = {}
         self._heard = 0
 
-    def choose(self, serial: int, prompt: int, output: int, cap: int) -> int:  # noqa: ARG002 - the protocol's
-        """Choose by the estimate of a made-up text of `prompt` tokens."""
-        category, features = self._texts.draw(prompt)
+    def choose(self, serial: int, prompt: int, output: int, cap: int, size: int = 0) -> int:  # noqa: ARG002 - the protocol's
+        """Choose by the estimate of the text, made up to have `prompt` tokens where its bytes are unknown."""
+        category, features = self._texts.draw(prompt, size)
         limit = None if cap == NO_CAP else cap
         estimate = self._learner.estimator.estimate("", category, "text", features)
         reserve = self._learner.output.reserve("", category, limit)
@@ -110,9 +109,9 @@ class Static:
         self._pools, self._ratio, self._reserve = pools, ratio, reserve
         self._texts = Texts(text, seed)
 
-    def choose(self, serial: int, prompt: int, output: int, cap: int) -> int:  # noqa: ARG002 - the protocol's
+    def choose(self, serial: int, prompt: int, output: int, cap: int, size: int = 0) -> int:  # noqa: ARG002 - the protocol's
         """Choose by bytes over the fixed ratio."""
-        _, features = self._texts.draw(prompt)
+        _, features = self._texts.draw(prompt, size)
         tokens = int(features[NAMES.index("lower")] / self._ratio)
         estimate = Estimate(tokens, tokens, "prior")
         limit = self._reserve if cap == NO_CAP else cap

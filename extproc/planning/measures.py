@@ -33,7 +33,7 @@ class Measures:
         return self._counts["latency"]
 
     def take(self, rows: npt.NDArray[Any]) -> None:
-        """Add finished requests (rows of `kernel.FINISHED`)."""
+        """Add finished requests (rows of `rows.FINISHED`)."""
         ttft = rows["first"] - rows["arrival"]
         several = rows[rows["generated"] > 1]
         self._add("ttft", ttft)

@@ -27,30 +27,25 @@ def erlang_c(servers: float, load: float) -> float:
     return blocked / (1 - load / count * (1 - blocked))
 
 
-def mean_wait(servers: float, load: float, service: float, cv2: float, arrival_cv2: float = 1.0) -> float:
+def mean_wait(servers: float, load: float, service: float, cv2: float) -> float:
     """Mean wait in M/G/c, in the unit of `service` (mean service time); infinite at or above saturation.
 
     Kimura's two-moment interpolation between M/M/c and M/D/c (Queueing Systems 17, 1994), the latter by
     Cosmetatos's correction.
-
-    For arrivals that are not Poisson it is scaled by (c_a² + c_s²) / (1 + c_s²) (Allen and Cunneen).
     """
     count = max(1, math.floor(servers))
     if load >= count:
         return math.inf
+    if load <= 0:
+        return 0.0
     exponential = erlang_c(count, load) * service / (count - load)
     busy = load / count
     gap = (1 - busy) * (count - 1) * (math.sqrt(4 + 5 * count) - 2) / (16 * busy * count)
-    fixed = exponential * (1 + min(gap, 1.0)) / 2
-    if exponential == 0:
-        return 0.0
-    kimura = (1 + cv2) / (2 * cv2 / exponential + (1 - cv2) / fixed)
-    return kimura * (arrival_cv2 + cv2) / (1 + cv2)
+    fixed = (1 + min(gap, 1.0)) / 2  # M/D/c over M/M/c
+    return exponential * (1 + cv2) / (2 * cv2 + (1 - cv2) / fixed)
 
 
-def wait_quantile(
-    q: float, servers: float, load: float, service: float, cv2: float, arrival_cv2: float = 1.0
-) -> float:
+def wait_quantile(q: float, servers: float, load: float, service: float, cv2: float) -> float:
     """Quantile `q` of the wait: 0 when fewer than 1 − q wait at all, else an exponential tail.
 
     P(wait > t) = C·exp(−t·C / E[W]), exact for M/M/c; for other service times the mean is Kimura's.
@@ -61,4 +56,4 @@ def wait_quantile(
     waits = erlang_c(count, load)
     if waits <= 1 - q:
         return 0.0
-    return math.log(waits / (1 - q)) * mean_wait(count, load, service, cv2, arrival_cv2) / waits
+    return math.log(waits / (1 - q)) * mean_wait(count, load, service, cv2) / waits

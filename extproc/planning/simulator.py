@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from extproc.budget.observation import Outcome
-from extproc.planning import kernel
+from extproc.planning import kernel, rows
 from extproc.planning.dispatch import Policy
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
@@ -23,7 +23,7 @@ from extproc.planning.trace import Batch
 from extproc.planning.workload import NO_CAP
 
 START_ROWS = 4096
-_END = operator.itemgetter(list(kernel.FINISHED.fields or ()).index("end"))
+_END = operator.itemgetter(list(rows.FINISHED.fields or ()).index("end"))
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Machines:
     """The instances of all pools and the requests in them: a thin, growing wrapper around the kernel's tables."""
 
     def __init__(self, pools: list[SimulatedPool]) -> None:
-        self.instances = kernel.instance_table([p.engine for p in pools], [p.instances for p in pools])
+        self.instances = rows.instance_table([p.engine for p in pools], [p.instances for p in pools])
         edges = np.cumsum([0, *(p.instances for p in pools)]).tolist()
         self.ranges = list(itertools.pairwise(edges))
         self.slots = np.zeros((len(self.instances), int(self.instances["seqs"].max())), np.int64)
         self.counts = np.array([START_ROWS, 0])
         self.free_rows = np.arange(START_ROWS)[::-1].copy()
-        self.requests = np.zeros(START_ROWS, kernel.REQUEST)
-        self.finished = np.zeros(2 * START_ROWS, kernel.FINISHED)  # room for those not taken and all in flight
+        self.requests = np.zeros(START_ROWS, rows.REQUEST)
+        self.finished = np.zeros(2 * START_ROWS, rows.FINISHED)  # room for those not taken and all in flight
 
     def advance(self, time: float) -> int:
         """Run to `time`; return how many finished requests wait to be taken."""
@@ -57,7 +57,7 @@ class Machines:
 
     def submit(self, time: float, pool: int, serial: int, prompt: int, target: int) -> None:
         """Queue a request in `pool`, in a longer table when all rows are in use."""
-        if self.counts[kernel.FREE_ROWS] == 0:
+        if self.counts[rows.FREE_ROWS] == 0:
             self._grow()
         first, last = self.ranges[pool]
         kernel.submit(
@@ -81,16 +81,16 @@ class Machines:
 
     def take(self) -> np.ndarray[Any, Any]:
         """Return a copy of the finished requests and forget them."""
-        taken = self.finished[: self.counts[kernel.FINISHED_ROWS]].copy()
-        self.counts[kernel.FINISHED_ROWS] = 0
+        taken = self.finished[: self.counts[rows.FINISHED_ROWS]].copy()
+        self.counts[rows.FINISHED_ROWS] = 0
         return taken
 
     def _grow(self) -> None:
         size = len(self.requests)
-        self.requests = np.concatenate([self.requests, np.zeros(size, kernel.REQUEST)])
-        self.finished = np.concatenate([self.finished, np.zeros(2 * size, kernel.FINISHED)])
+        self.requests = np.concatenate([self.requests, np.zeros(size, rows.REQUEST)])
+        self.finished = np.concatenate([self.finished, np.zeros(2 * size, rows.FINISHED)])
         self.free_rows = np.concatenate([np.arange(size, 2 * size), np.zeros(size, np.int64)])
-        self.counts[kernel.FREE_ROWS] = size
+        self.counts[rows.FREE_ROWS] = size
 
 
 class Simulation:
@@ -122,11 +122,11 @@ class Simulation:
 
     def run(self, batches: Iterator[Batch], progress: Callable[[int], None] = lambda _done: None) -> None:
         """Simulate every request of `batches` until the last has finished."""
-        for times, prompts, outputs, caps in batches:
-            rows = zip(times.tolist(), prompts.tolist(), outputs.tolist(), caps.tolist(), strict=True)
-            for time, prompt, output, cap in rows:
+        for batch in batches:
+            requests = zip(*(column.tolist() for column in batch), strict=True)
+            for time, prompt, output, cap, size in requests:
                 self._advance(time)
-                self._arrive(time, prompt, max(1, output), cap)
+                self._arrive(time, prompt, max(1, output), cap, size)
             progress(self.arrived)
         self._drain()
 
@@ -138,9 +138,9 @@ class Simulation:
 
     def _hear(self, count: int) -> None:
         """Tell the policy of requests that ended since, in the order they did; file them when there are many."""
-        rows = self.machines.finished[self._seen : count].tolist()
-        rows.sort(key=_END)
-        for serial, _, _, _, _, generated, _ in rows:
+        ended = self.machines.finished[self._seen : count].tolist()
+        ended.sort(key=_END)
+        for serial, _, _, _, _, generated, _ in ended:
             outcome: Outcome = "completed"
             if serial in self._cut:
                 self._cut.remove(serial)
@@ -157,10 +157,10 @@ class Simulation:
         for place, measures in enumerate(self.by_pool):
             measures.take(taken[taken["pool"] == place])
 
-    def _arrive(self, time: float, prompt: int, output: int, cap: int) -> None:
+    def _arrive(self, time: float, prompt: int, output: int, cap: int, size: int) -> None:
         serial = self.arrived
         self.arrived += 1
-        place = self._policy.choose(serial, prompt, output, cap)
+        place = self._policy.choose(serial, prompt, output, cap, size)
         last = len(self.pools) - 1
         if self._spillover and place < last and self._spills(place):
             place += 1

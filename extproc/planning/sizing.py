@@ -109,10 +109,8 @@ class FleetPlan:
 class PoolModel:
     """Latency of a pool as a function of its instances: M/G/c over all slots, iterations slowed by the load."""
 
-    def __init__(
-        self, part: Workload, engine: Engine, throughput: Throughput, rate: float, arrival_cv2: float
-    ) -> None:
-        self._engine, self._throughput, self._rate, self._cv2 = engine, throughput, rate, arrival_cv2
+    def __init__(self, part: Workload, engine: Engine, throughput: Throughput, rate: float) -> None:
+        self._engine, self._throughput, self._rate = engine, throughput, rate
         inputs = part.inputs.astype(float)
         self._chunks = prefill_chunks(inputs, engine)
         self._own = engine.token_time * inputs + engine.pair_time * inputs**2 / 2
@@ -144,9 +142,7 @@ class PoolModel:
         """P99 of the wait for a free slot."""
         slots = instances * self._throughput.slots
         service = self._throughput.slots / self._throughput.rate
-        return queueing.wait_quantile(
-            0.99, slots, self._rate * service, service, self._throughput.service_cv2, self._cv2
-        )
+        return queueing.wait_quantile(0.99, slots, self._rate * service, service, self._throughput.service_cv2)
 
     def ttft(self, instances: int) -> float:
         """P99 time to first token: P99 of the wait plus P99 of prefill, an upper bound of the P99 of their sum."""
@@ -162,7 +158,6 @@ def size_pool(
     *,
     rate: float,
     share: float,
-    arrival_cv2: float = 1.0,
     strict: bool = False,
 ) -> PoolPlan:
     """Return the smallest pool for `rate` requests/s of `part` under the utilisation cap.
@@ -170,7 +165,7 @@ def size_pool(
     `strict`: also large enough that its own P99 meets the TTFT objective, where more instances can bring that about
     (prefill takes its time however many there are).
     """
-    model = PoolModel(part, engine, throughput, rate, arrival_cv2)
+    model = PoolModel(part, engine, throughput, rate)
     least = max(1, math.ceil(rate / (throughput.rate * objective.utilisation) * (1 - 1e-12)))
     if strict and objective.ttft is not None and model.prefill(math.inf) < objective.ttft:
         least = _enough(model, least, objective.ttft)

@@ -22,10 +22,17 @@ class Shape:
     output: str
     time: str | None = None
     cap: str | None = None
+    bytes: str | None = None
 
     def mapped(self, columns: Mapping[str, str]) -> "Shape":
-        """Return the shape with the user's `columns` (input, output, time, cap) in place of its own."""
-        known = {"input": self.input, "output": self.output, "time": self.time, "cap": self.cap}
+        """Return the shape with the user's `columns` (those of `COLUMNS`) in place of its own."""
+        known = {
+            "input": self.input,
+            "output": self.output,
+            "time": self.time,
+            "cap": self.cap,
+            "bytes": self.bytes,
+        }
         return Shape(**(known | dict(columns)))  # type: ignore[arg-type]
 
 
@@ -33,19 +40,19 @@ SHAPES = {
     "azure": Shape("ContextTokens", "GeneratedTokens", "TIMESTAMP"),
     "usage": Shape("usage.prompt_tokens", "usage.completion_tokens", "created", "max_tokens"),
     "batch": Shape("response.body.usage.prompt_tokens", "response.body.usage.completion_tokens", "created"),
-    "flat": Shape("prompt_tokens", "completion_tokens", "timestamp", "max_tokens"),
+    "flat": Shape("prompt_tokens", "completion_tokens", "timestamp", "max_tokens", "prompt_bytes"),
     "envoy": Shape("prompt_tokens", "completion_tokens", "start_time", "cap"),
 }
 """Kinds of log recognised by their columns, tried in this order: the Azure LLM inference traces; OpenAI and vLLM
 answers, whole, and as lines of a batch output file; flat usage records; Envoy access logs as shipped in envoy/."""
 
-COLUMNS = ("input", "output", "time", "cap")
+COLUMNS = ("input", "output", "time", "cap", "bytes")
 
 
 def scan(path: Path, columns: Mapping[str, str], bytes_per_token: float) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """Return a lazy frame with columns time (s), input, output, cap (tokens, null where absent), and notes.
+    """Return a lazy frame with columns time (s), input, output, cap (tokens), bytes (of prompt text), and notes.
 
-    `columns` maps any of input, output, time and cap to the file's own names (dotted inside objects).
+    `columns` maps any of `COLUMNS` to the file's own names (dotted inside objects); what is absent is null.
     Raises `PlanError` for a file that cannot be opened or has none of the known columns.
     """
     frame = _open(path)
@@ -125,14 +132,16 @@ def _columns(shape: Shape, schema: pl.Schema) -> list[pl.Expr]:
     time = pl.lit(None, pl.Float64)
     if shape.time and _has(schema, shape.time):
         time = _seconds(_at(shape.time), _kind(schema, shape.time))
-    cap = pl.lit(None, pl.Int64)
-    if shape.cap and _has(schema, shape.cap):
-        cap = _at(shape.cap).cast(pl.Int64, strict=False)
+    optional = [
+        _at(path).cast(pl.Int64, strict=False) if path and _has(schema, path) else pl.lit(None, pl.Int64)
+        for path in (shape.cap, shape.bytes)
+    ]
     return [
         time.alias("time"),
         _at(shape.input).cast(pl.Int64, strict=False).alias("input"),
         _at(shape.output).cast(pl.Int64, strict=False).alias("output"),
-        cap.alias("cap"),
+        optional[0].alias("cap"),
+        optional[1].alias("bytes"),
     ]
 
 
@@ -163,4 +172,5 @@ def _conversations(frame: pl.LazyFrame, ratio: float) -> pl.LazyFrame:
         (pl.col("before") / ratio).ceil().cast(pl.Int64).alias("input"),
         (pl.col("size") / ratio).ceil().cast(pl.Int64).alias("output"),
         pl.lit(None, pl.Int64).alias("cap"),
+        pl.col("before").alias("bytes"),
     )

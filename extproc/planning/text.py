@@ -20,6 +20,9 @@ from extproc.planning.errors import PlanError
 
 LOWER = NAMES.index("lower")
 
+KNOWN = "known"
+"""Category of texts whose bytes a trace gives."""
+
 
 @dataclass(frozen=True)
 class TextKind:
@@ -96,6 +99,13 @@ def _ratio(record: dict[str, Any], tokenizer: str) -> tuple[str, float] | None:
     return content_class(vector), text_bytes(vector) / tokens
 
 
+def _vector(size: int) -> tuple[float, ...]:
+    vector = [0.0] * len(NAMES)
+    vector[LOWER] = float(size)
+    vector[MESSAGES] = 1.0
+    return tuple(vector)
+
+
 class Texts:
     """Draws texts, the same ones for the same seed."""
 
@@ -108,15 +118,17 @@ class Texts:
         self._cumulative = np.cumsum(shares / shares.sum())
         self._drawn: list[tuple[int, float]] = []
 
-    def draw(self, tokens: int) -> tuple[str, tuple[float, ...]]:
-        """Return a category and the feature vector of a text of `tokens` tokens in it."""
+    def draw(self, tokens: int, size: int = 0) -> tuple[str, tuple[float, ...]]:
+        """Return a category and the feature vector of a text of `tokens` tokens in it.
+
+        A text of known `size` (bytes) is taken as it is; its category is unknown, so all share one.
+        """
+        if size:
+            return KNOWN, _vector(size)
         if not self._drawn:
             self._refill()
         kind, ratio = self._drawn.pop()
-        vector = [0.0] * len(NAMES)
-        vector[LOWER] = float(round(tokens * ratio))
-        vector[MESSAGES] = 1.0
-        return self._model[kind].name, tuple(vector)
+        return self._model[kind].name, _vector(round(tokens * ratio))
 
     def _refill(self) -> None:
         picks = np.searchsorted(self._cumulative, self._random.random(self._AT_ONCE), side="right")

@@ -10,7 +10,7 @@ import polars as pl
 
 from extproc.planning import tables
 from extproc.planning.errors import PlanError
-from extproc.planning.workload import NO_CAP, Arrivals, Workload
+from extproc.planning.workload import NO_CAP, Arrivals, Ints, Workload
 
 EXACT_ROWS = 2_000_000
 """Up to this many rows every distinct length is kept and rows are sorted in memory; above, lengths are rounded up
@@ -18,14 +18,15 @@ to `STEP` tokens (a vLLM block) and the file must be in time order."""
 
 STEP = 16
 CHUNK = 50_000
+COUNTS = ("input", "output", "cap", "bytes")
 
-Batch = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""Times (s from the first), inputs, outputs, caps (tokens)."""
+Batch = tuple[npt.NDArray[np.float64], Ints, Ints, Ints, Ints]
+"""Times (s from the first), inputs, outputs, caps (tokens), bytes of prompt text (0 where unknown)."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A file of requests. `frame` has time, input, output, cap; `rows` counts all rows, `bad` the unusable ones."""
+    """A file of requests. `frame` has the columns of `tables.scan`; `rows`: all rows, `bad`: unusable ones."""
 
     path: Path
     frame: pl.LazyFrame
@@ -60,6 +61,7 @@ class Trace:
                 part["input"].to_numpy(),
                 part["output"].to_numpy(),
                 part["cap"].fill_null(NO_CAP).to_numpy(),
+                part["bytes"].fill_null(0).to_numpy(),
             )
 
 
@@ -99,7 +101,7 @@ def _facts(path: Path, frame: pl.LazyFrame) -> dict[str, float]:
     counts = frame.select(
         pl.len().alias("rows"),
         (~_usable()).sum().alias("bad"),
-        *(pl.col(name).min().alias(f"least_{name}") for name in ("input", "output", "cap")),
+        *(pl.col(name).min().alias(f"least_{name}") for name in COUNTS),
     )
     time = pl.col("time")
     times = frame.filter(_usable()).select(time.count().alias("timed"), time.min().alias("first"))
@@ -125,11 +127,11 @@ def _gaps(times: pl.LazyFrame) -> tuple[bool, float]:
 
 
 def _reject_negative(path: Path, frame: pl.LazyFrame, facts: Mapping[str, float]) -> None:
-    for name in ("input", "output", "cap"):
+    for name in COUNTS:
         least = facts[f"least_{name}"]
         if least is not None and least < 0:
             row = frame.with_row_index("row").filter(pl.col(name) < 0).select("row").head(1).collect().item()
-            raise PlanError(f"{path}: row {row + 1}: {name} tokens {least:g}: must not be negative")
+            raise PlanError(f"{path}: row {row + 1}: {name} {least:g}: must not be negative")
 
 
 def workload(trace: Trace) -> Workload:

@@ -109,7 +109,7 @@ def test_every_request_ends_and_everything_is_returned(
     policy = Oracle(tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools))
     simulation = Simulation(pools, policy, spillover=spillover)
     times, prompts, outputs, caps = (np.array(column) for column in zip(*rows, strict=True))
-    simulation.run(iter([(times, prompts, outputs, caps)]))
+    simulation.run(iter([(times, prompts, outputs, caps, np.zeros_like(caps))]))
     table = simulation.machines.instances
     assert simulation.fleet.completed + simulation.rejected == len(rows)
     assert (table["free"] == table["blocks"]).all()

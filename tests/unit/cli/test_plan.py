@@ -123,7 +123,7 @@ def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]
         ),
         (
             ["--columns", "size=tokens"],
-            "--columns: size=tokens: must be pairs of input, output, time, cap and a column name",
+            "--columns: size=tokens: must be pairs of input, output, time, cap, bytes and a column name",
         ),
         (["--tp", "0"], "--tp: 0: must be at least 1"),
         (["--present", "0"], "--present: 0: must be at least 1 instance"),

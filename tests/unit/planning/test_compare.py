@@ -59,6 +59,15 @@ def test_learned_policy_starts_careful_and_learns() -> None:
     assert (before, learned.choose(99, 850, 10, 100)) == (1, 0)
 
 
+def test_learned_policy_estimates_known_bytes() -> None:
+    """Bytes of the trace are estimated as they are: half the bytes of a settled ratio are half the tokens."""
+    learned = Learned(Config(), POOLS, (TextKind("x", 1.0, 1.0, 0.5),), 1)
+    for serial in range(60):
+        learned.choose(serial, 500, 10, 100, 2000)
+        learned.ended(serial, 10, "completed")
+    assert [learned.choose(99, 900, 10, 100, size) for size in (3400, 3800)] == [0, 1]
+
+
 def test_learned_policy_learns_nothing_from_a_rejection() -> None:
     """A rejected request has no usage."""
     learned = Learned(Config(), POOLS, PLAIN, 1)

@@ -50,8 +50,8 @@ def one(engine: Engine, count: int = 1) -> list[SimulatedPool]:
 
 def batch(*rows: tuple[float, int, int, int]) -> Iterator[Batch]:
     """Requests of (time, input, output, cap)."""
-    times, prompts, outputs, caps = zip(*rows, strict=True)
-    return iter([(np.array(times), np.array(prompts), np.array(outputs), np.array(caps))])
+    times, prompts, outputs, caps = (np.array(column) for column in zip(*rows, strict=True))
+    return iter([(times, prompts, outputs, caps, np.zeros_like(caps))])
 
 
 def random_workload(outputs: np.ndarray[Any, Any], rate: float) -> Workload:
@@ -159,7 +159,7 @@ class Always:
         self.place = place
         self.heard: list[tuple[int, int, str]] = []
 
-    def choose(self, serial: int, prompt: int, output: int, cap: int) -> int:  # noqa: ARG002 - the protocol's
+    def choose(self, serial: int, prompt: int, output: int, cap: int, size: int = 0) -> int:  # noqa: ARG002 - the protocol's
         return self.place
 
     def ended(self, serial: int, generated: int, outcome: str) -> None:

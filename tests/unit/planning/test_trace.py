@@ -72,7 +72,7 @@ def test_bad_rows_are_counted(tmp_path: Path) -> None:
 def test_negative_tokens_name_file_row_and_value(tmp_path: Path) -> None:
     """A negative count is an error that names the file, the row and the value."""
     path = write(tmp_path, AZURE + "2023-11-16 18:03:00,-5,1\n")
-    assert problem(path) == f"{path}: row 4: input tokens -5: must not be negative"
+    assert problem(path) == f"{path}: row 4: input -5: must not be negative"
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -99,6 +99,16 @@ def test_mapped_columns(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b,limit\n1,2,64\n3,4,64\n")
     read = workload(open_trace(path, {"input": "a", "output": "b", "cap": "limit"}))
     assert (read.inputs.tolist(), read.caps.tolist()) == ([1, 3], [64, 64])
+
+
+def test_bytes_are_replayed_where_the_trace_has_them(tmp_path: Path) -> None:
+    """Bytes of prompt text come with the request; 0 stands for unknown."""
+    rows = [
+        {"timestamp": t, "prompt_tokens": 9, "completion_tokens": 1, "prompt_bytes": b}
+        for t, b in ((0, 40), (1, None))
+    ]
+    opened = open_trace(write(tmp_path, "\n".join(map(json.dumps, rows)), "log.jsonl"))
+    assert [b for batch in opened.batches() for b in batch[4].tolist()] == [40, 0]
 
 
 def test_usage_log(tmp_path: Path) -> None:
