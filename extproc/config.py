@@ -165,6 +165,18 @@ class Output(Settings):
     )
 
 
+class InProxy(Settings):
+    """The filter that decides inside the proxy, written for Envoy to load."""
+
+    file: Path | None = Field(
+        None, description="File that Envoy watches (config_discovery), on a volume that both see; none: not written"
+    )
+    interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Least time between two writes")
+    step: float = Field(
+        0.02, ge=0, le=1, description="Written only when a figure has moved by more than this share of itself"
+    )
+
+
 class State(Settings):
     """Where learned figures are kept and shared."""
 
@@ -195,6 +207,7 @@ class Config(Settings):
     estimation: Estimation = Estimation()
     output: Output = Output()
     state: State = State()
+    in_proxy: InProxy = InProxy()
 
     @field_validator("pools")
     @classmethod

@@ -133,6 +133,9 @@ class Metrics:
         self._pool = _Names()
         self._model = _Names()
         self._category = _Names()
+        self._filter_writes = Counter(
+            "dualpool_in_proxy_writes", "Writes of the in-proxy filter by result", ["result"], registry=registry
+        )
         self._decision = Histogram(
             "dualpool_decision_seconds",
             "Time from a request body to its pool",
@@ -213,6 +216,10 @@ class Metrics:
     def route_setting_ignored(self, name: str) -> None:
         """Count a setting of a route that could not be followed. `name`: from a fixed set."""
         self._ignored_settings.labels(name).inc()
+
+    def in_proxy_written(self, worked: bool) -> None:
+        """Count a write of the in-proxy filter."""
+        self._filter_writes.labels("written" if worked else "failed").inc()
 
     def exchange_opened(self) -> None:
         """Count an exchange as open."""

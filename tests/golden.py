@@ -6,11 +6,16 @@ from extproc.cli import main
 
 ROOT = Path(__file__).parents[1]
 STANDALONE = "--config envoy/standalone/dualpool.yaml --output envoy/standalone"
+IN_PROXY = "--config envoy/standalone/dualpool-in-proxy.yaml --output envoy/standalone"
 KUBERNETES = "--config envoy/gateway-api/dualpool.yaml --namespace llm"
 
 COMMANDS = (
     f"render envoy {STANDALONE}",
     f"render envoy {STANDALONE} --envoy 1.36 --name envoy-1.36.yaml",
+    f"render envoy {STANDALONE} --envoy 1.38 --usage access-log --name envoy-access-log.yaml",
+    f"render envoy {STANDALONE} --envoy 1.38 --usage access-log --exchange bodyless --name envoy-bodyless.yaml",
+    f"render envoy {IN_PROXY} --envoy 1.38 --usage access-log --exchange in-proxy --name envoy-in-proxy.yaml",
+    f"render in-proxy-filter {IN_PROXY}",
     f"render envoy-filter {STANDALONE}",
     f"render envoy-gateway {KUBERNETES} --output envoy/gateway-api/envoy-gateway",
     f"render envoy-gateway {KUBERNETES} --output envoy/gateway-api/inference-pool --inference-pools",

@@ -37,7 +37,7 @@ LONGEST_SKIPPED = 8 * 1024 * 1024
 MODEL_WITHIN = 64 * 1024
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,128})"')
 
-_SUFFIXES: tuple[tuple[str, Api], ...] = (
+SUFFIXES: tuple[tuple[str, Api], ...] = (
     ("/chat/completions", "chat"),
     ("/completions", "completions"),
     ("/responses", "responses"),
@@ -51,7 +51,7 @@ _SUFFIXES: tuple[tuple[str, Api], ...] = (
 def api_of(path: str) -> Api | None:
     """Return the API behind a request path (query ignored, any prefix allowed), None when it is not one of ours."""
     bare = path.partition("?")[0]
-    return next((api for suffix, api in _SUFFIXES if bare.endswith(suffix)), None)
+    return next((api for suffix, api in SUFFIXES if bare.endswith(suffix)), None)
 
 
 class _TooManyError(Exception):

@@ -34,11 +34,27 @@ class Reserve(msgspec.Struct, frozen=True):
     source: Literal["cap", "api", "learned", "default", "unknown"]
 
 
+class RawRatio(msgspec.Struct, frozen=True):
+    """Bytes of a request body per token. A body of B bytes has B / `mean` tokens, at most B / `careful`."""
+
+    mean: float
+    careful: float
+    source: Source
+
+
 class Estimator(Protocol):
     """Learns the prompt tokens of a feature vector. Every method is O(1) in time and in memory."""
 
     def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
         """Estimate the prompt tokens of `features` (layout: `extproc.budget.features`)."""
+        ...
+
+    def raw(self, model: str, category: str) -> RawRatio:
+        """Return the figures behind `estimate` for basis `raw`: what decides where the service is not asked."""
+        ...
+
+    def raw_models(self) -> set[str]:
+        """Return the models that have such figures of their own."""
         ...
 
     def learn(self, observation: Observation) -> Verdict:

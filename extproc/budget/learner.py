@@ -33,6 +33,10 @@ class Learner:
             return "not_text"
         return self.estimator.learn(observation)
 
+    def models(self) -> set[str]:
+        """Return the models that have figures of their own for raw bodies or for answers."""
+        return self.estimator.raw_models() | self.output.models()
+
     def snapshot(self) -> dict[str, object]:
         """Return all that was learned, as plain values."""
         return {**self.estimator.snapshot(), "output": self.output.snapshot()}

@@ -82,6 +82,10 @@ class OutputReserve:
             return Reserve(default, "default")
         return Reserve(0, "unknown")
 
+    def models(self) -> set[str]:
+        """Return the models whose completions have been learned from."""
+        return {model for (_, model, _), _ in self._lengths.items()}
+
     def learn(self, observation: Observation) -> None:
         """Count the completion of an answered request; with several choices, their average length."""
         usage = observation.usage

@@ -15,7 +15,7 @@ import math
 import msgspec
 
 from extproc.budget.bounded import Bounded
-from extproc.budget.estimate import Estimate, Verdict
+from extproc.budget.estimate import Estimate, RawRatio, Verdict
 from extproc.budget.features import MESSAGES, text_bytes
 from extproc.budget.observation import Basis, Observation
 from extproc.budget.sums import Recent, Sums, Table
@@ -110,14 +110,29 @@ class RatioEstimator:
         """Estimate prompt tokens from the bytes and messages in `features`."""
         size = text_bytes(features)
         template = self._settings.tokens_per_message * features[MESSAGES]
+        ratio = self._ratio(basis, model, category)
+        return Estimate(
+            tokens=math.ceil(size / ratio.mean + template),
+            upper=math.ceil(size / ratio.careful + template),
+            source=ratio.source,
+        )
+
+    def raw(self, model: str, category: str) -> RawRatio:
+        """Return bytes per token of raw bodies. They have no messages that could be counted."""
+        return self._ratio("raw", model, category)
+
+    def raw_models(self) -> set[str]:
+        """Return the models whose raw bodies have been learned from."""
+        return {model for (_, basis, model, _), _ in self._ratios.items() if basis == "raw"}
+
+    def _ratio(self, basis: Basis, model: str, category: str) -> RawRatio:
         for key in _keys(basis, model, category):
             ratio = self._ratios.get(key)
             if ratio is not None and ratio.samples >= self._settings.min_samples:
                 careful = max(LEAST_RATIO, ratio.mean - self._settings.deviations * ratio.deviation)
-                tokens = math.ceil(size / ratio.mean + template)
-                return Estimate(tokens, math.ceil(size / careful + template), "learned")
-        tokens = math.ceil(size / self._settings.prior_bytes_per_token + template)
-        return Estimate(tokens, tokens, "prior")
+                return RawRatio(ratio.mean, careful, "learned")
+        prior = self._settings.prior_bytes_per_token
+        return RawRatio(prior, prior, "prior")
 
     def learn(self, observation: Observation) -> Verdict:
         """Move the category's, the model's and the global ratio; the verdict is the category's."""

@@ -1,8 +1,9 @@
 """Envoy's own configuration: a complete bootstrap, or the parts to paste into one that is there."""
 
 from extproc.render.clusters import address, clusters
-from extproc.render.filters import buffer_bytes, http_filters
+from extproc.render.filters import SERVICE_CLUSTER, buffer_bytes, http_filters
 from extproc.render.layout import Layout, Options
+from extproc.render.lifting import access_log
 from extproc.render.routes import virtual_host
 from extproc.render.text import Tree
 from extproc.render.typed import any_of, check
@@ -10,6 +11,11 @@ from extproc.render.typed import any_of, check
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _HEADER_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+
+_NODE: Tree = {
+    "# Envoy loads filters from a file only when it has a name.": None,
+    "node": {"id": "dualpool", "cluster": "dualpool"},
+}
 
 
 def bootstrap(layout: Layout, options: Options) -> Tree:
@@ -19,6 +25,7 @@ def bootstrap(layout: Layout, options: Options) -> Tree:
         f"envoy`. For Envoy {'.'.join(map(str, options.envoy))} and later. Dualpool absent, slow or wrong: every "
         f"request goes to {layout.default!r}, which holds them all.\n\n"
         "To try it: dualpool serve --config dualpool.yaml & envoy -c envoy.yaml": None,
+        **(_NODE if options.exchange == "in-proxy" else {}),
         "admin": {"address": address(options.admin)},
         "static_resources": {"listeners": [_listener(layout, options)], "clusters": clusters(layout, options)},
     }
@@ -33,9 +40,10 @@ def snippet(layout: Layout, options: Options) -> Tree:
     """
     manager = manager_parts(layout, options)
     tree: Tree = {
+        **(_NODE if options.exchange == "in-proxy" else {}),
         "# The parts of Dualpool, to paste into an Envoy configuration that is there, made by `dualpool render "
         "envoy-filter`. Taken out again, they leave traffic as it was.\n\nInto the listener:": None,
-        "per_connection_buffer_limit_bytes": buffer_bytes(layout),
+        "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
         "# Into its connection manager. Filters: after authentication, before the router.": None,
         **manager,
         "# Into its route configuration, in place of the routes to the model servers.": None,
@@ -53,7 +61,7 @@ def _listener(layout: Layout, options: Options) -> Tree:
         "address": address(options.listen),
         "# What is buffered of a request, for Dualpool and for the retry. The default of 1 MiB cuts long "
         "prompts.": None,
-        "per_connection_buffer_limit_bytes": buffer_bytes(layout),
+        "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
         "filter_chains": [
             {
                 "filters": [
@@ -85,8 +93,8 @@ def manager_parts(layout: Layout, options: Options) -> Tree:
     return {
         "# An HTTP/2 client's body is buffered within its stream's window: as large as the buffer.": None,
         "http2_protocol_options": {
-            "initial_stream_window_size": buffer_bytes(layout),
-            "initial_connection_window_size": 4 * buffer_bytes(layout),
+            "initial_stream_window_size": buffer_bytes(layout, options.usage),
+            "initial_connection_window_size": 4 * buffer_bytes(layout, options.usage),
         },
         "# A long prompt may wait before its first token: 10 minutes without a byte, not the default 5.": None,
         "stream_idle_timeout": "600s",
@@ -98,5 +106,6 @@ def manager_parts(layout: Layout, options: Options) -> Tree:
                 "typed_config": any_of(_HEADER_MUTATION, {"mutations": [{"remove": layout.header}]}),
             }
         ],
-        "http_filters": http_filters(options),
+        **({"access_log": [access_log(SERVICE_CLUSTER)]} if options.usage == "access-log" else {}),
+        "http_filters": http_filters(layout, options),
     }

@@ -1,9 +1,14 @@
 """The HTTP filters that make the decision."""
 
-from extproc.render.layout import Layout, Options
-from extproc.render.text import Tree
-from extproc.render.typed import any_of
+from pathlib import PurePath
 
+from extproc.render.layout import Layout, Options, Usage
+from extproc.render.lifting import ANSWER_BUFFER, REQUEST_NAMESPACE, answer_filters, request_filter
+from extproc.render.text import Tree
+from extproc.render.typed import TYPE_URL, any_of
+from extproc.service.in_proxy import RESOURCE
+
+LUA = "envoy.extensions.filters.http.lua.v3.Lua"
 SERVICE_CLUSTER = "dualpool"
 METADATA_NAMESPACE = "dualpool"
 
@@ -14,23 +19,52 @@ writes every character as an escape."""
 LEAST_BUFFER = 4 * 1024 * 1024
 
 
-def buffer_bytes(layout: Layout) -> int:
-    """Return the size of a buffer that holds the largest prompt, a power of two."""
+def buffer_bytes(layout: Layout, usage: Usage = "response-body") -> int:
+    """Return the size of a buffer that holds the largest prompt, a power of two, and answers that are read here."""
     needed = BYTES_PER_TOKEN * max(pool.capacity for pool in layout.pools.values())
-    return int(max(LEAST_BUFFER, 1 << (needed - 1).bit_length()))
+    answer = ANSWER_BUFFER if usage == "access-log" else 0
+    return int(max(LEAST_BUFFER, answer, 1 << (needed - 1).bit_length()))
 
 
-def http_filters(options: Options) -> list[Tree]:
+def http_filters(layout: Layout, options: Options) -> list[Tree]:
     """Return the filters in their order, without the router."""
-    return [ext_proc(options)]
+    lifting = [request_filter()] if options.exchange != "body" else []
+    deciding = in_proxy(layout) if options.exchange == "in-proxy" else ext_proc(options)
+    return [*lifting, deciding, *(answer_filters() if options.usage == "access-log" else [])]
 
 
-def ext_proc(_options: Options) -> Tree:
-    """Return the filter that asks the service."""
+def in_proxy(layout: Layout) -> Tree:
+    """Return the filter that decides by itself, with figures the service keeps fresh."""
+    nothing = {"default_source_code": {"inline_string": "function envoy_on_request(handle) end"}}
     return {
-        "# Asks Dualpool. A route can set pools, thresholds, category, shadow, rollout-percent and "
-        "default-output for "
-        "itself: grpc_initial_metadata in its ExtProcPerRoute (docs/attach.md).": None,
+        "# Decides here, by figures that Dualpool writes into the file. The file has to be there when Envoy starts "
+        "(dualpool render in-proxy-filter); while it is broken, default_config lets everything go long.": None,
+        "name": RESOURCE,
+        "config_discovery": {
+            "config_source": {
+                "resource_api_version": "V3",
+                "path_config_source": {
+                    "path": layout.filter_file,
+                    "watched_directory": {"path": str(PurePath(layout.filter_file).parent)},
+                },
+            },
+            "default_config": any_of(LUA, nothing),
+            "type_urls": [f"{TYPE_URL}{LUA}"],
+        },
+    }
+
+
+def ext_proc(options: Options) -> Tree:
+    """Return the filter that asks the service."""
+    bodyless = options.exchange == "bodyless"
+    forwarded = {"forwarding_namespaces": {"untyped": [REQUEST_NAMESPACE]}} if bodyless else {}
+    length = {
+        "# How long a body without a content-length is.": None,
+        "request_attributes": ["request.size"],
+    }
+    return {
+        "# Asks Dualpool. A route can set pools, thresholds, category, shadow, rollout-percent and default-output "
+        "for itself: grpc_initial_metadata in its ExtProcPerRoute (docs/attach.md).": None,
         "name": "envoy.filters.http.ext_proc",
         "typed_config": any_of(
             "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
@@ -39,26 +73,37 @@ def ext_proc(_options: Options) -> Tree:
                 "# No request waits for Dualpool longer than this, and none fails because of it.": None,
                 "failure_mode_allow": True,
                 "message_timeout": "0.2s",
-                "processing_mode": {
-                    "# SEND is needed: with SKIP, a header set in the answer to the body is dropped in "
-                    "silence.": None,
-                    "request_header_mode": "SEND",
-                    "# BUFFERED would answer 413 to a body over the limit; this sends what fits, and a body "
-                    "that was "
-                    "cut goes to the largest pool.": None,
-                    "request_body_mode": "BUFFERED_PARTIAL",
-                    "request_trailer_mode": "SKIP",
-                    "# At the answer's headers Dualpool says what of its body it wants to read: JSON whole, a "
-                    "stream "
-                    "chunk by chunk, anything else not at all.": None,
-                    "response_header_mode": "SEND",
-                    "response_body_mode": "NONE",
-                    "response_trailer_mode": "SKIP",
-                },
+                "processing_mode": {**_request_mode(bodyless), **_answer_mode(options)},
                 "allow_mode_override": True,
+                **(length if bodyless else {}),
                 "# The decision (pool, reason, estimate, budget, ...) for access logs and later filters, as "
                 f"%DYNAMIC_METADATA({METADATA_NAMESPACE}:pool)%.": None,
-                "metadata_options": {"receiving_namespaces": {"untyped": [METADATA_NAMESPACE]}},
+                "metadata_options": {"receiving_namespaces": {"untyped": [METADATA_NAMESPACE]}, **forwarded},
             },
         ),
+    }
+
+
+def _request_mode(bodyless: bool) -> Tree:
+    if bodyless:
+        return {"request_header_mode": "SEND", "request_body_mode": "NONE", "request_trailer_mode": "SKIP"}
+    return {
+        "# SEND is needed: with SKIP, a header set in the answer to the body is dropped in silence.": None,
+        "request_header_mode": "SEND",
+        "# BUFFERED would answer 413 to a body over the limit; this sends what fits, and a body that was cut goes "
+        "to the largest pool.": None,
+        "request_body_mode": "BUFFERED_PARTIAL",
+        "request_trailer_mode": "SKIP",
+    }
+
+
+def _answer_mode(options: Options) -> Tree:
+    nothing = {"response_body_mode": "NONE", "response_trailer_mode": "SKIP"}
+    if options.usage == "access-log":
+        return {"# Usage comes by the access log.": None, "response_header_mode": "SKIP", **nothing}
+    return {
+        "# At the answer's headers Dualpool says what of its body it wants to read: JSON whole, a stream chunk by "
+        "chunk, anything else not at all.": None,
+        "response_header_mode": "SEND",
+        **nothing,
     }

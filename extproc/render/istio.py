@@ -113,7 +113,7 @@ def _filter(layout: Layout, options: Options) -> Tree:
         "configPatches": [
             *(
                 _patch("HTTP_FILTER", "INSERT_BEFORE", tree, {"listener": {"filterChain": before_router}})
-                for tree in http_filters(options)
+                for tree in http_filters(layout, options)
             ),
             _patch("NETWORK_FILTER", "MERGE", manager, at_manager),
             _patch("LISTENER", "MERGE", limit, at_manager),

@@ -6,8 +6,11 @@ import msgspec
 
 from extproc.config import DEFAULT_POOL_SET, Config, Pool
 
-Exchange = Literal["body"]
-Usage = Literal["response-body"]
+Exchange = Literal["body", "bodyless", "in-proxy"]
+Usage = Literal["response-body", "access-log"]
+
+ACCESS_LOG_SINCE = (1, 38)
+"""Envoy version with the filter that reads usage from streams (1.38.3)."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -41,12 +44,14 @@ class Layout(msgspec.Struct, frozen=True):
 
     `pools`: each once, smallest first within its set. `larger`: name of the pool that takes what another refuses,
     the largest of its set; the largest have none. `default`: where everything goes that names no pool.
+    `filter_file`: where the service writes the in-proxy filter, "" where it does not.
     """
 
     pools: dict[str, Pool]
     larger: dict[str, str]
     default: str
     header: str
+    filter_file: str = ""
 
 
 def layout(config: Config) -> Layout:
@@ -74,6 +79,7 @@ def layout(config: Config) -> Layout:
         larger={name: follower for name, follower in larger.items() if follower},
         default=config.pools[DEFAULT_POOL_SET][-1].name,
         header=config.routing.header,
+        filter_file=str(config.in_proxy.file or ""),
     )
 
 
@@ -85,3 +91,16 @@ def backend_of(pool: Pool) -> tuple[str, int]:
         )
     host, _, port = pool.endpoints[0].rpartition(":")
     return host, int(port)
+
+
+def check_options(layout: Layout, options: Options) -> None:
+    """Raise `RenderError` for options that do not go together, or not with this configuration."""
+    problems = []
+    if options.exchange == "in-proxy" and options.usage != "access-log":
+        problems.append("--exchange in-proxy: the service sees no answer there: add --usage access-log")
+    if options.exchange == "in-proxy" and not layout.filter_file:
+        problems.append("in_proxy.file: null: name the file that the service writes and Envoy watches")
+    if options.usage == "access-log" and options.envoy < ACCESS_LOG_SINCE:
+        problems.append("--usage access-log: takes Envoy 1.38 (sse_to_metadata): add --envoy 1.38")
+    if problems:
+        raise RenderError(problems)

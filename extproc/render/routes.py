@@ -1,6 +1,7 @@
 """Routes: by the header that the decision sets, the largest pool for everything else."""
 
 from extproc.render.layout import Layout, Options
+from extproc.render.lifting import BIG_ANSWERS, unread
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
 
@@ -18,7 +19,7 @@ def virtual_host(layout: Layout, options: Options) -> Tree:
         "domains": ["*"],
         "# A compressed answer cannot be read for its usage, so none is asked for.": None,
         "request_headers_to_remove": ["accept-encoding"],
-        "routes": [*routes, _default(layout)],
+        "routes": [*routes, *([_unread(layout)] if options.usage == "access-log" else []), _default(layout)],
     }
 
 
@@ -58,6 +59,17 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
             "idle_timeout": IDLE,
             **({"retry_policy": retry_policy(options)} if refusable else {}),
         },
+    }
+
+
+def _unread(layout: Layout) -> Tree:
+    """Where a request begins whose answer may be too big to be read; the filters are chosen by its first route."""
+    return {
+        "# Answers of any size: not buffered, so their usage is not learned from.": None,
+        **_default(layout),
+        "name": "unread-answers",
+        "match": {"safe_regex": {"regex": f".*{BIG_ANSWERS}"}},
+        **unread(),
     }
 
 

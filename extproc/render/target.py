@@ -8,8 +8,9 @@ from extproc.config import Config
 from extproc.render.envoy import bootstrap, snippet
 from extproc.render.envoy_gateway import envoy_gateway
 from extproc.render.istio import istio
-from extproc.render.layout import Layout, Options, layout
+from extproc.render.layout import Layout, Options, check_options, layout
 from extproc.render.text import Tree, to_yaml
+from extproc.service.in_proxy import figures, fresh_learner, resource
 
 Files = dict[str, list[Tree]]
 
@@ -32,6 +33,10 @@ TARGETS = {
     ),
     "envoy-gateway": Target("manifests for Envoy Gateway", envoy_gateway),
     "istio": Target("manifests for an Istio ingress gateway", istio),
+    "in-proxy-filter": Target(
+        "the filter file to start an in-proxy Envoy with, until the service writes it",
+        lambda config, _, __: {"in-proxy.yaml": [resource(figures(config, fresh_learner(config)))]},
+    ),
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
 
@@ -43,5 +48,7 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     """
     if not options.service:
         options = msgspec.structs.replace(options, service=config.server.listen)
-    files = TARGETS[kind].files(config, layout(config), options)
+    pools = layout(config)
+    check_options(pools, options)
+    files = TARGETS[kind].files(config, pools, options)
     return {name: to_yaml(*documents) for name, documents in files.items()}

@@ -110,6 +110,8 @@ def _flow(value: Any) -> str | None:
 
 def _scalar(value: Any, *, flow: bool = False) -> str:
     """Let PyYAML decide about quotes; inside brackets more strings need them than outside."""
+    if isinstance(value, str) and value.lower() in ("y", "n"):
+        return f'"{value}"'  # true and false to Envoy's YAML reader, strings to PyYAML
     text = yaml.safe_dump([value] if flow else value, default_flow_style=flow, width=10**6, allow_unicode=True)
     text = text.removesuffix("\n").removesuffix("\n...")
     return text[1:-1] if flow else text

@@ -1,7 +1,7 @@
 """The decision: one request to one pool. Plain synchronous code; the caller does the I/O."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -21,7 +21,7 @@ from extproc.routing.settings import NO_SETTINGS, RouteSettings
 STICKY_CONVERSATIONS = 65_536
 """Conversations remembered as long; the least recently used is forgotten."""
 
-_BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
+BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
 """A body of these may hold many short prompts, so its size alone says nothing."""
 
 PoolSet = tuple[Pool, ...]
@@ -46,8 +46,7 @@ class Router:
         self._sets: dict[str, PoolSet] = config.pools
         self._models = config.models
         self._sticky: Bounded[tuple[PoolSet, str], bool] = Bounded(STICKY_CONVERSATIONS)
-        smaller = max(p.capacity for pools in self._sets.values() for p in pools[:-1] or pools)
-        self._oversize = min(MOST_RATIO * smaller, LARGEST_BODY)
+        self._oversize = oversize(self._sets.values())
 
     def default_pool(self, settings: RouteSettings = NO_SETTINGS) -> Pool:
         """The largest pool of the route's set, else of the default set: for everything not understood."""
@@ -101,7 +100,7 @@ class Router:
         return self.unread("unknown_path" if api_of(head.path) is None else "not_post", settings)
 
     def _oversized(self, api: Api, size: int) -> bool:
-        return size > (LARGEST_BODY if api in _BATCH_APIS else self._oversize)
+        return size > (LARGEST_BODY if api in BATCH_APIS else self._oversize)
 
     def _largest(self, reason: Reason, settings: RouteSettings, model: str) -> Decision:
         """Send a request to the largest pool that serves its model."""
@@ -168,6 +167,12 @@ class Router:
             elif self._sticky.get(key):
                 return largest, "sticky"
         return chosen, reason
+
+
+def oversize(sets: Iterable[PoolSet]) -> float:
+    """Return the bytes beyond which a body fits no pool but the largest of its set, whatever it is made of."""
+    smaller = max(p.capacity for pools in sets for p in pools[:-1] or pools)
+    return min(MOST_RATIO * smaller, LARGEST_BODY)
 
 
 def _api(head: Head) -> Api | None:

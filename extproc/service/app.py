@@ -9,12 +9,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from extproc.config import Config
+from extproc.config import Config, InProxy
 from extproc.metrics import Metrics, export_learned
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.compose import compose, describe, table_limit
 from extproc.service.health import Health
+from extproc.service.in_proxy import InProxyFile, figures
 from extproc.service.reload import Reloader
 from extproc.service.server import BindError, build
 from extproc.service.workers import SHARE_SECONDS, Worker, address
@@ -44,6 +45,7 @@ class App:
         self._health = Health(self._core.router, config.server.probe_limit_seconds)
         interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
         self._sync = Sync(self._core.learner, _stores(config, worker), interval, self._metrics.state_exchanged)
+        self._in_proxy = self._in_proxy_file(config.in_proxy) if worker is None or worker.number == 0 else None
         self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded)
 
     async def run(self) -> None:
@@ -96,6 +98,8 @@ class App:
         work: list[Coroutine[Any, Any, None]] = [self._sync.run(), self._reloader.run()]
         if self._worker is not None:
             work.append(self._worker.live(self._health.healthy))
+        if self._in_proxy is not None:
+            work.append(self._in_proxy.run())
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -104,9 +108,20 @@ class App:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _in_proxy_file(self, settings: InProxy) -> InProxyFile | None:
+        if settings.file is None:
+            return None
+        return InProxyFile(
+            settings.file,
+            settings.step,
+            settings.interval_seconds,
+            lambda: figures(self._core.config, self._core.learner),
+            self._metrics.in_proxy_written,
+        )
+
     async def _apply(self, config: Config) -> None:
         """Put a new configuration in place; exchanges that are open end under the one they began with."""
-        for section in ("server", "state"):
+        for section in ("server", "state", "in_proxy"):
             if getattr(config, section) != getattr(self._core.config, section):
                 log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
         async with self._sync.quiet:

@@ -43,7 +43,7 @@ def patient(tree: Tree) -> Tree:
     """
     for listener in tree["static_resources"]["listeners"]:
         for http_filter in http(listener)["http_filters"]:
-            if "message_timeout" in http_filter["typed_config"]:
+            if "message_timeout" in http_filter.get("typed_config", ()):
                 http_filter["typed_config"]["message_timeout"] = PATIENCE
     for cluster in tree["static_resources"]["clusters"]:
         for check in cluster.get("health_checks", ()):

@@ -1,0 +1,118 @@
+"""`make bench`: the pure decision, then every way to exchange against no filter and against the reference.
+
+The rows run in turn, several times over, on one machine with one upstream, so that what else the machine does meets
+all of them; medians over the rounds, and their spread, are printed. Ratios count, not the figures themselves.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import decision
+from benchmarks.load import Workload, run
+from benchmarks.rows import ROWS, Row, running
+from benchmarks.table import markdown
+
+RESULTS = Path(__file__).parent / "results"
+
+WORKLOADS = (
+    Workload("1 kB, JSON, 1 connection", 1_000, 0, 1, 150),
+    Workload("1 kB, JSON, 64 connections", 1_000, 0, 64, 1600),
+    Workload("64 kB, JSON, 1 connection", 64_000, 0, 1, 80),
+    Workload("64 kB, JSON, 64 connections", 64_000, 0, 64, 320),
+    Workload("1 kB, 20 events, 1 connection", 1_000, 20, 1, 15),
+    Workload("1 kB, 20 events, 64 connections", 1_000, 20, 64, 192),
+    Workload("1 kB, 500 events, 1 connection", 1_000, 500, 1, 1),
+    Workload("1 kB, 500 events, 64 connections", 1_000, 500, 64, 64),
+)
+
+FLUSH_SECONDS = 1.3
+"""Until the access log has sent its last batch, whose work belongs to the run before."""
+
+SENT = "http.llm.ext_proc.stream_msgs_sent"
+BYTES = "cluster.dualpool.upstream_cx_tx_bytes_total"
+
+
+def cpu_seconds(row: Row) -> float:
+    """CPU time of the row's service so far, all its threads, to the nanosecond."""
+    if row.process is None:
+        return 0.0
+    threads = Path(f"/proc/{row.process.pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
+def idle_cpu(rows: list[Row], seconds: float = 4.0) -> dict[str, float]:
+    """CPU seconds a second that each row's service uses without requests."""
+    before = [cpu_seconds(row) for row in rows]
+    time.sleep(seconds)
+    return {row.name: (cpu_seconds(row) - cpu) / seconds for row, cpu in zip(rows, before, strict=True)}
+
+
+def measure(row: Row, workload: Workload, idle: float = 0.0) -> dict[str, Any]:
+    """Run one workload on one row and return what was seen. `idle`: CPU seconds a second without requests."""
+    before, cpu = row.envoy.stats("ext_proc|upstream_cx_tx_bytes_total"), cpu_seconds(row)
+    started = time.perf_counter()
+    timing = run(row.envoy, workload)
+    time.sleep(FLUSH_SECONDS if row.process else 0)
+    # What it does without a request (health checks, scrapes of its own figures) is not theirs.
+    cpu = max(0.0, cpu_seconds(row) - cpu - idle * (time.perf_counter() - started))
+    after = row.envoy.stats("ext_proc|upstream_cx_tx_bytes_total")
+    return {
+        "row": row.name,
+        "workload": workload.name,
+        "latencies_ms": [round(1e3 * s, 4) for s in timing.latencies],
+        "gap_ms": round(1e3 * sorted(timing.gaps)[len(timing.gaps) // 2], 4) if timing.gaps else None,
+        "requests_per_second": len(timing.latencies) / timing.seconds,
+        "cpu_ms": 1e3 * cpu / workload.requests,
+        "messages": (after.get(SENT, 0) - before.get(SENT, 0)) / workload.requests,
+        "bytes": (after.get(BYTES, 0) - before.get(BYTES, 0)) / workload.requests,
+        "failed": timing.failed,
+    }
+
+
+def main() -> None:
+    """Measure, print and write a dated JSON and Markdown file."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="times that every row takes its turn")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="where results are written")
+    args = parser.parse_args()
+    decisions = decision.measure()
+    for name, microseconds in decisions.items():
+        print(f"{name:>6}: {microseconds:9.1f} µs per decision, {1e6 / microseconds:9,.0f} decisions/s")
+    samples: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as directory, running(args.rows, Path(directory)) as rows:
+        for row in rows:  # unmeasured: connections are made, code is warm, figures are learned
+            measure(row, WORKLOADS[0])
+        idle = idle_cpu(rows)
+        for number in range(args.rounds):
+            for workload in WORKLOADS:
+                samples += [measure(row, workload, idle[row.name]) for row in rows]
+            print(f"round {number + 1} of {args.rounds}", flush=True)
+    now = datetime.datetime.now(datetime.UTC)
+    machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
+    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{markdown(samples)}"
+    print(text)
+    args.output.mkdir(exist_ok=True)
+    stem = args.output / f"{now:%Y-%m-%d}"
+    whole = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "samples": samples}
+    stem.with_suffix(".json").write_text(json.dumps(_short(whole)), "utf-8")
+    stem.with_suffix(".md").write_text(text, "utf-8")
+
+
+def _short(whole: dict[str, Any]) -> dict[str, Any]:
+    """Leave the single latencies out of the file: their percentiles are in it."""
+    for sample in whole["samples"]:
+        latencies = sorted(sample.pop("latencies_ms"))
+        sample |= {"p50_ms": latencies[len(latencies) // 2], "p99_ms": latencies[int(len(latencies) * 0.99)]}
+    return whole
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The model server of the benchmark: answers at once, in JSON or in paced events, by a header of the request.
+
+`python -m benchmarks.upstream` prints its port and serves. `x-events: N` asks for N events, 2 ms apart; unpaced
+ones would be merged by the proxy.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+
+PACE = 0.002
+USAGE = {"prompt_tokens": 250, "completion_tokens": 20, "total_tokens": 270}
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "word " * 20}, "finish_reason": "stop"}
+ANSWER = json.dumps({"object": "chat.completion", "choices": [CHOICE], "usage": USAGE}).encode()
+EVENT = b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"word "}}]}\n\n'
+LAST = b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode() + b"\n\ndata: [DONE]\n\n"
+JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
+SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
+EVENTS = re.compile(rb"(?i)x-events: *(\d+)")
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = LENGTH.search(head)
+            if length:
+                await reader.readexactly(int(length[1]))
+            elif b"chunked" in head:
+                await reader.readuntil(b"0\r\n\r\n")
+            events = EVENTS.search(head)
+            if events is None:
+                writer.write(JSON_HEAD + ANSWER)
+                continue
+            writer.write(SSE_HEAD)
+            for _ in range(int(events[1]) - 1):
+                writer.write(_chunk(EVENT))
+                await asyncio.sleep(PACE)
+            writer.write(_chunk(LAST) + _chunk(b""))
+    writer.close()
+
+
+async def main() -> None:
+    """Serve on a free port until killed."""
+    server = await asyncio.start_server(_answer, "127.0.0.1", 0, limit=1 << 24)
+    print(f"serving (port {server.sockets[0].getsockname()[1]})", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

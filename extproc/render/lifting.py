@@ -1,0 +1,151 @@
+"""Envoy's own filters that read bodies in place of the service, and the access log that tells it of them."""
+
+from collections.abc import Iterable
+
+from extproc.render.text import Tree
+from extproc.render.typed import any_of
+
+REQUEST_NAMESPACE = "dualpool.request"
+USAGE_NAMESPACE = "dualpool.usage"
+ANSWER_FILTERS = ("dualpool.json-answer", "dualpool.sse-answer")
+
+ANSWER_BUFFER = 16 * 1024 * 1024
+"""A JSON answer is buffered to be read. Over the limit it becomes a 500, so the limit is beyond any chat answer."""
+
+EVENT_BYTES = 1024 * 1024
+"""A longer event is dropped, and usage with it. The default, 8 KiB, is soon reached by a Responses API stream."""
+
+BIG_ANSWERS = "/(embeddings|score|rerank)$"
+"""Paths (a regular expression on their end) whose answers may be of any size and are not read."""
+
+REQUEST_FIELDS = (
+    "model",
+    "max_completion_tokens",
+    "max_tokens",
+    "max_output_tokens",
+    "n",
+    "stream",
+    "previous_response_id",
+    "prompt_cache_key",
+    "user",
+)
+
+USAGE_FIELDS = {
+    "prompt_tokens": ("prompt_tokens",),
+    "completion_tokens": ("completion_tokens",),
+    "cached_tokens": ("prompt_tokens_details", "cached_tokens"),
+    "input_tokens": ("input_tokens",),
+    "output_tokens": ("output_tokens",),
+    "cache_read_input_tokens": ("cache_read_input_tokens",),
+    "cache_creation_input_tokens": ("cache_creation_input_tokens",),
+}
+"""By metadata key: where the figure is within a usage object, OpenAI's first, then Responses' and Anthropic's."""
+
+_JSON = "application/json(;.*)?"
+_RULES = "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata"
+
+
+def request_filter() -> Tree:
+    """Return the filter that lifts what decides from the request body."""
+    seen = {"metadata_namespace": REQUEST_NAMESPACE, "key": "json", "value": True}
+    fields = [_rule((name,), name, REQUEST_NAMESPACE) for name in REQUEST_FIELDS]
+    return {
+        "# Lifts what decides from the body, which it holds back meanwhile. `json` says that there was JSON.": None,
+        "name": "dualpool.request",
+        "typed_config": any_of(
+            _RULES,
+            {
+                "request_rules": {
+                    "allow_content_types_regex": {"regex": _JSON},
+                    "rules": [{"selectors": [{"key": "model"}], "on_present": seen, "on_missing": seen}, *fields],
+                }
+            },
+        ),
+    }
+
+
+def answer_filters() -> list[Tree]:
+    """Return the filters that lift usage from JSON answers and from streams of events."""
+    json_filter, sse_filter = ANSWER_FILTERS
+    return [
+        {
+            "# Lift usage from answers into metadata, for the access log. A field that is missing or null is left "
+            "out.": None,
+            "name": json_filter,
+            "typed_config": any_of(
+                _RULES,
+                {
+                    "response_rules": {
+                        "allow_content_types_regex": {"regex": _JSON},
+                        "rules": [
+                            *_usage(("usage",)),
+                            *_reasons(("stop_reason",), ("incomplete_details", "reason")),
+                        ],
+                    }
+                },
+            ),
+        },
+        {
+            "name": sse_filter,
+            "typed_config": any_of(
+                "envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
+                {"response_rules": {"max_event_size": EVENT_BYTES, "content_parser": _event_parser()}},
+            ),
+        },
+    ]
+
+
+def _event_parser() -> Tree:
+    rules = [
+        *_usage(("usage",)),
+        *_usage(("message", "usage")),
+        *_usage(("response", "usage")),
+        *_reasons(("delta", "stop_reason"), ("response", "incomplete_details", "reason")),
+    ]
+    return {
+        "name": "envoy.content_parsers.json",
+        "typed_config": any_of(
+            "envoy.extensions.content_parsers.json.v3.JsonContentParser",
+            {"rules": [{"rule": rule} for rule in rules]},
+        ),
+    }
+
+
+def access_log(service_cluster: str) -> Tree:
+    """Return the access log that tells the service how each request ended."""
+    return {
+        "# Tells Dualpool how each request ended: batched, bounded, never in a request's way. What is lost is "
+        "access_logs.grpc_access_log.logs_written less dualpool_access_log_entries_total.": None,
+        "name": "envoy.access_loggers.http_grpc",
+        "typed_config": any_of(
+            "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            {
+                "common_config": {
+                    "log_name": "dualpool",
+                    "transport_api_version": "V3",
+                    "grpc_service": {"envoy_grpc": {"cluster_name": service_cluster}},
+                    "buffer_flush_interval": "1s",
+                    "buffer_size_bytes": 65536,
+                }
+            },
+        ),
+    }
+
+
+def unread() -> Tree:
+    """Return what a route says whose answers the filters leave alone."""
+    off = any_of("envoy.config.route.v3.FilterConfig", {"disabled": True})
+    return {"typed_per_filter_config": dict.fromkeys(ANSWER_FILTERS, off)}
+
+
+def _usage(where: tuple[str, ...]) -> Iterable[Tree]:
+    return [_rule((*where, *path), key, USAGE_NAMESPACE) for key, path in USAGE_FIELDS.items()]
+
+
+def _reasons(*paths: tuple[str, ...]) -> Iterable[Tree]:
+    return [_rule(path, "finish_reason", USAGE_NAMESPACE) for path in paths]
+
+
+def _rule(path: tuple[str, ...], key: str, namespace: str) -> Tree:
+    selectors = [{"key": step} for step in path]
+    return {"selectors": selectors, "on_present": {"metadata_namespace": namespace, "key": key}}

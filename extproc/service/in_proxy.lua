@@ -1,0 +1,166 @@
+-- Dualpool's decision inside the proxy: by what json_to_metadata lifted from the body, and the body's length.
+-- The same, step by step, as Router.decide_by_size of the service. The table F, written above, holds its figures.
+
+local CRC = {}
+for i = 0, 255 do
+  local c = i
+  for _ = 1, 8 do
+    c = bit.band(c, 1) == 1 and bit.bxor(bit.rshift(c, 1), 0xEDB88320) or bit.rshift(c, 1)
+  end
+  CRC[i] = c
+end
+
+local function crc32(text)
+  local c = bit.bnot(0)
+  for i = 1, #text do
+    c = bit.bxor(bit.rshift(c, 8), CRC[bit.band(bit.bxor(c, text:byte(i)), 255)])
+  end
+  return bit.bnot(c) % 4294967296
+end
+
+local function in_rollout(key)
+  return F.rollout_steps >= 10000 or crc32(key) % 10000 < F.rollout_steps
+end
+
+local function api_of(path)
+  local bare = path:match("^[^?]*")
+  for _, known in ipairs(F.apis) do
+    if bare:sub(-#known[1]) == known[1] then return known[2] end
+  end
+end
+
+local function whole(value, least)
+  return type(value) == "number" and value % 1 == 0 and value >= least
+end
+
+local function text(value)
+  return type(value) == "string" and value or ""
+end
+
+local function optional(value, kind)
+  return value == nil or type(value) == kind
+end
+
+local function quoted(value)
+  return '"' .. value:gsub('[%c"\\]', function(c) return string.format("\\u%04x", c:byte()) end) .. '"'
+end
+
+-- What the lifted fields say: model, cap, choices, conversation; or nil and the reason why they say nothing.
+local function read_lifted(api, lifted)
+  if lifted.json ~= true then return nil, "not_json" end
+  if lifted.previous_response_id and lifted.previous_response_id ~= "" and lifted.previous_response_id ~= 0 then
+    return nil, "stored_prompt"
+  end
+  local cap = lifted.max_completion_tokens
+  if cap == nil then cap = lifted.max_tokens end
+  if cap == nil then cap = lifted.max_output_tokens end
+  local choices = lifted.n
+  if choices == nil then choices = 1 end
+  if not (optional(lifted.model, "string") and optional(lifted.stream, "boolean") and whole(choices, 1)
+      and (cap == nil or whole(cap, 0))) then
+    return nil, "wrong_type"
+  end
+  local model = lifted.model or ""
+  local conversation = text(lifted.prompt_cache_key)
+  if conversation == "" then conversation = text(lifted.user) end
+  return {
+    model = #model <= F.model_bytes and model or "",
+    cap = F.uncapped[api] and 0 or cap and math.min(cap, F.largest_cap),
+    choices = math.min(choices, F.largest_cap),
+    conversation = conversation,
+  }
+end
+
+local function figures_of(model, category)
+  return F.figures[category][F.by_model and model or ""] or F.others[category]
+end
+
+local function smallest_fit(pools, upper, reserve, known)
+  if not known then return pools[#pools], "no_output_cap" end
+  for _, pool in ipairs(pools) do
+    if upper + reserve <= pool.capacity then return pool, "fits" end
+  end
+  return pools[#pools], "too_long"
+end
+
+local function observation(facts, category, estimate, size, pool, largest)
+  return string.format(
+    '{"model":%s,"category":%s,"basis":"raw","features":[%.0f%s],"estimate":%.0f,"cap":%s,"prompts":1,'
+      .. '"choices":%.0f,"teaches":true,"pool":%s,"capacity":%d,"largest":%s}',
+    quoted(F.by_model and facts.model or ""), quoted(category), size, F.no_more_features, estimate,
+    facts.cap and string.format("%.0f", facts.cap) or "null", facts.choices, quoted(pool.name), pool.capacity,
+    tostring(pool == largest))
+end
+
+local function pools_of(model)
+  return F.sets[F.models[model] or "default"]
+end
+
+local function unread(reason, model)
+  local pools = pools_of(model or "")
+  return {pool = pools[#pools].name, chosen = pools[#pools].name, reason = reason}
+end
+
+local function routed(head, facts, size)
+  local pools = pools_of(facts.model)
+  local largest = pools[#pools]
+  local category = F.figures[head.category] and head.category or "all"
+  local figures = figures_of(facts.model, category)
+  local estimate, upper = math.ceil(size / figures.mean), math.ceil(size / figures.careful)
+  local reserve, reserve_source = figures.reserve, figures.reserve_source
+  if facts.cap then reserve, reserve_source = facts.cap, "cap" end
+  local chosen, reason = smallest_fit(pools, upper, reserve, reserve_source ~= "unknown")
+  local pool = chosen
+  local conversation = head.conversation ~= "" and head.conversation or facts.conversation
+  if F.shadow then
+    pool, reason = largest, "shadow"
+  elseif not in_rollout(conversation ~= "" and conversation or head.request_id) then
+    pool, reason = largest, "rollout"
+  end
+  return {
+    pool = pool.name, chosen = chosen.name, reason = reason, estimate = estimate, upper = upper,
+    source = figures.source, reserve = reserve, reserve_source = reserve_source, budget = upper + reserve,
+    model = F.by_model and facts.model or "", category = category,
+    observation = observation(facts, category, estimate, size, pool, largest),
+  }
+end
+
+-- head: method, path, category, conversation, request_id. lifted: metadata. size: bytes of the body, nil if unknown.
+function decide(head, lifted, size)
+  local api = api_of(head.path)
+  if not api then return unread("unknown_path") end
+  if head.method ~= "POST" then return unread("not_post") end
+  if not size then return unread("no_length") end
+  if size == 0 then return unread("no_body") end
+  local facts, reason = read_lifted(api, lifted)
+  if not facts then return unread(reason, text(lifted.model)) end
+  if size > (F.batch[api] and F.largest_body or F.oversize) then return unread("oversized", facts.model) end
+  return routed(head, facts, size)
+end
+
+local function header(headers, name)
+  return name and headers:get(name) or ""
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local lifted = metadata:get("dualpool.request") or {}
+  local size = tonumber(header(headers, "content-length"):match("^%d+$"))
+  if size == nil and lifted.json then
+    local body = handle:body() -- chunked: json_to_metadata has waited for all of it
+    size = body and body:length() or 0
+  end
+  local decision = decide({
+    method = header(headers, ":method"),
+    path = header(headers, ":path"),
+    category = header(headers, F.category_header),
+    conversation = header(headers, F.conversation_header),
+    request_id = header(headers, "x-request-id"),
+  }, lifted, size)
+  for key, value in pairs(decision) do
+    metadata:set("dualpool", key, value)
+  end
+  headers:replace(F.header, decision.pool)
+  handle:clearRouteCache()
+end

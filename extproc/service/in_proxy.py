@@ -1,0 +1,191 @@
+"""The filter that decides inside the proxy: written from the figures in force, to a file that Envoy watches.
+
+Envoy loads it by its extension configuration discovery: a `DiscoveryResponse` in a file, swapped by a rename. When
+the service is gone Envoy goes on with the last figures.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from extproc.body.lifted import MODEL_BYTES
+from extproc.body.request import LARGEST_BODY, LARGEST_CAP, SUFFIXES, UNCAPPED_APIS
+from extproc.budget.features import NAMES
+from extproc.budget.learner import Learner
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
+from extproc.config import Config
+from extproc.routing.router import BATCH_APIS, oversize
+
+log = logging.getLogger(__name__)
+
+RESOURCE = "dualpool.in-proxy"
+"""Name of the filter, which the proxy asks for."""
+
+_PROGRAM = Path(__file__).with_name("in_proxy.lua")
+_UNHEARD_OF = "\0"
+"""A model without figures of its own: what is assumed of it is assumed of every other."""
+
+Figures = dict[str, Any]
+
+
+def figures(config: Config, learner: Learner) -> Figures:
+    """Return all that the filter decides by, as plain values: configuration and what is learned."""
+    categories = config.categories
+    by_header = "header" in categories.sources
+    names = ["all", *(categories.allowed if by_header else ())]
+    by_model = "model" in categories.sources
+    models = {"", *config.models, *learner.models()} if by_model else {""}
+    return {
+        "header": config.routing.header,
+        "category_header": categories.header if by_header else None,
+        "conversation_header": config.routing.conversation_header,
+        "shadow": config.routing.shadow,
+        "rollout_steps": config.routing.rollout_percent * 100,
+        "oversize": oversize(config.pools.values()),
+        "largest_body": LARGEST_BODY,
+        "largest_cap": LARGEST_CAP,
+        "model_bytes": MODEL_BYTES,
+        "by_model": by_model,
+        "no_more_features": ",0" * (len(NAMES) - 1),
+        "apis": [list(known) for known in SUFFIXES],
+        "batch": dict.fromkeys(sorted(BATCH_APIS), True),
+        "uncapped": dict.fromkeys(sorted(UNCAPPED_APIS), True),
+        "sets": {
+            name: [{"name": p.name, "capacity": p.capacity} for p in pools] for name, pools in config.pools.items()
+        },
+        "models": dict(config.models),
+        "figures": {name: {m: _of(learner, m, name) for m in sorted(models)} for name in names},
+        "others": {name: _of(learner, _UNHEARD_OF, name) for name in names},
+    }
+
+
+def fresh_learner(config: Config) -> Learner:
+    """Return a learner that has seen nothing: its figures are the configured priors."""
+    return Learner(
+        RatioEstimator(config.estimation, config.categories.limit),
+        OutputReserve(config.output, config.categories.limit),
+    )
+
+
+def _of(learner: Learner, model: str, category: str) -> Figures:
+    ratio = learner.estimator.raw(model, category)
+    reserve = learner.output.reserve(model, category, None)
+    return {
+        "mean": ratio.mean,
+        "careful": ratio.careful,
+        "source": ratio.source,
+        "reserve": reserve.tokens,
+        "reserve_source": reserve.source,
+    }
+
+
+def program(values: Figures) -> str:
+    """Return the filter as Lua: the figures as a table, then what decides by them."""
+    return f"local F = {_lua(values)}\n\n{_PROGRAM.read_text('utf-8')}"
+
+
+def resource(values: Figures) -> dict[str, Any]:
+    """Return the filter as Envoy's `DiscoveryResponse`."""
+    lua = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": program(values)},
+    }
+    extension = {
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": RESOURCE,
+        "typed_config": lua,
+    }
+    return {"resources": [extension]}
+
+
+def _lua(value: Any) -> str:
+    """Write a plain value as Lua; a float is written with all its digits."""
+    if value is None:
+        return "nil"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return (
+            '"'
+            + "".join(f"\\{byte:03d}" if byte < 32 or byte in b'"\\' else chr(byte) for byte in value.encode())
+            + '"'
+        )
+    if isinstance(value, list):
+        return "{" + ", ".join(map(_lua, value)) + "}"
+    return "{" + ", ".join(f"[{_lua(k)}] = {_lua(v)}" for k, v in value.items()) + "}"
+
+
+def moved(old: Any, new: Any, step: float) -> bool:
+    """Whether a number differs by more than the share `step`, or anything else at all."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() != new.keys() or any(moved(old[key], new[key], step) for key in old)
+    if isinstance(old, float) and isinstance(new, float):
+        return abs(new - old) > step * abs(old)
+    return bool(old != new)
+
+
+class InProxyFile:
+    """Keeps `path` up to date with `current()`, the figures in force.
+
+    Written at the start, then only when a figure has moved by more than `step`, at most every `interval` seconds.
+    `report(worked)` is told of every write.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        step: float,
+        interval: float,
+        current: Callable[[], Figures],
+        report: Callable[[bool], None],
+    ) -> None:
+        self._path = path
+        self._step = step
+        self._interval = interval
+        self._current = current
+        self._report = report
+        self._written: Figures | None = None
+
+    async def run(self) -> None:
+        """Write whenever it is time, until cancelled."""
+        while True:
+            await self.update()
+            await asyncio.sleep(self._interval)
+
+    async def update(self) -> bool:
+        """Write the figures if they have moved; a file that cannot be written is tried again next time."""
+        values = self._current()
+        if self._written is not None and not moved(self._written, values, self._step):
+            return False
+        try:
+            await asyncio.to_thread(replace, self._path, json.dumps(resource(values)).encode())
+        except OSError as error:
+            log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
+            self._report(False)
+            return False
+        self._written = values
+        self._report(True)
+        return True
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)  # Envoy runs as another user
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,83 @@
+"""Rules of `extproc.service.in_proxy`: when the filter is written, and how."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.config import Config
+from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, fresh_learner, moved, program
+
+
+class Harness:
+    """A file, the figures in force, and what was reported."""
+
+    def __init__(self, directory: Path, step: float = 0.1) -> None:
+        self.path = directory / "in-proxy.yaml"
+        self.values: dict[str, Any] = {"mean": 3.0, "pool": "short"}
+        self.reports: list[bool] = []
+        self.file = InProxyFile(self.path, step, 60, lambda: dict(self.values), self.reports.append)
+
+
+async def test_written_at_the_start(tmp_path: Path) -> None:
+    """The first figures are written as Envoy's discovery response, readable to others."""
+    harness = Harness(tmp_path)
+    assert await harness.file.update()
+    (extension,) = json.loads(harness.path.read_text())["resources"]
+    assert extension["name"] == RESOURCE
+    assert "envoy_on_request" in extension["typed_config"]["default_source_code"]["inline_string"]
+    assert harness.path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [harness.path]
+
+
+@pytest.mark.parametrize(
+    ("change", "written"),
+    [({"mean": 3.2}, False), ({"mean": 3.4}, True), ({"pool": "long"}, True), ({"more": 1}, True), ({}, False)],
+)
+async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any], written: bool) -> None:
+    """A figure within the step is left; one beyond it, or another configuration, is written."""
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    harness.values |= change
+    assert await harness.file.update() is written
+
+
+async def test_small_steps_add_up(tmp_path: Path) -> None:
+    """What counts is how far a figure is from the one written, not from the last one seen."""
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    seen = []
+    for mean in (3.2, 3.25, 3.35):
+        harness.values["mean"] = mean
+        seen.append(await harness.file.update())
+    assert seen == [False, False, True]
+
+
+async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """A failed write is reported, and tried again."""
+    harness = Harness(tmp_path / "later")
+    assert not await harness.file.update()
+    harness.path.parent.mkdir()
+    assert await harness.file.update()
+    assert harness.reports == [False, True]
+
+
+def test_nested_figures_move() -> None:
+    """A figure anywhere in the tree is looked at."""
+    assert not moved({"a": {"b": [1]}}, {"a": {"b": [1]}}, 0.1)
+    assert moved({"a": {"b": 1.0}}, {"a": {"b": 2.0}}, 0.1)
+
+
+def test_a_fresh_filter_knows_the_priors() -> None:
+    """The seed decides by the configuration alone."""
+    config = Config.model_validate({"estimation": {"prior_bytes_per_token": 2.5}, "models": {"m": "default"}})
+    values = figures(config, fresh_learner(config))
+    assert values["figures"]["all"]["m"]["careful"] == 2.5
+    assert values["others"]["all"]["reserve_source"] == "unknown"
+
+
+def test_text_cannot_leave_its_quotes() -> None:
+    """A model's name is data in the program, whatever it is made of."""
+    written = program({"model": 'x"] = os.exit() --\n'})
+    assert '"x\\034] = os.exit() --\\010"' in written
