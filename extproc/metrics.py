@@ -1,5 +1,6 @@
 """Every Prometheus metric, in one place. The rest of the code reports events; what they become is decided here."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -171,39 +172,49 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         build_info.labels(__version__).set(1)
+        # On every request: a child is looked up once, its labels are not checked again.
+        self._requests_of = functools.cache(self._requests.labels)
+        self._observations_of = functools.cache(self._observations.labels)
+        self._error_of = functools.cache(self._error.labels)
+        self._prompt_tokens_of = functools.cache(self._prompt_tokens.labels)
+        self._completion_tokens_of = functools.cache(self._completion_tokens.labels)
+        self._log_entries_of = functools.cache(self._log_entries.labels)
+        self._first_byte_of = functools.cache(self._first_byte.labels)
+        self._duration_of = functools.cache(self._duration.labels)
+        self._exchange_ends_of = functools.cache(self._exchange_ends.labels)
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count a decision that took `seconds`."""
-        self._requests.labels(decision.pool.name, decision.chosen.name, decision.reason).inc()
+        self._requests_of(decision.pool.name, decision.chosen.name, decision.reason).inc()
         self._decision.observe(seconds)
         if decision.estimate is not None:
             self._budget.observe(decision.budget)
 
     def observed(self, observation: Observation, verdict: Verdict) -> None:
         """Count a usage report, its estimate's error and whether the request was misrouted."""
-        self._observations.labels(verdict).inc()
+        self._observations_of(verdict).inc()
         if observation.outcome in ("rejected", "truncated"):
             self._misroutes.labels(self._pool(observation.pool), observation.outcome).inc()
         usage = observation.usage
         if usage is None:
             return
         if verdict in ("used", "outlier") and usage.prompt_tokens:
-            self._error.labels(self._category(observation.category)).observe(
+            self._error_of(self._category(observation.category)).observe(
                 observation.estimate / usage.prompt_tokens - 1
             )
         labels = self._pool(observation.pool), self._model(observation.model)
-        self._prompt_tokens.labels(*labels).inc(usage.prompt_tokens or 0)
-        self._completion_tokens.labels(*labels).inc(usage.completion_tokens or 0)
+        self._prompt_tokens_of(*labels).inc(usage.prompt_tokens or 0)
+        self._completion_tokens_of(*labels).inc(usage.completion_tokens or 0)
 
     def logged(self, entry: Logged) -> None:
         """Count an access-log entry."""
         pool = self._pool(entry.pool)
-        self._log_entries.labels(pool, entry.end).inc()
+        self._log_entries_of(pool, entry.end).inc()
         if entry.retries:
             self._retries.labels(pool).inc(entry.retries)
         if entry.first_byte_seconds:
-            self._first_byte.labels(pool).observe(entry.first_byte_seconds)
-        self._duration.labels(pool).observe(entry.seconds)
+            self._first_byte_of(pool).observe(entry.first_byte_seconds)
+        self._duration_of(pool).observe(entry.seconds)
 
     def access_log_undecodable(self) -> None:
         """Count an access-log message that could not be read."""
@@ -228,7 +239,7 @@ class Metrics:
     def exchange_ended(self, end: str) -> None:
         """Count an exchange as ended, by how."""
         self._in_flight.dec()
-        self._exchange_ends.labels(end).inc()
+        self._exchange_ends_of(end).inc()
 
     def state_exchanged(self, store: str, worked: bool) -> None:
         """Count an exchange of learned figures with `store`."""
