@@ -1,6 +1,7 @@
 """Arguments `plan` and `simulate` share, and the scenario they describe."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,9 @@ from extproc.planning.trace import Trace
 from extproc.planning.workload import CAP_LAWS, Floats, Workload, merge, with_caps
 
 N = TypeVar("N", int, float)
+
+FINITE = ("rate", "price", "ttft", "utilisation", "output_share", "bytes_per_token", "text_spread")
+"""Options that take any number argparse can read, which includes nan and inf."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +151,13 @@ def _read(name: str, args: argparse.Namespace) -> Workload:
 
 def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
     """Build the scenario of `args`. Raises `PlanError` for whatever is wrong with it."""
+    for name in FINITE:
+        value = getattr(args, name)
+        if value is not None and not math.isfinite(value):
+            raise PlanError(f"--{name.replace('_', '-')}: {value}: must be a finite number")
     gpu, model = find_gpu(args.gpu), find_model(args.model)
+    if args.max_model_len > model.context:
+        raise PlanError(f"--max-model-len: {args.max_model_len}: the context of {model.name} is {model.context}")
     engine = build_engine(
         gpu,
         model,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extproc.planning.errors import PlanError
-from extproc.planning.workload import NO_CAP, Workload
+from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
 
 DEFAULT_OUTPUT_SHARE = 0.5
 POINTS_A_SEGMENT = 32
@@ -67,8 +67,9 @@ def _checked(source: str, points: Any) -> tuple[np.ndarray[Any, Any], np.ndarray
         if not (isinstance(point, list) and len(point) == 2 and all(type(v) in (int, float) for v in point)):
             raise PlanError(f"{source}: row {row}: {repr(point)[:60]}: must be [tokens, fraction]")
         tokens, fraction = point
-        if not tokens > last_tokens:
-            raise PlanError(f"{source}: row {row}: tokens {tokens:g}: must be above {last_tokens:g}")
+        if not last_tokens < tokens <= MOST_TOKENS:
+            rule = f"must be above {last_tokens:g} and at most {MOST_TOKENS}"
+            raise PlanError(f"{source}: row {row}: tokens {tokens:g}: {rule}")
         if not last_fraction <= fraction <= 1:
             raise PlanError(f"{source}: row {row}: fraction {fraction:g}: must rise from {last_fraction:g} to 1")
         last_tokens, last_fraction = tokens, fraction

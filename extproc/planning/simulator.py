@@ -23,6 +23,9 @@ from extproc.planning.trace import Batch
 from extproc.planning.workload import NO_CAP
 
 START_ROWS = 4096
+MOST_PLACES = 20_000_000
+"""Sequences of all instances together: 160 MB of row numbers."""
+
 _END = operator.itemgetter(list(rows.FINISHED.fields or ()).index("end"))
 
 
@@ -39,6 +42,9 @@ class Machines:
     """The instances of all pools and the requests in them: a thin, growing wrapper around the kernel's tables."""
 
     def __init__(self, pools: list[SimulatedPool]) -> None:
+        places = sum(p.instances * max(1, p.engine.slots) for p in pools)
+        if places > MOST_PLACES:
+            raise PlanError(f"{places} sequences at once: at most {MOST_PLACES} can be simulated; lower --rate")
         self.instances = rows.instance_table([p.engine for p in pools], [p.instances for p in pools])
         edges = np.cumsum([0, *(p.instances for p in pools)]).tolist()
         self.ranges = list(itertools.pairwise(edges))

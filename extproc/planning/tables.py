@@ -94,7 +94,8 @@ def _shape(path: Path, schema: pl.Schema, columns: Mapping[str, str]) -> Shape:
     shape = base.mapped(columns)
     wrong = [v for v in (*columns.values(), shape.input, shape.output) if not _has(schema, v)]
     if wrong:
-        raise PlanError(f"{path}: no column {wrong[0]!r}; there are: {', '.join(_leaves(schema))}")
+        there = " ".join(", ".join(_leaves(schema)).split())
+        raise PlanError(f"{path}: no column {wrong[0]!r}; there are: {there}")
     return shape
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from extproc.planning import tables
 from extproc.planning.errors import PlanError
-from extproc.planning.workload import NO_CAP, Arrivals, Ints, Workload
+from extproc.planning.workload import MOST_TOKENS, NO_CAP, Arrivals, Ints, Workload
 
 EXACT_ROWS = 2_000_000
 """Up to this many rows every distinct length is kept and rows are sorted in memory; above, lengths are rounded up
@@ -82,7 +82,7 @@ def open_trace(
     frame, notes = tables.scan(path, columns or {}, bytes_per_token)
     facts = _facts(path, frame)
     rows, bad, timed = int(facts["rows"]), int(facts["bad"]), int(facts["timed"])
-    _reject_negative(path, frame, facts)
+    _reject_impossible(path, frame, facts)
     if rows - bad < 2:
         raise PlanError(f"{path}: {rows - bad} usable rows of {rows}: at least two requests are needed")
     whole = timed == rows - bad
@@ -102,6 +102,7 @@ def _facts(path: Path, frame: pl.LazyFrame) -> dict[str, float]:
         pl.len().alias("rows"),
         (~_usable()).sum().alias("bad"),
         *(pl.col(name).min().alias(f"least_{name}") for name in COUNTS),
+        *(pl.col(name).max().alias(f"most_{name}") for name in COUNTS),
     )
     time = pl.col("time")
     times = frame.filter(_usable()).select(time.count().alias("timed"), time.min().alias("first"))
@@ -126,12 +127,18 @@ def _gaps(times: pl.LazyFrame) -> tuple[bool, float]:
     return ordered, (max(0.0, squares / count - mean**2) ** 0.5 / mean if mean else 0.0)
 
 
-def _reject_negative(path: Path, frame: pl.LazyFrame, facts: Mapping[str, float]) -> None:
+def _reject_impossible(path: Path, frame: pl.LazyFrame, facts: Mapping[str, float]) -> None:
     for name in COUNTS:
-        least = facts[f"least_{name}"]
-        if least is not None and least < 0:
-            row = frame.with_row_index("row").filter(pl.col(name) < 0).select("row").head(1).collect().item()
-            raise PlanError(f"{path}: row {row + 1}: {name} {least:g}: must not be negative")
+        column = pl.col(name)
+        for bad, wrong, rule in (
+            (facts[f"least_{name}"], column < 0, "must not be negative"),
+            (facts[f"most_{name}"], column > MOST_TOKENS, f"must be at most {MOST_TOKENS}"),
+        ):
+            if bad is not None and not 0 <= bad <= MOST_TOKENS:
+                rows = frame.with_row_index("row").filter(wrong).select("row", name).head(1).collect()
+                if len(rows):
+                    row, value = rows.row(0)
+                    raise PlanError(f"{path}: row {row + 1}: {name} {value}: {rule}")
 
 
 def workload(trace: Trace) -> Workload:

@@ -14,6 +14,9 @@ from extproc.planning.errors import PlanError
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+MOST_TOKENS = 100_000_000
+"""No request has more; a figure beyond it is not a count of tokens."""
+
 NO_CAP = -1
 """Value of `Workload.caps` where the client set no output cap."""
 

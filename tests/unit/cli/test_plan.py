@@ -116,6 +116,9 @@ def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]
         (["--threshold", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
         (["--throughput", "8192=0"], "--throughput: 8192=0: must be above 0 requests per second"),
         (["--throughput", "8192=x"], "--throughput: 'x': must be a number"),
+        (["--rate", "nan"], "--rate: nan: must be a finite number"),
+        (["--text-spread", "inf"], "--text-spread: inf: must be a finite number"),
+        (["--max-model-len", "200000"], "--max-model-len: 200000: the context of Llama-3-70B is 131072"),
         (["--rate", "0"], "--rate: 0: must be above 0 requests per second"),
         (
             ["--columns", "input=tokens"],

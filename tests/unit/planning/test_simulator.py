@@ -224,6 +224,12 @@ def test_a_context_beyond_the_cache_is_an_error(engine: Engine) -> None:
         run(one(engine.at(5000)), batch((0.0, 1, 1, 1)))
 
 
+def test_a_fleet_beyond_memory_is_an_error(engine: Engine) -> None:
+    """More sequences than can be held are refused, not attempted."""
+    with pytest.raises(PlanError, match="sequences at once: at most"):
+        run(one(engine, 10_000_000), batch((0.0, 1, 1, 1)))
+
+
 def test_bursty_arrivals_have_their_variation() -> None:
     """Drawn arrivals have the rate and the coefficient of variation of the workload."""
     workload = replace(make_workload((1, 1, 1)), arrivals=Arrivals(5.0, 5.0, cv=2.0))

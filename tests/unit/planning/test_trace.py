@@ -75,6 +75,12 @@ def test_negative_tokens_name_file_row_and_value(tmp_path: Path) -> None:
     assert problem(path) == f"{path}: row 4: input -5: must not be negative"
 
 
+def test_counts_beyond_any_context_are_an_error(tmp_path: Path) -> None:
+    """A count no request can have is an error that names the row."""
+    path = write(tmp_path, AZURE + "2023-11-16 18:03:00,5,99999999999\n")
+    assert problem(path) == f"{path}: row 4: output 99999999999: must be at most 100000000"
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_too_few_rows(tmp_path: Path, rows: int) -> None:
     """A trace needs two requests."""
