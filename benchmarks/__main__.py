@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import decision
 from benchmarks.load import Workload, run
-from benchmarks.rows import ROWS, Row, running
+from benchmarks.rows import ROWS, Row, cpu_seconds, running
 from benchmarks.table import markdown
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,14 +37,6 @@ FLUSH_SECONDS = 1.3
 
 SENT = "http.llm.ext_proc.stream_msgs_sent"
 BYTES = "cluster.dualpool.upstream_cx_tx_bytes_total"
-
-
-def cpu_seconds(row: Row) -> float:
-    """CPU time of the row's service so far, all its threads, to the nanosecond."""
-    if row.process is None:
-        return 0.0
-    threads = Path(f"/proc/{row.process.pid}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def idle_cpu(rows: list[Row], seconds: float = 4.0) -> dict[str, float]:

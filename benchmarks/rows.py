@@ -45,6 +45,14 @@ class Row:
     process: Process | None
 
 
+def cpu_seconds(row: Row) -> float:
+    """CPU time of the row's service so far, all its threads, to the nanosecond."""
+    if row.process is None:
+        return 0.0
+    threads = Path(f"/proc/{row.process.pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
 def helper(module: str, directory: Path) -> tuple[Process, int]:
     """Return a module of the benchmark that is to run as a process; its port is known once it is entered."""
     process = Process([sys.executable, "-m", module], directory / f"{module}.log")
@@ -64,7 +72,7 @@ def running(names: list[str], directory: Path) -> Iterator[list[Row]]:
 
 def _start(stack: ExitStack, name: str, directory: Path, upstream: int) -> Row:
     directory.mkdir(parents=True)
-    settings = _settings(directory, upstream)
+    settings = settings_of(directory, upstream)
     exchange, usage = MODES.get(name, ("body", "response-body"))
     process, port = None, 1
     if name in MODES:
@@ -83,7 +91,8 @@ def _start(stack: ExitStack, name: str, directory: Path, upstream: int) -> Row:
     return Row(name, envoy, process)
 
 
-def _settings(directory: Path, upstream: int) -> dict[str, Any]:
+def settings_of(directory: Path, upstream: int) -> dict[str, Any]:
+    """Return the settings of a service in front of the upstream at that port."""
     endpoints = [f"127.0.0.1:{upstream}"]
     pools = [("short", 8192), ("long", 131_072)]
     return {
