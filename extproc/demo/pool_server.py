@@ -16,11 +16,11 @@ from extproc.demo.pool import Pool
 HOST = "127.0.0.1"
 
 
-async def listen(pool: Pool, port: int) -> tuple[web.AppRunner, int]:
-    """Serve `pool` on `port` (0: the kernel's choice); return the runner to clean up, and the port."""
+async def listen(pool: Pool, port: int, host: str = HOST) -> tuple[web.AppRunner, int]:
+    """Serve `pool` on `port` (0: the kernel's choice) of `host`; return the runner to clean up, and the port."""
     runner = web.AppRunner(pool.app(), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, HOST, port).start()
+    await web.TCPSite(runner, host, port).start()
     return runner, int(runner.addresses[0][1])
 
 
@@ -53,7 +53,7 @@ class PoolServer:
         self._loop.close()
 
 
-async def _run(pools: Sequence[tuple[Pool, int]]) -> None:
+async def _run(pools: Sequence[tuple[Pool, int]], host: str) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,7 +61,7 @@ async def _run(pools: Sequence[tuple[Pool, int]]) -> None:
     tokens.count("")  # load the vocabulary now, not at the first request
     runners = []
     for pool, asked in pools:
-        runner, port = await listen(pool, asked)
+        runner, port = await listen(pool, asked, host)
         runners.append(runner)
         print(f"pool {pool.name} on port {port}", flush=True)
     await stopping.wait()
@@ -80,7 +80,9 @@ def main() -> None:
     """Run pools until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description="Stand-in vLLM pools. The ports they listen on are printed.")
     parser.add_argument("pools", type=_pool, nargs="+", metavar="NAME=CAPACITY[:PORT]")
-    asyncio.run(_run(parser.parse_args().pools))
+    parser.add_argument("--host", default=HOST, help="address to listen on (default: %(default)s)")
+    args = parser.parse_args()
+    asyncio.run(_run(args.pools, args.host))
 
 
 if __name__ == "__main__":

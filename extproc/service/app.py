@@ -16,6 +16,7 @@ from extproc.service.admin import Admin
 from extproc.service.compose import compose, describe, table_limit
 from extproc.service.health import Health
 from extproc.service.in_proxy import InProxyFile, figures
+from extproc.service.models import ModelsCheck
 from extproc.service.reload import Reloader
 from extproc.service.server import BindError, build
 from extproc.service.workers import SHARE_SECONDS, Worker, address
@@ -47,6 +48,7 @@ class App:
         self._sync = Sync(self._core.learner, _stores(config, worker), interval, self._metrics.state_exchanged)
         self._in_proxy = self._in_proxy_file(config.in_proxy) if worker is None or worker.number == 0 else None
         self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded)
+        self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` when a port is taken."""
@@ -94,12 +96,14 @@ class App:
 
     @asynccontextmanager
     async def _background(self) -> AsyncIterator[None]:
-        """Share what is learned, watch the configuration and, as a worker, give signs of life, meanwhile."""
+        """Share what is learned, watch configuration and servers and, as a worker, give signs of life, meanwhile."""
         work: list[Coroutine[Any, Any, None]] = [self._sync.run(), self._reloader.run()]
         if self._worker is not None:
             work.append(self._worker.live(self._health.healthy))
         if self._in_proxy is not None:
             work.append(self._in_proxy.run())
+        if self._worker is None or self._worker.number == 0:  # one asks for all
+            work.append(self._models.run())
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield

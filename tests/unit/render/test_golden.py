@@ -16,7 +16,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def files(root: Path) -> dict[str, str]:
     paths = [
-        path for name in ("standalone", "gateway-api", "istio") for path in root.glob(f"envoy/{name}/**/*.yaml")
+        path
+        for name in ("standalone", "compose", "gateway-api", "istio")
+        for path in root.glob(f"envoy/{name}/**/*.yaml")
     ]
     return {str(path.relative_to(root)): path.read_text() for path in sorted(paths)}
 

@@ -1,0 +1,94 @@
+"""Do the pools hold what the configuration says? Each server's /v1/models tells its max_model_len.
+
+The likeliest mistake is a capacity that is not the server's: too large, and requests are refused that
+were said to fit; too small, and a pool is left empty that had room.
+"""
+
+import asyncio
+import http.client
+import json
+import logging
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from extproc.config import Pool
+from extproc.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 60.0
+ANSWER_LIMIT = 1024 * 1024
+"""Bytes read of an answer: a list of models is a few kilobytes."""
+
+Verdict = Literal["equal", "differs", "unknown"]
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """One server of one pool. `pool`: name. `verdict`: `unknown` when it could not be asked. `text`: in words."""
+
+    pool: str
+    verdict: Verdict
+    text: str
+
+
+def compare(pools: Mapping[str, tuple[Pool, ...]], timeout: float = 2.0) -> Iterator[Comparison]:
+    """Ask every endpoint of every pool, one after the other, `timeout` seconds each at most."""
+    for name, members in pools.items():
+        for i, pool in enumerate(members):
+            for endpoint in pool.endpoints:
+                yield _compare(f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint, timeout)
+
+
+def _compare(key: str, pool: Pool, endpoint: str, timeout: float) -> Comparison:
+    url = f"http://{endpoint}/v1/models"
+    try:
+        lengths = _lengths(url, timeout)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return Comparison(pool.name, "unknown", f"{key}: {url} cannot be read: {error}")
+    if not lengths:
+        return Comparison(pool.name, "unknown", f"{key}: {url} names no model with a max_model_len")
+    wrong = {model: length for model, length in lengths.items() if length != pool.capacity}
+    if wrong:
+        told = ", ".join(f"{length} for {model!r}" for model, length in sorted(wrong.items()))
+        return Comparison(pool.name, "differs", f"{key}: {url} says max_model_len {told}: make them equal")
+    return Comparison(pool.name, "equal", f"{key}: {url} says the same")
+
+
+def _lengths(url: str, timeout: float) -> dict[str, int]:
+    """Return `max_model_len` by model; adapters, which state none, are left out."""
+    with urllib.request.urlopen(url, timeout=timeout) as answer:
+        found: Any = json.loads(answer.read(ANSWER_LIMIT))
+    models = found.get("data") if isinstance(found, dict) else None
+    return {
+        str(model.get("id", ""))[:128]: model["max_model_len"]
+        for model in (models if isinstance(models, list) else ())
+        if isinstance(model, dict) and isinstance(model.get("max_model_len"), int)
+    }
+
+
+class ModelsCheck:
+    """Compares now and again, logs what has changed, and counts. `pools`: those in force when it is called."""
+
+    def __init__(self, pools: Callable[[], Mapping[str, tuple[Pool, ...]]], metrics: Metrics) -> None:
+        self._pools = pools
+        self._metrics = metrics
+        self._said: frozenset[str] = frozenset()
+
+    async def run(self) -> None:
+        """Compare at once and then every minute: a server may start later, or be replaced."""
+        while True:
+            self.report(await asyncio.to_thread(lambda: list(compare(self._pools()))))
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    def report(self, comparisons: list[Comparison]) -> None:
+        """Set the metric of each pool, and warn of what was not said the last time."""
+        troubles = frozenset(found.text for found in comparisons if found.verdict != "equal")
+        for text in sorted(troubles - self._said):
+            log.warning("%s", text)
+        self._said = troubles
+        self._metrics.capacities_compared(
+            {pool: [c.verdict for c in comparisons if c.pool == pool] for pool in {c.pool for c in comparisons}}
+        )

@@ -1,0 +1,108 @@
+"""Dashboard and alert rules, judged by Prometheus itself (Debian package `prometheus`)."""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from extproc.demo.pool_server import HOST
+from extproc.demo.process import Process
+from extproc.render.typed import any_of
+from tests.envoy.attached import Attached, attached
+from tests.envoy.client import chat
+from tests.envoy.stack import until
+
+OBSERVABILITY = Path(__file__).parents[2] / "envoy" / "observability"
+DASHBOARD = json.loads((OBSERVABILITY / "dualpool.json").read_text())
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("promtool") is None or shutil.which("prometheus") is None,
+    reason="no prometheus and promtool: alert rules and dashboard queries are not checked",
+)
+
+
+def promtool(*arguments: str) -> None:
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_configuration() -> None:
+    """The scrape configuration of docker compose is good, the rules it names too."""
+    promtool("check", "config", str(OBSERVABILITY / "prometheus.yaml"))
+
+
+def test_alerts() -> None:
+    """Each alert fires when it should and is silent when all is well."""
+    promtool("test", "rules", str(Path(__file__).parent / "alerts_test.yaml"))
+
+
+def with_access_log(tree: dict[str, Any]) -> dict[str, Any]:
+    """Send Envoy's access log to the service."""
+    config = {
+        "common_config": {"log_name": "dualpool", "grpc_service": {"envoy_grpc": {"cluster_name": "dualpool"}}}
+    }
+    kind = "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
+    manager = tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["access_log"] = [{"name": "envoy.access_loggers.http_grpc", "typed_config": any_of(kind, config)}]
+    return tree
+
+
+@contextmanager
+def prometheus(directory: Path, stack: Attached) -> Iterator[str]:
+    """Scrape `stack` under the jobs of the shipped configuration; yields the address."""
+    config = yaml.safe_load((OBSERVABILITY / "prometheus.yaml").read_text())
+    config["global"] = {"scrape_interval": "1s"}
+    config["rule_files"] = []
+    targets = {"dualpool:9902": stack.service.admin, "envoy:9901": stack.envoy.admin}
+    targets |= {f"{name}:8000": f"{HOST}:{server.port}" for name, server in stack.servers.items()}
+    for group in (group for job in config["scrape_configs"] for group in job["static_configs"]):
+        group["targets"] = [targets[target] for target in group["targets"]]
+    file = directory / "prometheus.yaml"
+    file.write_text(yaml.safe_dump(config))
+    options = [
+        f"--config.file={file}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address={HOST}:0",
+    ]
+    with Process(["prometheus", *options], directory / "prometheus.log") as process:
+        port = process.wait_for_output(rf"address={HOST}:([1-9]\d*)")[1]
+        process.wait_for_output("Server is ready")
+        yield f"http://{HOST}:{port}"
+
+
+def series(address: str, expression: str) -> list[Any]:
+    """Return what Prometheus answers to `expression`; a query that does not parse raises."""
+    query = urllib.parse.urlencode({"query": expression})
+    with urllib.request.urlopen(f"{address}/api/v1/query?{query}", timeout=10) as answer:
+        found: list[Any] = json.load(answer)["data"]["result"]
+    return found
+
+
+def test_every_panel_shows_something(tmp_path: Path) -> None:
+    """Each query of the dashboard returns series on a live Prometheus that scrapes service, Envoy and pools."""
+    settings = {"state": {"file": str(tmp_path / "state"), "interval_seconds": 0.2}}
+    expressions = {target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]}
+    waiting = {re.sub(r"\$__rate_interval", "1m", expression) for expression in expressions}
+    sets = {"default": {"short": 4096, "long": 131_072}}
+    with (
+        attached(tmp_path, sets, settings, change=with_access_log) as stack,
+        prometheus(tmp_path, stack) as address,
+    ):
+
+        def shown() -> bool:
+            for text in ("How are you? " * 10, "word " * 3000):
+                assert stack.send(chat(text, max_tokens=10)).status == 200
+            waiting.difference_update({e for e in waiting if series(address, e)})
+            return not waiting
+
+        until(shown, 60)
+        assert waiting == set()
