@@ -7,6 +7,7 @@ from extproc.render.layout import Layout, Options
 from extproc.render.routes import COMPOSITE_SINCE, retrying_cluster
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
+from extproc.service.workers import address as worker_address
 
 MANY = 20_000
 """Connections, requests, retries at once. Envoy's default, 1,024, is soon reached by answers that last a minute."""
@@ -58,7 +59,8 @@ def service(options: Options, endpoint: str = "") -> Tree:
                 },
             )
         },
-        "load_assignment": _assignment(SERVICE_CLUSTER, [endpoint or options.service]),
+        "load_assignment": _assignment(SERVICE_CLUSTER, [endpoint] if endpoint else _workers(options)),
+        **({"lb_policy": "LEAST_REQUEST"} if options.workers > 1 else {}),
     }
 
 
@@ -109,6 +111,13 @@ def retrying(layout: Layout, pool: str, options: Options, names: Mapping[str, st
         "fail.": None,
         "circuit_breakers": _breakers(),
     }
+
+
+def _workers(options: Options) -> list[str]:
+    """Addresses of the service: one, or one for each worker."""
+    if options.workers == 1:
+        return [options.service]
+    return [worker_address(options.service, number) for number in range(options.workers)]
 
 
 def _breakers() -> Tree:

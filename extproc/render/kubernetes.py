@@ -8,7 +8,7 @@ import yaml
 
 from extproc import __version__
 from extproc.config import Config
-from extproc.render.layout import Options
+from extproc.render.layout import Options, RenderError
 from extproc.render.text import Tree
 
 NAME = "dualpool"
@@ -26,7 +26,10 @@ def service_documents(
     """Return the objects that run the service.
 
     `proxies`: the NetworkPolicy peer that may ask it. `annotations`: of its pods, beyond those for Prometheus.
+    Raises `RenderError` for several workers, which would need a port each.
     """
+    if config.server.workers > 1:
+        raise RenderError([f"server.workers: {config.server.workers}: in Kubernetes run more replicas instead"])
     return [
         _config_map(config, options),
         _deployment(config, options, annotations),

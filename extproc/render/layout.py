@@ -19,6 +19,7 @@ class Options(msgspec.Struct, frozen=True):
     `exchange`, `usage`: see docs/attach.md. `listen`, `admin`: HOST:PORT of the proxy. `service`: where the proxy
     finds Dualpool, `server.listen` of the configuration when empty. `envoy`: oldest version it has to run on.
     `namespace`: of Kubernetes objects. `inference_pools`: InferencePools as backends, in place of Services.
+    `workers`: of the service, each with an address of its own.
     """
 
     exchange: Exchange = "body"
@@ -29,6 +30,7 @@ class Options(msgspec.Struct, frozen=True):
     envoy: tuple[int, int] = (1, 37)
     namespace: str = "default"
     inference_pools: bool = False
+    workers: int = 1
 
 
 class RenderError(Exception):

@@ -46,8 +46,9 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
 
     Raises `RenderError` when `config` says too little for a proxy.
     """
-    if not options.service:
-        options = msgspec.structs.replace(options, service=config.server.listen)
+    options = msgspec.structs.replace(
+        options, service=options.service or config.server.listen, workers=config.server.workers
+    )
     pools = layout(config)
     check_options(pools, options)
     files = TARGETS[kind].files(config, pools, options)

@@ -96,7 +96,7 @@ class App:
 
     @asynccontextmanager
     async def _background(self) -> AsyncIterator[None]:
-        """Share what is learned, watch configuration and servers and, as a worker, give signs of life, meanwhile."""
+        """Share what is learned, watch configuration and servers, as a worker give signs of life, meanwhile."""
         work: list[Coroutine[Any, Any, None]] = [self._sync.run(), self._reloader.run()]
         if self._worker is not None:
             work.append(self._worker.live(self._health.healthy))

@@ -7,7 +7,7 @@ import yaml
 
 from extproc.cli import main
 from extproc.config import Config
-from extproc.render.layout import Options
+from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
 
 POOLS = [
@@ -50,6 +50,30 @@ def test_service_on_a_socket() -> None:
     """A service on a Unix socket is reached there."""
     found = clusters(bootstrap(Options(service="unix:///run/dualpool.sock")))
     assert addresses(found["dualpool"]) == [{"pipe": {"path": "/run/dualpool.sock"}}]
+
+
+@pytest.mark.parametrize(
+    ("listen", "last"),
+    [
+        ("127.0.0.1:50051", {"socket_address": {"address": "127.0.0.1", "port_value": 50053}}),
+        ("unix:///run/dualpool.sock", {"pipe": {"path": "/run/dualpool-2.sock"}}),
+    ],
+)
+def test_workers(listen: str, last: dict[str, Any]) -> None:
+    """Each worker of the service is an endpoint, and the one with the fewest exchanges is asked."""
+    config = Config.model_validate({"pools": {"default": POOLS}, "server": {"listen": listen, "workers": 3}})
+    found = clusters(bootstrap(config=config))["dualpool"]
+    assert len(addresses(found)) == 3
+    assert addresses(found)[-1] == last
+    assert found["lb_policy"] == "LEAST_REQUEST"
+
+
+def test_no_workers_in_kubernetes() -> None:
+    """There, several workers are an error: replicas do the same without ports of their own."""
+    pools = {"default": [{"name": "l", "capacity": 100, "endpoints": ["l:1"]}]}
+    config = Config.model_validate({"pools": pools, "server": {"workers": 3}})
+    with pytest.raises(RenderError, match=r"server\.workers: 3"):
+        render("istio", config, Options())
 
 
 def test_header() -> None:
