@@ -4,7 +4,7 @@ from extproc.config import Config
 from extproc.render.clusters import MANY
 from extproc.render.filters import METADATA_NAMESPACE, buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
-from extproc.render.layout import Layout, Options, backend_of
+from extproc.render.layout import Layout, Options, RenderError, backend_of
 from extproc.render.text import Tree
 
 GATEWAY_API = "gateway.networking.k8s.io"
@@ -21,7 +21,12 @@ _PROXIES: Tree = {
 
 
 def envoy_gateway(config: Config, layout: Layout, options: Options) -> dict[str, list[Tree]]:
-    """Return the manifests: the service, the gateway, the routes."""
+    """Return the manifests: the service, the gateway, the routes.
+
+    Raises `RenderError` for exchanges and usage sources whose filters Envoy Gateway does not have.
+    """
+    if (options.exchange, options.usage) != ("body", "response-body"):
+        raise RenderError(["--exchange, --usage: Envoy Gateway has no filters that lift values: leave both out"])
     if options.inference_pools:
         backends = [_inference_pool(layout, name, options) for name in layout.pools]
         policies: list[Tree] = []

@@ -7,7 +7,7 @@ from extproc.render.clusters import retrying, service
 from extproc.render.envoy import manager_parts
 from extproc.render.filters import buffer_bytes, http_filters
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
-from extproc.render.layout import Layout, Options, backend_of
+from extproc.render.layout import Layout, Options, RenderError, backend_of
 from extproc.render.routes import IDLE, retry_policy, retrying_cluster
 from extproc.render.text import Tree
 from extproc.render.typed import any_of, check
@@ -38,7 +38,12 @@ _MESSAGES = {
 
 
 def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tree]]:
-    """Return the manifests: the service, the gateway with its destinations, the filter, the access log."""
+    """Return the manifests: the service, the gateway with its destinations, the filter, the access log.
+
+    Raises `RenderError` for the in-proxy exchange, whose file the gateway's pods would have to mount.
+    """
+    if options.exchange == "in-proxy":
+        raise RenderError(["--exchange in-proxy: only with Envoy's own configuration: its file has to be shared"])
     destinations = [_destination(layout, pool, options) for pool in layout.pools]
     return {
         "service.yaml": service_documents(config, options, _PROXIES, _NO_SIDECAR),
@@ -102,6 +107,7 @@ def _filter(layout: Layout, options: Options) -> Tree:
     before_router = {"filter": {"name": _MANAGER, "subFilter": {"name": "envoy.filters.http.router"}}}
     parts = manager_parts(layout, options)
     del parts["http_filters"]
+    parts.pop("access_log", None)  # Telemetry brings it; twice would teach everything twice
     manager = {"name": _MANAGER, "typed_config": any_of(_MANAGER_TYPE, parts)}
     limit = {
         "# What is buffered of a request, for Dualpool and for the retry.": None,

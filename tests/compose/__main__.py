@@ -53,9 +53,9 @@ def use(stack: Stack) -> None:
     stack.compose("run", "--rm", "load")
     state = fetch(f"{ADMIN}/state")
     pools = {entry["pool"] for entry in state["requests"] if entry["requests"] > 10}
-    samples = [ratio["samples"] for ratio in state["learned"]["ratios"]]
+    samples = max(ratio["samples"] for ratio in state["learned"]["ratios"])
     expect({"short", "long"} <= pools, f"both pools were used: {state['requests']}")
-    expect(sum(samples) > 100, f"ratios were learned from {sum(samples)} answers")
+    expect(samples > 100, f"the ratios moved: {samples} answers were learned from")
 
 
 def restart(stack: Stack) -> None:
