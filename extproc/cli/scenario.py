@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from extproc.config import Config, ConfigError, load
 from extproc.planning import cdf, tables, text, throughput, trace
@@ -19,14 +19,21 @@ from extproc.planning.trace import Trace
 from extproc.planning.workload import CAP_LAWS, Floats, Workload, merge, with_caps
 
 N = TypeVar("N", int, float)
+Group: TypeAlias = "argparse._ArgumentGroup"  # argparse has no public name for it
 
 FINITE = ("rate", "price", "ttft", "utilisation", "output_share", "bytes_per_token", "text_spread")
 """Options that take any number argparse can read, which includes nan and inf."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what describes traffic, instances and objectives."""
-    traffic = parser.add_argument_group("traffic")
+    """Declare what describes traffic, instances, objectives and the router's estimates."""
+    _add_traffic(parser.add_argument_group("traffic"))
+    _add_instances(parser.add_argument_group("instances"))
+    _add_objective(parser.add_argument_group("objective"))
+    _add_estimates(parser.add_argument_group("estimates of the router"))
+
+
+def _add_traffic(traffic: Group) -> None:
     traffic.add_argument(
         "source",
         nargs="+",
@@ -60,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="size for the mean rate and Poisson arrivals, not the busiest minute",
     )
-    fleet = parser.add_argument_group("instances")
+
+
+def _add_instances(fleet: Group) -> None:
     fleet.add_argument("--gpu", default="A100-80G", help=f"{', '.join(GPUS)}, or a JSON file")
     fleet.add_argument("--model", default="Llama-3-70B", help=f"{', '.join(MODELS)}, or a config.json")
     fleet.add_argument("--tp", type=int, default=8, help="GPUs per instance (default: %(default)s)")
@@ -83,7 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MAX_MODEL_LEN=RATE",
         help="measured requests/s per instance at that max_model_len, or the JSON result of `vllm bench serve`",
     )
-    goal = parser.add_argument_group("objective")
+
+
+def _add_objective(goal: Group) -> None:
     goal.add_argument("--ttft", type=float, default=2.0, help="P99 time to first token, s (default: %(default)g)")
     goal.add_argument("--utilisation", type=float, default=0.85, help="cap on it (default: %(default)g)")
     goal.add_argument("--spare", type=int, default=0, help="instances a pool may lose: 1 for N+1")
@@ -92,7 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=",".join(map(str, LENGTHS)),
         help="allowed max_model_len values of the smaller pools (default: %(default)s)",
     )
-    router = parser.add_argument_group("estimates of the router")
+
+
+def _add_estimates(router: Group) -> None:
     router.add_argument(
         "--estimates",
         choices=("learned", "exact"),
