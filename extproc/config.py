@@ -27,6 +27,17 @@ HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(
 Listen = Annotated[str, Field(pattern=r"^(unix://?/.+|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$")]
 
 
+class Tls(Settings):
+    """TLS for the gRPC port. The files are read again when they change."""
+
+    certificate: Path = Field(description="PEM file with the server's certificate chain")
+    key: Path = Field(description="PEM file with its private key")
+    client_ca: Path | None = Field(
+        None,
+        description="PEM file of authorities; when set, only clients with their certificates are served (mTLS)",
+    )
+
+
 class Server(Settings):
     """Where the service listens."""
 
@@ -38,6 +49,13 @@ class Server(Settings):
         le=64,
         description="Processes that answer, each on its own address: name-0.sock, name-1.sock ... or the next "
         "ports. All of them are to be endpoints of Envoy's cluster",
+    )
+    tls: Tls | None = Field(None, description="certificate, key and, for mTLS, client_ca; none: plain text")
+    max_exchanges: int = Field(
+        4096,
+        ge=1,
+        le=1_000_000,
+        description="Calls open at once; more are refused, and Envoy sends those requests on without asking",
     )
     lame_duck_seconds: float = Field(
         1.0,

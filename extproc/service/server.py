@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from extproc.config import Tls
 from extproc.service.access_log import AccessLog
 from extproc.service.exchange import Context, Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.route_settings import ours
+from extproc.service.tls import TlsError, credentials
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,7 @@ ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # a body may be as long as Envoy's buffer is set
+    ("grpc.max_concurrent_streams", 8192),  # of one connection; Envoy opens another beyond them
     # Envoy's keepalive pings a connection every 0.5 s, busy or idle; by default that is punished as abuse.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 250),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -31,12 +34,15 @@ class BindError(Exception):
     """The configured address cannot be listened on."""
 
 
-def build(listen: str, current: Callable[[], Context], health: Health) -> tuple[grpc.aio.Server, int]:
+def build(
+    listen: str, current: Callable[[], Context], health: Health, tls: Tls | None = None, most: int | None = None
+) -> tuple[grpc.aio.Server, int]:
     """Return a server bound to `listen` (HOST:PORT or unix:///path), and the port (0 for a socket).
 
-    `current` gives the context that a new exchange works with. Raises `BindError`.
+    `current` gives the context that a new exchange works with. `most`: calls open at once, of which more are
+    refused; a health check is one too, so Envoy soon stops asking. Raises `BindError`.
     """
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=most)
 
     async def process(messages: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         exchange = Exchange(current(), ours(call.invocation_metadata()))
@@ -69,8 +75,15 @@ def build(listen: str, current: Callable[[], Context], health: Health) -> tuple[
         )
     )
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
+    return server, _bind(server, listen, tls)
+
+
+def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
     try:
-        port = server.add_insecure_port(listen)
+        if tls is None:
+            return int(server.add_insecure_port(listen))
+        return int(server.add_secure_port(listen, credentials(tls)))
+    except TlsError as error:
+        raise BindError(str(error)) from error
     except RuntimeError as error:
         raise BindError(f"server.listen: {listen!r}: cannot be listened on; is it in use?") from error
-    return server, port
