@@ -304,8 +304,10 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         problems.append(f"{path}: cannot be read: {error.strerror}")
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that there is not
         problems.append(f"{path}: is not YAML: {' '.join(str(error).split())}")
+    except RecursionError:
+        problems.append(f"{path}: is nested too deeply to be read")
     else:
         if tree is None:
             return {}
@@ -324,7 +326,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
         keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (ValueError, yaml.YAMLError, RecursionError):
             problems.append(f"{variable}: {text!r}: is not YAML")
             continue
         branch = tree

@@ -97,3 +97,19 @@ def test_a_variable_that_is_not_yaml_is_a_problem() -> None:
 def test_admin_address(admin: str, address: tuple[str, int]) -> None:
     """IPv6 addresses stand in brackets."""
     assert load(None, {"DUALPOOL_SERVER__ADMIN": f'"{admin}"'}).server.admin_address == address
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("pools: " + "{" * 2000, "is nested too deeply to be read"),
+        ("server: 2001-99-99", "is not YAML: month must be in 1..12"),
+    ],
+)
+def test_what_the_yaml_reader_chokes_on_is_a_problem_of_the_file(tmp_path: Path, text: str, problem: str) -> None:
+    """No file makes loading end with anything but a list of problems; a reload relies on it."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ConfigError) as found:
+        load(file, {})
+    assert found.value.problems[0] == f"{file}: {problem}"
