@@ -98,15 +98,10 @@ class Metrics:
             registry=registry,
         )
         self._undecodable = Counter(
-            "dualpool_access_log_undecodable",
-            "Access-log messages that are not what Envoy sends",
-            registry=registry,
+            "dualpool_access_log_undecodable", "Messages that are no access log", registry=registry
         )
         self._retries = Counter(
-            "dualpool_upstream_retries",
-            "Attempts of Envoy after the first, by first pool",
-            ["pool"],
-            registry=registry,
+            "dualpool_upstream_retries", "Attempts of Envoy after the first, by pool", ["pool"], registry=registry
         )
         self._first_byte = Histogram(
             "dualpool_time_to_first_byte_seconds",
@@ -134,6 +129,7 @@ class Metrics:
         self._pool = _Names()
         self._model = _Names()
         self._category = _Names()
+        self._reason = _Names()
         self._filter_writes = Counter(
             "dualpool_in_proxy_writes", "Writes of the in-proxy filter by result", ["result"], registry=registry
         )
@@ -241,6 +237,10 @@ class Metrics:
     def route_setting_ignored(self, name: str) -> None:
         """Count a setting of a route that could not be followed. `name`: from a fixed set."""
         self._ignored_settings.labels(name).inc()
+
+    def decided_in_proxy(self, pool: str, chosen: str, reason: str) -> None:
+        """Count a decision that the filter took."""
+        self._requests_of(self._pool(pool), self._pool(chosen), self._reason(reason)).inc()
 
     def in_proxy_written(self, worked: bool) -> None:
         """Count a write of the in-proxy filter."""

@@ -19,6 +19,9 @@ from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
 from extproc.service.metadata import NAMESPACE, USAGE_NAMESPACE, plain, read_observation
 
+IN_PROXY = "in_proxy"
+"""Metadata of requests that were decided without the service: their decisions are counted here."""
+
 TURN = 16
 """Entries read before others get their turn: about half a millisecond."""
 
@@ -52,6 +55,10 @@ class AccessLog:
 def _take(context: Context, entry: pb.HTTPAccessLogEntry) -> None:
     observation = read(entry)
     context.metrics.logged(logged(entry, observation))
+    spaces = entry.common_properties.metadata.filter_metadata
+    if NAMESPACE in spaces and IN_PROXY in spaces[NAMESPACE].fields:
+        ours = spaces[NAMESPACE].fields
+        context.metrics.decided_in_proxy(*(ours[key].string_value for key in ("pool", "chosen", "reason")))
     if observation is not None:
         context.metrics.observed(observation, context.learner.learn(observation))
 

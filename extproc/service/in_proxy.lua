@@ -161,6 +161,7 @@ function envoy_on_request(handle)
   for key, value in pairs(decision) do
     metadata:set("dualpool", key, value)
   end
+  metadata:set("dualpool", "in_proxy", true) -- nobody has counted this decision yet
   headers:replace(F.header, decision.pool)
   handle:clearRouteCache()
 end

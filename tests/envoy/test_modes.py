@@ -210,3 +210,4 @@ def test_shadow_mode_in_proxy(start: Start) -> None:
     assert stack.lands(chat("word " * 20, max_tokens=50)) == "long"
     arrived(stack, 1)
     assert count(stack, ENTRIES, pool="long", end="completed") == 1
+    assert count(stack, "dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1

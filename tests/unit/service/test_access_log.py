@@ -167,6 +167,16 @@ def test_requests_that_never_came_to_us(made: pb.HTTPAccessLogEntry, end: str) -
     assert harness.count("dualpool_observations_total", verdict="no_usage") == 0
 
 
+def test_decisions_of_the_proxy_are_counted() -> None:
+    """What the in-proxy filter decided shows in the same metric as decisions of the service."""
+    made = entry(USAGE)
+    ours = made.common_properties.metadata.filter_metadata["dualpool"]
+    ours.update({"chosen": "short", "reason": "shadow", "in_proxy": True})
+    assert take(made).count("dualpool_requests_total", pool="short", chosen="short", reason="shadow") == 1
+    del ours.fields["in_proxy"]
+    assert take(made).count("dualpool_requests_total", pool="short", chosen="short", reason="shadow") == 0
+
+
 def test_disconnects_are_counted() -> None:
     """A client that left is neither completed nor failed."""
     harness = take(entry(status=0, disconnected=True))
