@@ -3,7 +3,7 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 RUN python3 -m venv /opt/dualpool
 COPY requirements/serve.txt requirements/
-RUN /opt/dualpool/bin/pip install --no-cache-dir --require-hashes -r requirements/serve.txt
+RUN /opt/dualpool/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/serve.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY extproc extproc
 COPY envoy envoy
@@ -11,7 +11,7 @@ RUN /opt/dualpool/bin/pip install --no-cache-dir --no-deps .
 
 FROM build AS build-demo
 COPY requirements/demo.txt requirements/
-RUN /opt/dualpool/bin/pip install --no-cache-dir --require-hashes -r requirements/demo.txt
+RUN /opt/dualpool/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/demo.txt
 
 FROM python:3.11-slim-bookworm AS demo
 COPY --from=build-demo /opt/dualpool /opt/dualpool

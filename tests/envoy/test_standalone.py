@@ -16,15 +16,22 @@ from tests.envoy.stack import Stack
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
 FILE = STANDALONE / "envoy.yaml"
+SHARED_DIRECTORY = "/var/lib/dualpool"
 BOOTSTRAP = "envoy.config.bootstrap.v3.Bootstrap"
 
 
 @pytest.mark.parametrize(
     "name", sorted(file.name for file in STANDALONE.glob("envoy*.yaml") if "filter" not in file.name)
 )
-def test_envoy_accepts_it(name: str) -> None:
-    """`envoy --mode validate` finds nothing wrong with any complete configuration."""
-    command = [binary(), "--mode", "validate", "--config-path", str(STANDALONE / name)]
+def test_envoy_accepts_it(name: str, tmp_path: Path) -> None:
+    """`envoy --mode validate` finds nothing wrong with any complete configuration.
+
+    The directory that Envoy and the service share is one of the test's, with the seed file in it.
+    """
+    (tmp_path / "in-proxy.yaml").write_text((STANDALONE / "in-proxy.yaml").read_text("utf-8"))
+    config = tmp_path / name
+    config.write_text((STANDALONE / name).read_text("utf-8").replace(SHARED_DIRECTORY, str(tmp_path)))
+    command = [binary(), "--mode", "validate", "--config-path", str(config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
