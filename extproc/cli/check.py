@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from extproc.config import ConfigError, load
+from extproc.config_file import ConfigError, load
 from extproc.service.models import compare
 
 

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from extproc.config import ENVIRONMENT_PREFIX, Config, Settings
+from extproc.config import Config, Settings
+from extproc.config_file import ENVIRONMENT_PREFIX
 
 WIDTH = 100
 

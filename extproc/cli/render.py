@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from extproc.config import ConfigError, load
+from extproc.config_file import ConfigError, load
 from extproc.render.layout import Exchange, Options, RenderError, Usage
 from extproc.render.target import TARGETS, render
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from extproc.config import Config, ConfigError, load
+from extproc.config import Config
+from extproc.config_file import ConfigError, load
 from extproc.planning import cdf, tables, text, throughput, trace
 from extproc.planning.catalog import GPUS, MODELS, Gpu, Model, find_gpu, find_model
 from extproc.planning.engine import build_engine

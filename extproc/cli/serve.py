@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from extproc.config import ENVIRONMENT_PREFIX, Config, ConfigError, load
+from extproc.config import Config
+from extproc.config_file import ENVIRONMENT_PREFIX, ConfigError, load
 from extproc.service.app import App
 from extproc.service.logs import configure
 from extproc.service.server import BindError

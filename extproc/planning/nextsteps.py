@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from extproc.config import Config, ConfigError, load
+from extproc.config import Config
+from extproc.config_file import ConfigError, load
 from extproc.planning.errors import PlanError
 from extproc.planning.record import Record
 from extproc.render.layout import Options, RenderError

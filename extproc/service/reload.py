@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from extproc.config import Config, ConfigError
+from extproc.config import Config
+from extproc.config_file import ConfigError
 
 log = logging.getLogger(__name__)
 

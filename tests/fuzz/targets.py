@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from extproc.body.sse import EventStream
 from extproc.body.usage import Report
 from extproc.budget.sums import Sums
-from extproc.config import ConfigError, load
+from extproc.config_file import ConfigError, load
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.router import Head
 from extproc.service.access_log import AccessLog

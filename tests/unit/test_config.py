@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from extproc.config import Config, ConfigError, load
+from extproc.config import Config
+from extproc.config_file import ConfigError, load
 
 
 def problems(tmp_path: Path, text: str, **environment: str) -> list[str]:

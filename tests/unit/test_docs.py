@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from extproc.cli import reference
-from extproc.config import Config, load
+from extproc.config import Config
+from extproc.config_file import load
 
 DOCS = Path(__file__).parents[2] / "docs"
 

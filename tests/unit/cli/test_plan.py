@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from extproc.cli import main
-from extproc.config import load
+from extproc.config_file import load
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from extproc.config import Config, load
+from extproc.config import Config
+from extproc.config_file import load
 from extproc.service import reload as module
 from extproc.service.reload import Reloader
 

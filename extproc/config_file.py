@@ -1,0 +1,99 @@
+"""Reads the settings: a YAML file, `DUALPOOL_*` environment overrides, and defaults that work with neither."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from extproc.config import Config
+
+ENVIRONMENT_PREFIX = "DUALPOOL_"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used. `problems`: one line each, naming file, key, value and rule."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read `path` (None: defaults), apply `DUALPOOL_*` variables of `environment`, validate the whole.
+
+    A variable names a key with `__` between levels, its value is YAML: `DUALPOOL_ROUTING__SHADOW=true`.
+
+    Raises `ConfigError` with every problem found.
+    """
+    problems: list[str] = []
+    tree = _read(path, problems)
+    sources = _override(tree, environment, problems)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems.extend(_explain(error, str(path) if path else "defaults", sources))
+        raise ConfigError(problems) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that there is not
+        problems.append(f"{path}: is not YAML: {' '.join(str(error).split())}")
+    except RecursionError:
+        problems.append(f"{path}: is nested too deeply to be read")
+    else:
+        if tree is None:
+            return {}
+        if isinstance(tree, dict):
+            return tree
+        problems.append(f"{path}: holds a {type(tree).__name__}: must be a mapping of sections")
+    return {}
+
+
+def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """Write the environment's values into `tree`; return the variable behind each dotted key."""
+    sources = {}
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        try:
+            value = yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError, RecursionError):
+            problems.append(f"{variable}: {text!r}: is not YAML")
+            continue
+        branch = tree
+        for key in keys[:-1]:
+            child = branch.get(key)
+            if not isinstance(child, dict):
+                child = {}
+            branch[key] = child
+            branch = child
+        branch[keys[-1]] = value
+        sources[".".join(keys)] = variable
+    return sources
+
+
+def _explain(error: ValidationError, file: str, sources: Mapping[str, str]) -> list[str]:
+    lines: list[str] = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+        where = next((v for k, v in sources.items() if key == k or key.startswith(f"{k}.")), file)
+        if problem["type"] == "value_error":
+            lines.extend(f"{where}: {line}" for line in str(problem["ctx"]["error"]).splitlines())
+        elif problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: {key}: unknown key")
+        else:
+            lines.append(f"{where}: {key}: {problem['input']!r}: {problem['msg']}")
+    return lines
