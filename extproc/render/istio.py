@@ -1,5 +1,7 @@
 """Istio: an ingress gateway with the filter, two destinations, and an access log to the service."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from extproc.config import Config
@@ -8,9 +10,10 @@ from extproc.render.envoy import manager_parts
 from extproc.render.filters import buffer_bytes, http_filters
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of
-from extproc.render.routes import IDLE, retry_policy, retrying_cluster
+from extproc.render.lifting import ANSWER_FILTERS, BIG_ANSWERS
+from extproc.render.routes import IDLE, UNREAD, retry_policy, retrying_cluster
 from extproc.render.text import Tree
-from extproc.render.typed import any_of, check
+from extproc.render.typed import any_of, awake, check
 
 NETWORKING = "networking.istio.io/v1"
 GATEWAY = "llm"
@@ -26,6 +29,10 @@ _PROXIES: Tree = {
     "podSelector": {"matchLabels": SELECTOR},
 }
 _NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
+
+_WITH_AGGREGATE = (1, 36)
+"""Istio builds its proxy with a list of extensions of its own: aggregate clusters and retry priorities have long
+been on it, the composite cluster need not be, and a proxy refuses a cluster of a kind it does not know."""
 
 _MESSAGES = {
     "HTTP_FILTER": "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
@@ -44,6 +51,7 @@ def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tr
     """
     if options.exchange == "in-proxy":
         raise RenderError(["--exchange in-proxy: only with Envoy's own configuration: its file has to be shared"])
+    options = msgspec.structs.replace(options, envoy=_WITH_AGGREGATE)
     destinations = [_destination(layout, pool, options) for pool in layout.pools]
     return {
         "service.yaml": service_documents(config, options, _PROXIES, _NO_SIDECAR),
@@ -67,7 +75,7 @@ def _virtual_service(layout: Layout, options: Options) -> Tree:
         **_route(layout, layout.default, options),
     }
     del default["match"]
-    spec = {"hosts": ["*"], "gateways": [GATEWAY], "http": [*routes, default]}
+    spec = {"hosts": ["*"], "gateways": [GATEWAY], "http": [*routes, *_unread(layout, options), default]}
     return named(NETWORKING, "VirtualService", GATEWAY, options, spec)
 
 
@@ -83,6 +91,14 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
         "retries": {"attempts": 0},
         "route": [{"destination": {"host": host, "port": {"number": port}}}],
     }
+
+
+def _unread(layout: Layout, options: Options) -> list[Tree]:
+    """Where a request begins whose answer may be too big to be read."""
+    if options.usage != "access-log":
+        return []
+    default = _route(layout, layout.default, options)
+    return [{**default, "name": UNREAD, "match": [{"uri": {"regex": f".*{BIG_ANSWERS}"}}]}]
 
 
 def _destination(layout: Layout, pool: str, options: Options) -> Tree:
@@ -103,6 +119,7 @@ def _backend(layout: Layout, pool: str, options: Options) -> tuple[str, int]:
 
 
 def _filter(layout: Layout, options: Options) -> Tree:
+    filters = http_filters(layout, options)
     at_manager = {"listener": {"filterChain": {"filter": {"name": _MANAGER}}}}
     before_router = {"filter": {"name": _MANAGER, "subFilter": {"name": "envoy.filters.http.router"}}}
     parts = manager_parts(layout, options)
@@ -111,24 +128,37 @@ def _filter(layout: Layout, options: Options) -> Tree:
     manager = {"name": _MANAGER, "typed_config": any_of(_MANAGER_TYPE, parts)}
     limit = {
         "# What is buffered of a request, for Dualpool and for the retry.": None,
-        "per_connection_buffer_limit_bytes": buffer_bytes(layout),
+        "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
     }
     own = service(options, f"{NAME}.{options.namespace}.svc.cluster.local:{GRPC_PORT}")
     spec = {
         "workloadSelector": {"labels": SELECTOR},
         "configPatches": [
             *(
-                _patch("HTTP_FILTER", "INSERT_BEFORE", tree, {"listener": {"filterChain": before_router}})
-                for tree in http_filters(layout, options)
+                _patch("HTTP_FILTER", "INSERT_BEFORE", _asleep(tree), {"listener": {"filterChain": before_router}})
+                for tree in filters
             ),
             _patch("NETWORK_FILTER", "MERGE", manager, at_manager),
             _patch("LISTENER", "MERGE", limit, at_manager),
             _patch("CLUSTER", "ADD", own),
             *(_patch("CLUSTER", "ADD", _retrying(layout, pool, options)) for pool in layout.larger),
-            *(_retry_patch(layout, pool, options) for pool in layout.larger),
+            *(_route_patch(layout, pool, options, _awake(filters)) for pool in layout.pools),
+            *_unread_patch(options, filters),
         ],
     }
     return named("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, _beside_proxies(options), spec)
+
+
+def _asleep(http_filter: Tree) -> Tree:
+    return {
+        **http_filter,
+        "# Asleep but on the routes that wake it, below: what else the gateway serves does not come by.": None,
+        "disabled": True,
+    }
+
+
+def _awake(filters: Iterable[Tree]) -> Tree:
+    return {"typed_per_filter_config": {tree["name"]: awake() for tree in filters}}
 
 
 def _beside_proxies(options: Options) -> Options:
@@ -144,14 +174,26 @@ def _retrying(layout: Layout, pool: str, options: Options) -> Tree:
     return retrying(layout, pool, options, names)
 
 
-def _retry_patch(layout: Layout, pool: str, options: Options) -> Tree:
-    route = {
-        "cluster": retrying_cluster(layout, pool),
-        "idle_timeout": IDLE,
-        "retry_policy": retry_policy(options),
-    }
-    match = {"routeConfiguration": {"vhost": {"route": {"name": pool}}}}
-    return _patch("HTTP_ROUTE", "MERGE", {"route": route}, match)
+def _route_patch(layout: Layout, pool: str, options: Options, fields: Tree) -> Tree:
+    """What a route says beyond its VirtualService: the filters, silence, and where a refused request goes."""
+    action: Tree = {"idle_timeout": IDLE}
+    if pool in layout.larger:
+        action |= {"cluster": retrying_cluster(layout, pool), "retry_policy": retry_policy(options)}
+    return _patch("HTTP_ROUTE", "MERGE", {"route": action, **fields}, _at_route(pool, options))
+
+
+def _unread_patch(options: Options, filters: list[Tree]) -> list[Tree]:
+    """Where answers of any size begin: no filter reads them."""
+    if options.usage != "access-log":
+        return []
+    reading = [tree for tree in filters if tree["name"] not in ANSWER_FILTERS]
+    route = {"route": {"idle_timeout": IDLE}, **_awake(reading)}
+    return [_patch("HTTP_ROUTE", "MERGE", route, _at_route(UNREAD, options))]
+
+
+def _at_route(name: str, options: Options) -> Tree:
+    vhost = {"route": {"name": name}}
+    return {"routeConfiguration": {"gateway": f"{options.namespace}/{GATEWAY}", "vhost": vhost}}
 
 
 def _patch(kind: str, operation: str, value: Tree, match: Tree | None = None) -> Tree:

@@ -7,6 +7,9 @@ from extproc.render.typed import any_of
 
 IDLE = "600s"
 
+UNREAD = "unread-answers"
+"""Name of the route of answers that no filter reads."""
+
 COMPOSITE_SINCE = (1, 37)
 """Envoy version with the composite cluster; before it, an aggregate cluster and a retry priority come nearest."""
 
@@ -67,7 +70,7 @@ def _unread(layout: Layout) -> Tree:
     return {
         "# Answers of any size: not buffered, so their usage is not learned from.": None,
         **_default(layout),
-        "name": "unread-answers",
+        "name": UNREAD,
         "match": {"safe_regex": {"regex": f".*{BIG_ANSWERS}"}},
         **unread(),
     }

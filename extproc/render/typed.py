@@ -10,10 +10,17 @@ from extproc.render.text import Tree, plain
 
 TYPE_URL = "type.googleapis.com/"
 
+_FILTER_CONFIG = "envoy.config.route.v3.FilterConfig"
+
 
 def any_of(type_name: str, fields: Tree) -> Tree:
     """Return a `google.protobuf.Any` of the message `type_name`."""
     return {"@type": TYPE_URL + type_name, **fields}
+
+
+def awake() -> Tree:
+    """Return what a route says of a filter that is disabled elsewhere: an empty configuration enables it."""
+    return any_of(_FILTER_CONFIG, {"config": {}})
 
 
 def check(tree: Tree, message: str) -> None:
@@ -24,9 +31,16 @@ def check(tree: Tree, message: str) -> None:
     package, _, kind = message.rpartition(".")
     cls: type[betterproto2.Message] = getattr(importlib.import_module(f"envoy_data_plane.{package}"), kind)
     try:
-        cls.from_dict(value)
+        cls.from_dict(_readable(value))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{message}: {error}") from error
+
+
+def _readable(value: Any) -> Any:
+    """Return `value` without the empty `Any` of `awake`, which Envoy reads and the package does not."""
+    if isinstance(value, dict):
+        return {key: _readable(inner) for key, inner in value.items() if value != awake() or key != "config"}
+    return [_readable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _type_names(value: Any) -> Iterator[str]:

@@ -184,12 +184,16 @@ def test_istio_references() -> None:
     hosts = {route["destination"]["host"] for rule in service["http"] for route in rule["route"]}
     assert set(service["gateways"]) <= set(of_kind("istio", "Gateway"))
     assert {rule["spec"]["host"] for rule in of_kind("istio", "DestinationRule").values()} == hosts
-    for patch in patches:
-        if patch["applyTo"] == "HTTP_ROUTE":
-            assert patch["patch"]["value"]["route"]["cluster"] in added
-            named = patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]
-            assert named in {rule["name"] for rule in service["http"]}
-    members = [c["name"] for c in values(added["short-then-long"], "clusters")[0]]
+    routes = {
+        patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]: patch["patch"]["value"]
+        for patch in patches
+        if patch["applyTo"] == "HTTP_ROUTE"
+    }
+    assert set(routes) == {rule["name"] for rule in service["http"]}
+    assert routes["short"]["route"]["cluster"] in added
+    filters = {p["patch"]["value"]["name"] for p in patches if p["applyTo"] == "HTTP_FILTER"}
+    assert all(set(route["typed_per_filter_config"]) == filters for route in routes.values())
+    members = values(added["short-then-long"], "clusters")[0]
     assert {member.rpartition("||")[2] for member in members} == hosts
     assert "dualpool" in added
 
