@@ -65,7 +65,7 @@ lock: ## Pin the newest allowed dependencies again (versions and hashes, no addr
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/serve.txt
+		--python-version 3.11 -c requirements/dev.txt --extra redis pyproject.toml -o requirements/serve.txt
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 -c requirements/dev.txt --extra demo pyproject.toml -o requirements/demo.txt
 

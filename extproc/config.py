@@ -1,11 +1,12 @@
 """The one settings model: every key, its default, its bounds and what it means."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 DEFAULT_POOL_SET = "default"
 
@@ -22,6 +23,11 @@ class Settings(BaseModel):
 
 HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})$")]
 Listen = Annotated[str, Field(pattern=r"^(unix://?/.+|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$")]
+
+
+REDIS_URL = re.compile(
+    r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?(/[0-9]{1,6})?"
+)
 
 
 class Tls(Settings):
@@ -192,14 +198,52 @@ class InProxy(Settings):
     )
 
 
+class Redis(Settings):
+    """A server that speaks the Redis protocol, through which replicas share what they learn."""
+
+    url: str = Field(description="redis://[USER@]HOST[:PORT][/DATABASE], or rediss:// for TLS; without a password")
+    password: SecretStr | None = Field(
+        None, description="Best given as DUALPOOL_STATE__REDIS__PASSWORD, which is taken letter by letter"
+    )
+    name: str = Field(
+        "dualpool", min_length=1, max_length=512, description="Key in Redis; who shares it shares what is learned"
+    )
+    ca: Path | None = Field(None, description="PEM file of authorities for TLS; none: those of the system")
+    certificate: Path | None = Field(None, description="PEM file with our certificate, if the server wants one")
+    certificate_key: Path | None = Field(None, description="PEM file with its private key")
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, url: str) -> str:
+        if not REDIS_URL.fullmatch(url):
+            raise ValueError(
+                "state.redis.url: must be redis://[USER@]HOST[:PORT][/DATABASE] or rediss://..., without "
+                "options and without a password (that is DUALPOOL_STATE__REDIS__PASSWORD)"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _tls(self) -> Self:
+        if (self.ca or self.certificate) and not self.url.startswith("rediss:"):
+            raise ValueError(f"state.redis: {self.url}: ca and certificate are for rediss://")
+        if (self.certificate is None) is not (self.certificate_key is None):
+            raise ValueError("state.redis: certificate and certificate_key go together")
+        return self
+
+
 class State(Settings):
     """Where learned figures are kept and shared."""
 
     file: Path | None = Field(
         None, description="File that keeps what is learned over restarts; its directory must be writable"
     )
+    redis: Redis | None = Field(
+        None,
+        description="A server through which replicas share what they learn, as its url and more; none: each learns "
+        "alone. Needs the extra `redis`",
+    )
     interval_seconds: float = Field(
-        1.0, ge=0.1, le=300, description="Time between two exchanges with the file: what a kill loses at most"
+        1.0, ge=0.1, le=300, description="Time between two exchanges with file and Redis: what a kill loses at most"
     )
     half_life_hours: float = Field(
         168.0, gt=0, le=87_600, description="Age at which kept figures count for half as many observations"

@@ -1,7 +1,8 @@
 """Reads the settings: a YAML file, `DUALPOOL_*` environment overrides, and defaults that work with neither."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from pydantic import ValidationError
 from extproc.config import Config
 
 ENVIRONMENT_PREFIX = "DUALPOOL_"
+
+SECRET = ("state", "redis")
+"""What is set at or below this key is never shown: it may be, or hold, a password."""
 
 
 class ConfigError(Exception):
@@ -41,6 +45,12 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
     return config
 
 
+def require_extras(config: Config) -> None:
+    """Raise `ConfigError` when `config` asks for what takes a package that is not installed."""
+    if config.state.redis is not None and find_spec("redis") is None:
+        raise ConfigError(["state.redis: needs the package redis: pip install 'dualpool[redis]'"])
+
+
 def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
     if path is None:
         return {}
@@ -69,9 +79,9 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
             continue
         keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         try:
-            value = yaml.safe_load(text)
+            value = text if keys[-1] == "password" else yaml.safe_load(text)  # a password is not YAML by accident
         except (ValueError, yaml.YAMLError, RecursionError):
-            problems.append(f"{variable}: {text!r}: is not YAML")
+            problems.append(f"{variable}: {_shown(keys, text)}is not YAML")
             continue
         branch = tree
         for key in keys[:-1]:
@@ -85,6 +95,10 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
     return sources
 
 
+def _shown(keys: Sequence[str | int], value: object) -> str:
+    return "" if tuple(keys[:2]) == SECRET else f"{value!r}: "
+
+
 def _explain(error: ValidationError, file: str, sources: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for problem in error.errors(include_url=False):
@@ -95,5 +109,5 @@ def _explain(error: ValidationError, file: str, sources: Mapping[str, str]) -> l
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {key}: unknown key")
         else:
-            lines.append(f"{where}: {key}: {problem['input']!r}: {problem['msg']}")
+            lines.append(f"{where}: {key}: {_shown(problem['loc'], problem['input'])}{problem['msg']}")
     return lines

@@ -1,26 +1,44 @@
 """The learning path: one observation to every figure it teaches, all figures to and from their stores."""
 
+import msgspec
+
 from extproc.budget.estimate import Estimator, Verdict
 from extproc.budget.observation import Observation
 from extproc.budget.output import OutputReserve
 from extproc.budget.sums import Table, merge
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What a store is offered: `pending`, learned since its last offer, and `whole`, all known with that."""
+
+    pending: Table
+    whole: Table
+
+
+class _Delivery:
+    """What one store has not got: the offer it has not taken yet, and what was learned since."""
+
+    def __init__(self) -> None:
+        self.offer: Offer | None = None
+        self.newer: Table = {}
+
+
 class Learner:
     """Owns what is learned. The request path only reads it; `learn` is the only writer while requests pass.
 
-    Sharing takes three steps: `pending` gives what a store does not have yet, the store merges it into what all
-    have, and `adopt` takes that back. When the second step fails nothing is lost: `pending` keeps it.
+    Sharing takes three steps: `offer` gives what a store does not have yet, the store merges it into what all have,
+    and `settle` takes that back. When the second step fails nothing is lost, and nothing is added to the offer: a
+    store that did take it, and whose word of that was lost, knows it again.
     """
 
     def __init__(
         self, estimator: Estimator, output: OutputReserve, limit: int = 1024, stores: tuple[str, ...] = ()
     ) -> None:
-        """`limit`: entries of all kinds together, of a table that is pending or adopted. `stores`: their names."""
+        """`limit`: entries of all kinds together, of a table that is offered or adopted. `stores`: their names."""
         self.estimator = estimator
         self.output = output
         self.limit = limit
-        self._pending: dict[str, Table] = {store: {} for store in stores}
+        self._deliveries = {store: _Delivery() for store in stores}
 
     def learn(self, observation: Observation) -> Verdict:
         """Learn from one answer and say what became of it. Never raises."""
@@ -45,32 +63,51 @@ class Learner:
         """Return all that was learned, in the form that is kept and shared."""
         return {**self.estimator.export(), **self.output.export()}
 
-    def pending(self, store: str) -> Table:
-        """Return what was learned since `store` was last settled."""
+    def offer(self, store: str) -> Offer:
+        """Return what `store` has not got: the same again until it is settled."""
         self._collect()
-        return self._pending[store]
+        delivery = self._deliveries[store]
+        if delivery.offer is None:
+            delivery.offer, delivery.newer = Offer(delivery.newer, self.export()), {}
+        return delivery.offer
 
-    def settle(self, store: str) -> None:
-        """Take note that `store` has all that was pending for it."""
-        self._pending[store] = {}
+    def settle(self, store: str, table: Table | None) -> None:
+        """Take note that `store` took its offer. `table`: what all have by it now, None when nothing is new."""
+        self._collect()
+        delivery = self._deliveries[store]
+        delivery.offer = None
+        if table is not None:
+            self._restore(merge(table, delivery.newer, self.limit))
+
+    def has_news(self, store: str) -> bool:
+        """Whether something was learned that `store` has not got."""
+        self._collect()
+        delivery = self._deliveries[store]
+        return bool(delivery.newer or (delivery.offer and delivery.offer.pending))
+
+    def copied(self, store: str) -> None:
+        """Take note that `store` has all that was exported just after `has_news` was asked."""
+        self._deliveries[store] = _Delivery()
 
     def adopt(self, table: Table) -> None:
-        """Replace what was learned by `table`, and go on with what was learned since `pending` was last asked."""
-        whole = merge(table, self._collect(), self.limit)
-        self.estimator.restore(whole)
-        self.output.restore(whole)
+        """Replace what was learned by `table`, at a start."""
+        self._restore(merge(table, self._collect(), self.limit))
 
     def rebuild(self, estimator: Estimator, output: OutputReserve, limit: int) -> None:
         """Go on with new estimators, made for new settings: what was learned is theirs."""
         learned = self.export()
         self._collect()
         self.estimator, self.output, self.limit = estimator, output, limit
-        estimator.restore(learned)
-        output.restore(learned)
+        self._restore(learned)
+
+    def _restore(self, table: Table) -> None:
+        self.estimator.restore(table)
+        self.output.restore(table)
 
     def _collect(self) -> Table:
-        """Add what is new to what is pending for each store, and return it."""
+        """Add what is new to what each store has not got, and return it."""
         new = {**self.estimator.take(), **self.output.take()}
         if new:
-            self._pending = {name: merge(table, new, self.limit) for name, table in self._pending.items()}
+            for delivery in self._deliveries.values():
+                delivery.newer = merge(delivery.newer, new, self.limit)
         return new

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from extproc.config_file import ConfigError, load
+from extproc.config_file import ConfigError, load, require_extras
 from extproc.service.models import compare
 
 
@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """Load the file as `serve` does; 0 when it can be used, 2 with every problem listed when it cannot."""
     try:
         config = load(args.file)
+        require_extras(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

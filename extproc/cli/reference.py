@@ -45,10 +45,11 @@ def markdown() -> Iterator[str]:
         yield "| --- | --- | --- |"
         if section is None:
             yield _row(name, field)
-            yield from _elements(name, field)
+            yield from _elements(f"{name}.*[].", field)
         else:
             for key, inner in section.model_fields.items():
                 yield _row(f"{name}.{key}", inner)
+                yield from _elements(f"{name}.{key}.", inner)
 
 
 def example() -> Iterator[str]:
@@ -75,11 +76,11 @@ def _section(field: FieldInfo) -> type[Settings] | None:
     return kind if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, Settings) else None
 
 
-def _elements(name: str, field: FieldInfo) -> Iterator[str]:
-    """Rows for the settings that a list or a mapping of settings holds."""
+def _elements(prefix: str, field: FieldInfo) -> Iterator[str]:
+    """Rows for the settings within a setting: of a list, a mapping, or a section that may be left out."""
     for model in _models_in(field.annotation):
         for key, inner in model.model_fields.items():
-            yield _row(f"{name}.*[].{key}", inner)
+            yield _row(f"{prefix}{key}", inner)
 
 
 def _models_in(kind: Any) -> Iterator[type[BaseModel]]:

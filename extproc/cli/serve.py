@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from extproc.config import Config
-from extproc.config_file import ENVIRONMENT_PREFIX, ConfigError, load
+from extproc.config_file import ENVIRONMENT_PREFIX, ConfigError, load, require_extras
 from extproc.service.app import App
 from extproc.service.logs import configure
 from extproc.service.server import BindError
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     reader = partial(load, environment=_environment(args))
     try:
         config = reader(args.config)
+        require_extras(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

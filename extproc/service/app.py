@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from extproc.config import Config, InProxy
+from extproc.config import Config, InProxy, Redis
 from extproc.metrics import Metrics, export_learned
 from extproc.service import signals
 from extproc.service.admin import Admin
@@ -42,10 +42,11 @@ class App:
     ) -> None:
         self._worker = worker
         self._metrics = Metrics(CollectorRegistry())
-        self._core = compose(config, self._metrics)
+        stores = _stores(config, worker)
+        self._core = compose(config, self._metrics, stores=tuple(store.name for store in stores))
         self._health = Health(self._core.router, config.server.probe_limit_seconds)
         interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
-        self._sync = Sync(self._core.learner, _stores(config, worker), interval, self._metrics.state_exchanged)
+        self._sync = Sync(self._core.learner, stores, interval, self._metrics.state_exchanged)
         self._in_proxy = self._in_proxy_file(config.in_proxy) if worker is None or worker.number == 0 else None
         self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded)
         self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
@@ -134,7 +135,18 @@ class App:
 
 
 def _stores(config: Config, worker: Worker | None) -> list[Store]:
-    """The places that keep and share what is learned, the one that most share first."""
-    state = config.state
+    """The places that keep and share what is learned, the one that most share first.
+
+    Each worker is a replica of its own to Redis: what it has learned it delivers itself, once.
+    """
+    state, limit = config.state, table_limit(config)
+    half_life = state.half_life_hours * 3600
+    stores: list[Store] = [] if state.redis is None else [_redis(state.redis, limit, half_life)]
     path = state.file if worker is None else worker.meeting.state
-    return [] if path is None else [FileStore(path, table_limit(config), state.half_life_hours * 3600)]
+    return stores if path is None else [*stores, FileStore(path, limit, half_life)]
+
+
+def _redis(settings: Redis, limit: int, half_life: float) -> Store:
+    from extproc.state.redis import RedisStore  # an extra: installed where it is asked for
+
+    return RedisStore(settings, limit, half_life)

@@ -17,8 +17,6 @@ from extproc.service.route_settings import RouteSettingsReader
 KINDS = 4
 """Kinds of figures that a state may hold, each at most `categories.limit` of them."""
 
-STORES = ("file",)
-
 
 class Core(msgspec.Struct, frozen=True):
     """Everything that decides under one configuration. The learner lives on from one to the next."""
@@ -34,9 +32,7 @@ def table_limit(config: Config) -> int:
     return KINDS * config.categories.limit
 
 
-def compose(
-    config: Config, metrics: Metrics, learner: Learner | None = None, stores: tuple[str, ...] = STORES
-) -> Core:
+def compose(config: Config, metrics: Metrics, learner: Learner | None = None, stores: tuple[str, ...] = ()) -> Core:
     """Build what `config` asks for, around the `learner` there is, which is rebuilt for it.
 
     `stores`: names of those that a learner made here is to be synced with.

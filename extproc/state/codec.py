@@ -7,6 +7,7 @@ written by another version or by another program is recognised whatever it holds
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -14,6 +15,12 @@ from extproc.budget.sums import Key, Sums, Table
 
 FORMAT = "dualpool-state"
 VERSION = 1
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of a state that is read; a larger one is not ours."""
+
+AGEING_SECONDS = 60.0
+"""Figures fade by their age when they are read after at least so long: at a start, not between two exchanges."""
 
 MOST_SAMPLES = 2**53
 LONGEST_KEY_PART = 256
@@ -23,33 +30,38 @@ class BadStateError(Exception):
     """Bytes that are not a state this version can read. The message says why."""
 
 
-class _Header(msgspec.Struct):
+class _Header(msgspec.Struct, omit_defaults=True):
     format: str
     version: int
     saved: float
     sha256: str
+    writers: dict[str, int] = {}
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A state as it was kept. `saved`: when, seconds since 1970."""
+    """A state as it was kept. `saved`: when, seconds since 1970. `writers`: what each of those who share it merged
+    into it last, by the number they gave it."""
 
     table: Table
     saved: float
+    writers: dict[str, int] = {}
 
 
 _header = msgspec.json.Decoder(_Header)
 _entries = msgspec.json.Decoder(list[tuple[Key, Sums]])
 
 
-def encode(table: Table, now: float) -> bytes:
+def encode(table: Table, now: float, writers: Mapping[str, int] | None = None) -> bytes:
     """Return `table` as bytes, without entries that `decode` would not take; `now`: seconds since 1970."""
     body = msgspec.json.encode([entry for entry in table.items() if _possible(*entry)])
-    header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest())
+    header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest(), dict(writers or {}))
     return msgspec.json.encode(header) + b"\n" + body
 
 
 def decode(data: bytes) -> Stored:
     """Read what `encode` wrote. Raises `BadStateError`, whatever the bytes are."""
+    if len(data) > LARGEST:
+        raise BadStateError(f"it is longer than {LARGEST} bytes")
     first, _, body = data.partition(b"\n")
     try:
         header = _header.decode(first)
@@ -65,7 +77,7 @@ def decode(data: bytes) -> Stored:
         entries = _entries.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadStateError("its figures cannot be read") from None
-    return Stored({key: sums for key, sums in entries if _possible(key, sums)}, header.saved)
+    return Stored({key: sums for key, sums in entries if _possible(key, sums)}, header.saved, header.writers)
 
 
 def _possible(key: Key, sums: Sums) -> bool:
@@ -83,9 +95,11 @@ def faded(stored: Stored, now: float, half_life: float) -> Table:
     """Return the figures of `stored` as sure as they still are: samples and sums halve every `half_life` seconds.
 
     Means stay as they are, their weight against new observations fades, and below `min_samples` a more general
-    figure is used. A clock that went back fades nothing.
+    figure is used. What is younger than `AGEING_SECONDS` is as sure as ever; a clock that went back fades nothing.
     """
-    factor = 0.5 ** (max(0.0, now - stored.saved) / half_life)
+    if now - stored.saved < AGEING_SECONDS:
+        return stored.table
+    factor = 0.5 ** ((now - stored.saved) / half_life)
     table: Table = {}
     for key, sums in stored.table.items():
         samples = round(sums.samples * factor)

@@ -13,19 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from extproc.budget.sums import Table, merge
-from extproc.state.codec import BadStateError, Stored, decode, encode, faded
+from extproc.state.codec import LARGEST, BadStateError, Stored, decode, encode, faded
 from extproc.state.store import StoreError
 
 log = logging.getLogger(__name__)
 
-LARGEST = 64 * 1024 * 1024
-"""Bytes of a file that is read; a larger one is not ours."""
-
 LOCK_SECONDS = 1.0
 LOCK_POLL_SECONDS = 0.01
-
-AGEING_SECONDS = 60.0
-"""Figures fade by their age when they are read after at least so long: at a start, not between two exchanges."""
 
 
 def save(path: Path, table: Table, now: float | None = None) -> None:
@@ -57,12 +51,9 @@ def load(path: Path) -> Stored | None:
     """Read `path`; None when there is no such file. Raises `BadStateError` and `OSError`."""
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+            return decode(file.read(LARGEST + 1))
     except FileNotFoundError:
         return None
-    if len(data) > LARGEST:
-        raise BadStateError(f"it is longer than {LARGEST} bytes")
-    return decode(data)
 
 
 class FileStore:
@@ -126,10 +117,7 @@ class FileStore:
             return None
 
     def _faded(self, stored: Stored | None) -> Table:
-        if stored is None:
-            return {}
-        now = self._clock()
-        return stored.table if now - stored.saved < AGEING_SECONDS else faded(stored, now, self._half_life)
+        return {} if stored is None else faded(stored, self._clock(), self._half_life)
 
     def _set_aside(self, reason: BadStateError) -> None:
         """Keep the unreadable file for whoever wants to look at it, one of them, and go on without."""

@@ -22,7 +22,7 @@ class Store(Protocol):
         """Merge `pending` into what is kept and return the result; None when that is what was last returned.
 
         Where nothing is kept, keep `whole`. One step for all who share the store: nobody's `pending` is lost.
-        Raises `StoreError`, after which `pending` is to be offered again.
+        Raises `StoreError`, after which the same `pending` and `whole` are to be offered again, and nothing more.
         """
         ...
 

@@ -65,8 +65,12 @@ class Sync:
         """Exchange a last time, within a bound."""
         if self._stores:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.exchange(), CLOSE_SECONDS)
+                await asyncio.wait_for(self._last(), CLOSE_SECONDS)
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _last(self) -> None:
+        for _ in range(2):  # an offer that had failed is made again as it was; what came since follows
+            await self.exchange()
 
     async def exchange(self) -> None:
         """Exchange once with every store. Never raises."""
@@ -82,21 +86,16 @@ class Sync:
 
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`; False when nothing is new on either side."""
-        learner = self._learner
-        pending, whole = learner.pending(store.name), learner.export()
-        table = await self._ask(store, lambda: store.exchange(pending, whole))
-        learner.settle(store.name)
-        if table is None:
-            return False
-        learner.adopt(table)
-        return True
+        offer = self._learner.offer(store.name)
+        table = await self._ask(store, lambda: store.exchange(offer.pending, offer.whole))
+        self._learner.settle(store.name, table)
+        return table is not None
 
     async def _copy(self, store: Store, changed: bool) -> None:
-        learner = self._learner
-        if changed or learner.pending(store.name):
-            whole = learner.export()
+        if self._learner.has_news(store.name) or changed:
+            whole = self._learner.export()
             await self._ask(store, lambda: store.replace(whole))
-            learner.settle(store.name)
+            self._learner.copied(store.name)
 
     async def _ask(self, store: Store, call: Callable[[], T]) -> T:
         """Run `call` outside the loop, and tell once when a store fails and once when it works again."""

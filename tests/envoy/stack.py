@@ -55,6 +55,20 @@ def patient(tree: Tree) -> Tree:
     return tree
 
 
+def served_by(*ports: int) -> Callable[[Tree], Tree]:
+    """Return a change to Envoy's configuration: replicas of the service, at `ports`, in the place of one."""
+
+    def change(tree: Tree) -> Tree:
+        cluster = next(c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool")
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+            {"endpoint": {"address": {"socket_address": {"address": ANY_PORT[0], "port_value": port}}}}
+            for port in ports
+        ]
+        return tree
+
+    return change
+
+
 @dataclass(frozen=True)
 class Pools:
     """The two pools, running."""

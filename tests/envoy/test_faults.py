@@ -18,7 +18,7 @@ from extproc.demo.service import Service
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, SHORT_CAPACITY, Pools, Stack, running, until
+from tests.envoy.stack import POOLS, SHORT_CAPACITY, Pools, Stack, running, served_by, until
 
 WRONG_PRIOR = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
 HEALTHY = "cluster.dualpool.membership_healthy"
@@ -134,22 +134,11 @@ def reloads(stack: Stack, broken: bool) -> float:
 
 def test_a_rolling_restart_of_two_replicas_loses_no_request(start_stack: StartStack, tmp_path: Path) -> None:
     """SIGTERM to one after the other: health fails first, so none is asked that no longer answers."""
-    ports: list[int] = []
     drain = {"lame_duck_seconds": 2, "drain_seconds": 2}
-
-    def both(tree: dict[str, Any]) -> dict[str, Any]:
-        cluster = next(c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool")
-        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-            {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
-            for port in ports
-        ]
-        return tree
-
     settings = {"pools": POOLS, "server": drain}
     with ExitStack() as replicas:
         one, other = (replicas.enter_context(Service(settings, tmp_path / name)) for name in "ab")
-        ports[:] = [one.port, other.port]
-        stack = start_stack(service=False, change=both)
+        stack = start_stack(service=False, change=served_by(one.port, other.port))
         until(lambda: stack.envoy.stats(HEALTHY).get(HEALTHY) == 2)
         with Load(stack.url) as load:
             until(load.more(20))

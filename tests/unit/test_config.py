@@ -92,6 +92,51 @@ def test_a_variable_that_is_not_yaml_is_a_problem() -> None:
         load(None, {"DUALPOOL_ROUTING__SHADOW": "["})
 
 
+def test_a_redis_is_named_by_url() -> None:
+    """The password comes from the environment, letter by letter, and is not shown."""
+    environment = {
+        "DUALPOOL_STATE__REDIS__URL": "rediss://me@redis.example:6380/2",
+        "DUALPOOL_STATE__REDIS__PASSWORD": "0123: {yes",
+    }
+    found = load(None, environment).state.redis
+    assert found is not None
+    assert found.password is not None
+    assert found.password.get_secret_value() == "0123: {yes"
+    assert "0123" not in f"{found} {found!r}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "problem"),
+    [
+        (
+            "REDIS__URL",
+            "redis://:sesame@host:6379",
+            "state.redis.url: must be redis://[USER@]HOST[:PORT][/DATABASE]",
+        ),
+        ("REDIS__URL", "http://sesame", "state.redis.url: must be redis://"),
+        ("REDIS__URL", "redis://host?ssl_cert_reqs=sesame", "state.redis.url: must be redis://"),
+        ("REDIS__URL", "redis://:{sesame: [", "is not YAML"),
+        ("REDIS", "redis://:sesame@host", "state.redis: Input should be a valid dictionary"),
+        ("REDIS", "{url: 'redis://a', name: [sesame]}", "state.redis.name: Input should be a valid string"),
+        ("REDIS__NAME", "sesame", "state.redis.url: Field required"),
+        (
+            "REDIS",
+            "{url: 'rediss://a', certificate: sesame}",
+            "state.redis: certificate and certificate_key go together",
+        ),
+        ("REDIS", "{url: 'redis://a', ca: sesame}", "state.redis: redis://a: ca and certificate are for rediss://"),
+    ],
+)
+def test_a_redis_that_cannot_be_used_is_a_problem_that_shows_no_secret(
+    variable: str, text: str, problem: str
+) -> None:
+    """Whatever was set in the wrong place may have been a password."""
+    with pytest.raises(ConfigError) as raised:
+        load(None, {f"DUALPOOL_STATE__{variable}": text})
+    assert raised.value.problems[0].startswith((f"DUALPOOL_STATE__{variable}: {problem}", f"defaults: {problem}"))
+    assert "sesame" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("admin", "address"), [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:80", ("::1", 80)), ("host:0", ("host", 0))]
 )

@@ -49,27 +49,68 @@ def test_what_is_exported_restores_the_same_estimates() -> None:
     assert second.output.reserve("m", "latin", None) == first.output.reserve("m", "latin", None)
 
 
-def test_what_was_learned_since_is_pending_until_settled() -> None:
-    """A store that failed is offered the same again, with what came on top."""
+GLOBAL = ("ratio", "text", "", "")
+
+
+def pending(of: Learner, store: str) -> int:
+    return of.offer(store).pending[GLOBAL].samples
+
+
+def test_what_was_learned_since_is_offered() -> None:
+    """Each store is offered what it has not got."""
     one = learner("file", "redis")
     teach(one, 4.0, 3)
-    assert one.pending("file")["ratio", "text", "", ""].samples == 3
-    one.settle("file")
+    assert pending(one, "file") == 3
+    one.settle("file", None)
     teach(one, 4.0, 2)
-    assert one.pending("file")["ratio", "text", "", ""].samples == 2
-    assert one.pending("redis")["ratio", "text", "", ""].samples == 5
+    assert pending(one, "file") == 2
+    assert pending(one, "redis") == 5
+
+
+def test_an_offer_stays_as_it_is_until_it_is_taken() -> None:
+    """A store that failed is offered the same again, and what came on top afterwards."""
+    one = learner("file")
+    teach(one, 4.0, 3)
+    offer = one.offer("file")
+    teach(one, 4.0, 2)
+    assert one.offer("file") == offer
+    assert offer.whole[GLOBAL].samples == 3
+    one.settle("file", None)
+    assert pending(one, "file") == 2
+
+
+def test_what_was_offered_to_nobody_yet_is_kept_when_common_figures_are_adopted() -> None:
+    """A store that was away for long has not got it: it is added to what the store gave."""
+    one = learner("redis")
+    teach(one, 4.0, 30)
+    common = one.offer("redis").whole
+    teach(one, 4.0, 5)
+    one.offer("redis")  # fails
+    one.settle("redis", common)
+    assert one.export()[GLOBAL].samples == 35
 
 
 def test_what_is_learned_during_an_exchange_stays() -> None:
-    """Adopting the common figures does not undo what was learned while they were fetched."""
+    """Taking over the common figures does not undo what was learned while they were fetched."""
     one = learner("file")
     teach(one, 4.0, 30)
-    common = {**one.pending("file")}
+    common = one.offer("file").whole
     teach(one, 4.0, 7)
-    one.settle("file")
-    one.adopt(common)
-    assert one.export()["ratio", "text", "", ""].samples == 37
-    assert one.pending("file")["ratio", "text", "", ""].samples == 7
+    one.settle("file", common)
+    assert one.export()[GLOBAL].samples == 37
+    assert pending(one, "file") == 7
+
+
+def test_a_copy_settles_everything() -> None:
+    """A store that was given all figures has no news to come, whatever it was offered before."""
+    one = learner("file")
+    teach(one, 4.0, 3)
+    one.offer("file")
+    teach(one, 4.0, 2)
+    assert one.has_news("file")
+    one.copied("file")
+    assert not one.has_news("file")
+    assert one.offer("file").pending == {}
 
 
 def test_a_rebuilt_learner_keeps_what_was_learned() -> None:
@@ -78,18 +119,18 @@ def test_a_rebuilt_learner_keeps_what_was_learned() -> None:
     teach(one, 4.0, 30)
     one.rebuild(RatioEstimator(Estimation(smoothing=0.5), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT)
     assert ratio(one) == pytest.approx(4.0, rel=0.01)
-    assert one.pending("file")["ratio", "text", "", ""].samples == 30
+    assert pending(one, "file") == 30
 
 
 def test_one_absurd_report_moves_the_shared_figures_no_further_than_ones_own() -> None:
     """What is limited here is limited in what others are told too."""
     one = learner("file")
     teach(one, 4.0, 50)
-    common = dict(one.pending("file"))
-    one.settle("file")
+    common = one.offer("file").pending
+    one.settle("file", None)
     teach(one, 15.0, 1)
     other = learner()
-    other.adopt({key: common[key].then(new) for key, new in one.pending("file").items()})
+    other.adopt({key: common[key].then(new) for key, new in one.offer("file").pending.items()})
     assert ratio(other) == pytest.approx(ratio(one), rel=0.005)
     assert ratio(one) < 4.1
 

@@ -22,10 +22,14 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Self-signed certificates a and b for 127.0.0.1: a.crt, a.key, ..."""
     directory = tmp_path_factory.mktemp("pki")
     for name in "ab":
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=here"
-        command += f" -addext subjectAltName=IP:127.0.0.1 -keyout {name}.key -out {name}.crt"
-        subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
+        self_signed(directory, name)
     return directory
+
+
+def self_signed(directory: Path, name: str) -> None:
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=here"
+    command += f" -addext subjectAltName=IP:127.0.0.1 -keyout {name}.key -out {name}.crt"
+    subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
 
 
 def install(pki: Path, name: str, into: Path) -> Tls:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from extproc.budget.sums import Sums, Table
+from extproc.state import codec
 from extproc.state import file as module
 from extproc.state.codec import decode, encode
 from extproc.state.file import FileStore, load, save
@@ -79,7 +80,7 @@ def test_an_unreadable_file_is_set_aside(tmp_path: Path, data: bytes, caplog: py
 
 def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file longer than any state could be is set aside."""
-    monkeypatch.setattr(module, "LARGEST", 10)
+    monkeypatch.setattr(codec, "LARGEST", 10)
     path = tmp_path / "state.json"
     path.write_bytes(b"x" * 11)
     assert store(path).read() == {}

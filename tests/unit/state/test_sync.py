@@ -84,9 +84,10 @@ async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) ->
         teach(one, 4.0, 10)
         await each.exchange()
     store.broken = False
-    await each.exchange()
+    for _ in range(2):  # the offer that failed, as it was, then what came since
+        await each.exchange()
     assert store.kept["ratio", "text", "", ""].samples == 30
-    assert reports == [("redis", False)] * 3 + [("redis", True)]
+    assert reports == [("redis", False)] * 3 + [("redis", True)] * 2
     assert caplog.text.count("state.redis: broken") == 1
 
 
@@ -145,3 +146,44 @@ async def test_closing_exchanges_a_last_time() -> None:
     teach(one, 4.0, 10)
     await sync(one, store).close()
     assert store.kept["ratio", "text", "", ""].samples == 10
+
+
+async def test_closing_after_a_failure_keeps_everything() -> None:
+    """A store that failed and works again at a shutdown is given what came since the failure too."""
+    one, store = learner("file"), Fake("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    each = sync(one, store)
+    store.broken = True
+    for _ in range(2):
+        teach(one, 4.0, 10)
+        await each.exchange()
+    store.broken = False
+    await each.close()
+    assert store.kept["ratio", "text", "", ""].samples == 20
+
+
+async def test_what_failed_to_reach_one_store_is_not_forgotten_when_it_works_again() -> None:
+    """While Redis is away two processes share a file; back, it is told by each what that one learned, once."""
+    redis, file = Fake("redis"), Fake("file")
+    both = [learner("redis", "file") for _ in range(2)]
+    syncs = [sync(one, redis, file) for one in both]
+
+    async def turn() -> None:
+        for each in syncs:
+            await each.exchange()
+
+    for one in both:
+        teach(one, 4.0, 10)
+    await turn()
+    await turn()
+    redis.broken = True
+    for one in both:
+        teach(one, 4.0, 5)
+    await turn()
+    await turn()
+    assert [one.export()["ratio", "text", "", ""].samples for one in both] == [30, 30]
+    redis.kept = {}  # restarted empty
+    redis.broken = False
+    for _ in range(3):
+        await turn()
+    assert redis.kept["ratio", "text", "", ""].samples == 30
+    assert [one.export()["ratio", "text", "", ""].samples for one in both] == [30, 30]
