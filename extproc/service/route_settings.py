@@ -2,9 +2,9 @@
 
 Envoy's own configuration speaks to the service in two ways. `grpc_initial_metadata` of the filter or of a route
 (`ExtProcPerRoute.overrides`) arrives as gRPC metadata named `dualpool-…`. Where a gateway offers no such field, the
-attribute `xds.route_metadata` brings the route's metadata as protobuf text: namespace `dualpool` with the bare
-names, or the HTTPRoute annotations that Envoy Gateway puts under `envoy-gateway`, named `dualpool-…`. Where both
-speak, the route's metadata wins.
+attributes `xds.listener_metadata`, `xds.virtual_host_metadata` and `xds.route_metadata` bring the metadata of each
+as protobuf text: namespace `dualpool` with the bare names, or the annotations that Envoy Gateway puts under
+`envoy-gateway`, named `dualpool-…`. Where several speak, the later in this order wins, and all of them over gRPC.
 """
 
 import math
@@ -21,9 +21,11 @@ from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 
 PREFIX = "dualpool-"
-ROUTE_METADATA = "xds.route_metadata"
+ATTRIBUTES = ("xds.listener_metadata", "xds.virtual_host_metadata", "xds.route_metadata")
+"""From the widest to the narrowest, which wins."""
+
 METADATA_CHARACTERS = 65_536
-"""Longer route metadata is not read."""
+"""Longer metadata is not read."""
 
 DISTINCT_ROUTES = 1024
 """Combinations of values kept parsed; the least recently used is parsed again."""
@@ -55,7 +57,7 @@ class RouteSettingsReader:
         for pool in (pool for members in pools.values() for pool in members):
             self._capacities[pool.name] = max(pool.capacity, self._capacities.get(pool.name, 0))
         self._categories: set[str] = set()
-        self._known: Bounded[tuple[Pairs, str], Parsed] = Bounded(DISTINCT_ROUTES)
+        self._known: Bounded[tuple[Pairs, tuple[str, ...]], Parsed] = Bounded(DISTINCT_ROUTES)
         self._readers: dict[str, Callable[[str], object]] = {
             "pools": self._pool_set,
             "thresholds": self._thresholds,
@@ -67,22 +69,25 @@ class RouteSettingsReader:
 
     def read(self, initial: Pairs, attributes: Mapping[str, Struct]) -> Parsed:
         """Return what `initial` (see `ours`) and the attributes of the first message say. Never raises."""
-        metadata = ""
-        for struct in attributes.values():
-            if ROUTE_METADATA in struct.fields:
-                metadata = struct.fields[ROUTE_METADATA].string_value
-        if not initial and not metadata:
+        texts = tuple(
+            struct.fields[name].string_value
+            for name in ATTRIBUTES
+            for struct in attributes.values()
+            if name in struct.fields
+        )
+        if not initial and not texts:
             return _NOTHING
-        return self._known.use((initial, metadata), lambda: self._parse(initial, metadata))
+        return self._known.use((initial, texts), lambda: self._parse(initial, texts))
 
-    def _parse(self, initial: Pairs, metadata: str) -> Parsed:
+    def _parse(self, initial: Pairs, texts: tuple[str, ...]) -> Parsed:
         values: dict[str, object] = {}
         bad: list[str] = []
         stated = [(name.removeprefix(PREFIX), text) for name, text in initial]
-        try:
-            stated += _from_metadata(metadata)
-        except ValueError:
-            bad.append("route_metadata")
+        for metadata in texts:
+            try:
+                stated += _from_metadata(metadata)
+            except ValueError:
+                bad.append("route_metadata")
         for name, text in stated:
             reader = self._readers.get(name)
             if reader is None:
@@ -125,7 +130,7 @@ def ours(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
 
 
 def _from_metadata(text: str) -> list[tuple[str, str]]:
-    """Names and values in route metadata, as Envoy prints it. Raises `ValueError` when it cannot be read."""
+    """Names and values in metadata, as Envoy prints it. Raises `ValueError` when it cannot be read."""
     if len(text) > METADATA_CHARACTERS:
         raise ValueError("too long")
     message = pb.Metadata()

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from extproc.demo.envoy import with_bare_listener
+from extproc.demo.envoy import http, with_bare_listener
 from extproc.demo.pool_server import HOST
 from extproc.planning.cdf import read_metrics
 from extproc.render.typed import any_of
 from tests.envoy.attached import Attached, attached, with_route, without_filter
 from tests.envoy.client import Reply, chat, send
+from tests.envoy.stack import until
 
 PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
 SETS = {
@@ -34,14 +35,19 @@ def text(tokens: int) -> str:
 
 def change(tree: dict[str, Any]) -> dict[str, Any]:
     """Routes that speak to the service, each in its way."""
-    filters = tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"][
-        "http_filters"
+    manager = http(tree["static_resources"]["listeners"][0])
+    ext_proc = manager["http_filters"][0]["typed_config"]
+    ext_proc["request_attributes"] = [
+        "xds.route_metadata",
+        "xds.virtual_host_metadata",
+        "xds.listener_metadata",
     ]
-    filters[0]["typed_config"]["request_attributes"] = ["xds.route_metadata"]
+    ext_proc["grpc_service"]["initial_metadata"] = [{"key": "dualpool-category", "value": "by-filter"}]
     metadata = {"metadata": {"filter_metadata": {"dualpool": {"thresholds": {"small": 10, "middle": 2000}}}}}
     tree = with_route("/tight/", **grpc_metadata(thresholds="small=10"))(tree)
     tree = with_route("/coder/", **grpc_metadata(pools="coder"))(tree)
     tree = with_route("/quiet/", **grpc_metadata(shadow="true", pools="nowhere"))(tree)
+    tree = with_route("/named/", **grpc_metadata(category="by-route"))(tree)
     return with_route("/own/", **metadata)(tree)
 
 
@@ -78,6 +84,18 @@ def test_route_metadata(stack: Attached) -> None:
     assert stack.lands(chat(text(3000), max_tokens=20), path=path) == "large"
 
 
+def test_the_filters_own_metadata(stack: Attached) -> None:
+    """Initial metadata of the filter holds for every route that does not say otherwise."""
+    for path in ("/v1/chat/completions", "/named/v1/chat/completions"):
+        assert stack.lands(chat("hello", max_tokens=20), path=path) == "small"
+    until(lambda: {"by-filter", "by-route"} <= categories(stack))
+
+
+def categories(stack: Attached) -> set[str]:
+    """What figures have been learned for."""
+    return {ratio["category"] for ratio in stack.service.state()["learned"]["ratios"]}
+
+
 def test_a_route_with_a_pool_set(stack: Attached) -> None:
     """A route's pool set is used whatever the model, for what is understood and for what is not."""
     path = "/coder/v1/chat/completions"
@@ -89,6 +107,25 @@ def test_a_bad_value_is_counted_and_ignored(stack: Attached) -> None:
     """A pool set that does not exist is counted; what else the route says still holds."""
     assert stack.lands(chat("hello", max_tokens=20), path="/quiet/v1/chat/completions") == "large"
     assert 'dualpool_route_settings_ignored_total{setting="pools"}' in stack.service.get("/metrics")
+
+
+@pytest.mark.parametrize("place", ["virtual host", "listener"])
+def test_metadata_of_what_routes_have_in_common(tmp_path: Path, place: str) -> None:
+    """A virtual host or a listener can speak for all its routes."""
+
+    def shadow(tree: dict[str, Any]) -> dict[str, Any]:
+        listener = tree["static_resources"]["listeners"][0]
+        manager = http(listener)
+        attributes = ["xds.virtual_host_metadata", "xds.listener_metadata"]
+        manager["http_filters"][0]["typed_config"]["request_attributes"] = attributes
+        holder = listener if place == "listener" else manager["route_config"]["virtual_hosts"][0]
+        holder["metadata"] = {"filter_metadata": {"dualpool": {"shadow": True}}}
+        return tree
+
+    with attached(tmp_path, {"default": SETS["default"]}, change=shadow) as running:
+        assert running.lands(chat("hello", max_tokens=20)) == "large"
+        (counted,) = running.service.state()["requests"]
+        assert (counted["chosen"], counted["reason"]) == ("small", "shadow")
 
 
 def test_a_misroute_goes_to_the_largest_of_three(tmp_path: Path) -> None:

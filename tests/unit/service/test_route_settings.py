@@ -38,9 +38,9 @@ def reader() -> RouteSettingsReader:
     return RouteSettingsReader(POOLS)
 
 
-def attributes(metadata: str) -> dict[str, Struct]:
+def attributes(metadata: str, **others: str) -> dict[str, Struct]:
     struct = Struct()
-    struct.update({"xds.route_metadata": metadata})
+    struct.update({"xds.route_metadata": metadata, **{f"xds.{name}": text for name, text in others.items()}})
     return {"envoy.filters.http.ext_proc": struct}
 
 
@@ -130,6 +130,16 @@ def test_route_metadata_wins(reader: RouteSettingsReader) -> None:
     settings = reader.read(initial, attributes(PRINTED)).settings
     assert settings.pools == "coder"
     assert settings.default_output == 64
+
+
+def test_the_narrowest_wins(reader: RouteSettingsReader) -> None:
+    """A route says it better than its virtual host, and that better than the listener, name by name."""
+    virtual_host = PRINTED.replace("coder", "default").replace("12.5", "7")
+    listener = ANNOTATED.replace("dualpool-category", "dualpool-default-output").replace("code", "64")
+    both = {"virtual_host_metadata": virtual_host, "listener_metadata": listener}
+    assert reader.read((), attributes(PRINTED, **both)).settings == RouteSettings(
+        pools="coder", thresholds={"short": 4096}, shadow=True, rollout_percent=12.5, default_output=64
+    )
 
 
 @pytest.mark.parametrize(
