@@ -11,6 +11,7 @@ Tool definitions are counted in the classes like text, and once more as `tool_by
 prints them in its own layout.
 """
 
+import operator
 from collections.abc import Iterable
 
 import numpy as np
@@ -160,4 +161,5 @@ def _every_second_pair(prompt: bytes) -> tuple[NDArray[np.float64], int]:
 
 def text_bytes(features: tuple[float, ...]) -> float:
     """Bytes of text and tool definitions in `features`."""
-    return sum(count * size for count, size in zip(features, _BYTES_PER, strict=False))
+    size: float = sum(map(operator.mul, features, _BYTES_PER))
+    return size

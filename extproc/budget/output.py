@@ -35,9 +35,9 @@ class Lengths:
         self.counts = [0.0] * BUCKETS
         self.samples = 0
 
-    def add(self, tokens: int) -> None:
-        """Count one completion."""
-        self.counts[bucket_of(tokens)] += 1
+    def add(self, bucket: int) -> None:
+        """Count one completion, by `bucket_of` its tokens."""
+        self.counts[bucket] += 1
         self.samples += 1
         if self.samples % WINDOW == 0:
             self.counts = [c / 2 for c in self.counts]
@@ -94,11 +94,10 @@ class OutputReserve:
         tokens = math.ceil(usage.completion_tokens / observation.choices)
         if not 0 < tokens <= observation.capacity:  # no pool produces more than its context holds
             return
-        one = [0.0] * BUCKETS
-        one[bucket_of(tokens)] = 1.0
+        bucket = bucket_of(tokens)
         for key in dict.fromkeys(_keys(observation.model, observation.category)):  # the same without a model
-            self._lengths.use(key, Lengths).add(tokens)
-            self._recent.add(key, KEEP, one)
+            self._lengths.use(key, Lengths).add(bucket)
+            self._recent.count(key, KEEP, BUCKETS, bucket)
 
     def export(self) -> Table:
         """Return the sums of every histogram."""

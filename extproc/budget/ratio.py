@@ -56,23 +56,21 @@ class Ratio(msgspec.Struct):
 
     def limited(self, observed: float, min_samples: int) -> float:
         """Return `observed` (bytes per token), or the furthest value that one observation may pull towards."""
-        step = observed - self.mean
-        bound = OUTLIER_DEVIATIONS * max(self.deviation, LEAST_DEVIATION * self.mean)
-        if self.samples < min_samples or abs(step) <= bound:
+        if self.samples < min_samples:
             return observed
-        return self.mean + math.copysign(bound, step)
+        step = observed - self.mean
+        bound = OUTLIER_DEVIATIONS * max(math.sqrt(self.variance), LEAST_DEVIATION * self.mean)
+        return observed if abs(step) <= bound else self.mean + math.copysign(bound, step)
 
-    def update(self, observed: float, smoothing: float, min_samples: int, weight: float) -> bool:
-        """Move towards `observed` (bytes per token); True when it lay so far off that its step was limited."""
+    def update(self, observed: float, smoothing: float, weight: float) -> None:
+        """Move towards `observed` (bytes per token), which is `limited` already."""
         alpha = max(smoothing, 1.0 / (self.samples + 1)) * weight
         if self.samples == 0:
             self.mean, alpha = observed, 0.0
-        limited = self.limited(observed, min_samples)
-        step = limited - self.mean
+        step = observed - self.mean
         self.mean = min(max(self.mean + alpha * step, LEAST_RATIO), MOST_RATIO)
         self.variance = (1 - alpha) * (self.variance + alpha * step * step)
         self.samples += 1
-        return limited != observed
 
     def sums(self, smoothing: float) -> Sums:
         """Return the sums that this mean and variance are of."""
@@ -151,12 +149,14 @@ class RatioEstimator:
         return "outlier" if outliers[-1] else "used"
 
     def _update(self, key: Key, observed: float, weight: float) -> bool:
+        """Take one observation into account; True when it lay so far off that its step was limited."""
         settings = self._settings
         ratio = self._ratios.use(key, lambda: Ratio(mean=observed))
         limited = ratio.limited(observed, settings.min_samples)
         values = (weight, weight * limited, weight * limited * limited)
         self._recent.add(key, 1.0 - settings.smoothing * weight, values)
-        return ratio.update(observed, settings.smoothing, settings.min_samples, weight)
+        ratio.update(limited, settings.smoothing, weight)
+        return limited != observed
 
     def export(self) -> Table:
         """Return the sums of every ratio."""

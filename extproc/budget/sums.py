@@ -18,6 +18,10 @@ import numpy as np
 
 from extproc.budget.bounded import Bounded
 
+LARGEST_SCALE = 1e100
+
+Array = np.ndarray[tuple[int], np.dtype[np.float64]]
+
 Key = tuple[str, ...]
 """What was learned and for whom: the kind of figure first (`ratio`, `output`, ...), then model, category, ..."""
 
@@ -60,14 +64,18 @@ def merge(older: Table, newer: Table, limit: int) -> Table:
 
 
 class _Open:
-    """A run that goes on."""
+    """A run that goes on. `values` are kept multiplied by `scale`: counts fade by one number, not one by one."""
 
-    __slots__ = ("keep", "samples", "values")
+    __slots__ = ("keep", "samples", "scale", "values")
 
     def __init__(self, width: int) -> None:
         self.samples = 0
         self.keep = 1.0
-        self.values = np.zeros(width)
+        self.scale = 1.0
+        self.values: list[float] | Array = [0.0] * width
+
+    def close(self) -> Sums:
+        return Sums(self.samples, self.keep, tuple(float(value) / self.scale for value in self.values))
 
 
 class Recent:
@@ -77,18 +85,37 @@ class Recent:
         self._limit = limit
         self._open: Bounded[Key, _Open] = Bounded(limit)
 
-    def add(
-        self, key: Key, keep: float, values: "Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]"
-    ) -> None:
-        """Count one observation that fades what was there to `keep` and adds `values`."""
-        run = self._open.use(key, lambda: _Open(len(values)))
+    def add(self, key: Key, keep: float, values: Sequence[float] | Array) -> None:
+        """Count one observation that fades what was there to `keep` and adds `values`.
+
+        An array is quicker for many figures, a tuple for a few.
+        """
+        run = self._use(key, keep, len(values))
+        if isinstance(values, np.ndarray):
+            run.values = keep * np.asarray(run.values) + values
+        else:
+            run.values = [keep * old + new for old, new in zip(run.values, values, strict=True)]
+
+    def count(self, key: Key, keep: float, width: int, position: int) -> None:
+        """Do as `add` with `width` values, all 0 but for a 1 at `position`, without touching the others.
+
+        `keep`: not 0. A key is either counted or added to.
+        """
+        run = self._use(key, keep, width)
+        run.scale /= keep
+        run.values[position] += run.scale
+        if run.scale > LARGEST_SCALE:
+            run.values = [value / run.scale for value in run.values]
+            run.scale = 1.0
+
+    def _use(self, key: Key, keep: float, width: int) -> _Open:
+        run = self._open.use(key, lambda: _Open(width))
         run.samples += 1
         run.keep *= keep
-        run.values *= keep
-        run.values += values
+        return run
 
     def take(self) -> Table:
         """Return all and start anew."""
-        table = {key: Sums(run.samples, run.keep, tuple(run.values.tolist())) for key, run in self._open.items()}
+        table = {key: run.close() for key, run in self._open.items()}
         self._open = Bounded(self._limit)
         return table

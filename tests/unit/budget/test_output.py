@@ -4,7 +4,7 @@ import pytest
 
 from extproc.body.usage import Usage
 from extproc.budget.estimate import Reserve
-from extproc.budget.output import WINDOW, Lengths, OutputReserve
+from extproc.budget.output import WINDOW, Lengths, OutputReserve, bucket_of
 from extproc.config import Output
 from tests.unit.budget.test_ratio import observation
 
@@ -57,9 +57,9 @@ def test_what_was_long_ago_fades() -> None:
     """After a few windows of short completions the long ones no longer set the quantile."""
     lengths = Lengths()
     for _ in range(WINDOW):
-        lengths.add(4000)
+        lengths.add(bucket_of(4000))
     for _ in range(4 * WINDOW):
-        lengths.add(100)
+        lengths.add(bucket_of(100))
     assert lengths.quantile(0.9) <= 128
     assert sum(lengths.counts) <= 2 * WINDOW
 
@@ -67,5 +67,5 @@ def test_what_was_long_ago_fades() -> None:
 def test_the_longest_lengths_share_a_bucket() -> None:
     """A quantile beyond the last edge is the last edge."""
     lengths = Lengths()
-    lengths.add(10**12)
+    lengths.add(bucket_of(10**12))
     assert lengths.quantile(0.99) > 10**7
