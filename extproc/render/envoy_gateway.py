@@ -129,11 +129,12 @@ def _route(layout: Layout, options: Options) -> Tree:
     del default["matches"]
     spec = {"parentRefs": [{"name": GATEWAY}], "rules": [*rules, default]}
     route = named(f"{GATEWAY_API}/v1", "HTTPRoute", ROUTE, options, spec)
-    route["metadata"]["annotations"] = {
-        "# What this route asks of Dualpool, in place of its configuration. Others: dualpool-pools, -thresholds, "
-        "-category, -rollout-percent, -default-output.": None,
-        f"metadata.{ENVOY_GATEWAY}/dualpool-shadow": "false",
-    }
+    hint = (
+        "# This route can speak for itself, in place of Dualpool's configuration, by annotations: "
+        f"{ENVOY_GATEWAY}/dualpool-shadow: 'true', and so -pools, -thresholds, -category, -rollout-percent, "
+        "-default-output."
+    )
+    route["metadata"][hint] = None
     return route
 
 
@@ -171,15 +172,19 @@ def _traffic_policies(layout: Layout, options: Options) -> list[Tree]:
         },
         "perRetry": {"backOff": {"baseInterval": "1ms", "maxInterval": "1ms"}},
     }
-    refusable = [_traffic_policy(pool, options, {"retry": retry}) for pool in layout.larger]
-    return [*refusable, *(_traffic_policy(pool, options, {}) for pool in layout.pools if pool not in layout.larger)]
+    largest = [pool for pool in layout.pools if pool not in layout.larger]
+    return [
+        *(_traffic_policy(layout, pool, options, {"retry": retry}) for pool in layout.larger),
+        *(_traffic_policy(layout, pool, options, {}) for pool in largest),
+    ]
 
 
-def _traffic_policy(pool: str, options: Options, extra: Tree) -> Tree:
+def _traffic_policy(layout: Layout, pool: str, options: Options, extra: Tree) -> Tree:
     spec = {
         "targetRefs": [{"group": GATEWAY_API, "kind": "HTTPRoute", "name": ROUTE, "sectionName": pool}],
         "loadBalancer": {"type": "LeastRequest"},
         "timeout": {"http": {"requestTimeout": "0s"}},
+        "connection": {"bufferLimit": buffer_bytes(layout)},
         "# The defaults of 1,024 are soon reached by answers that last a minute.": None,
         "circuitBreaker": {
             "maxConnections": MANY,

@@ -54,7 +54,7 @@ def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tr
     options = msgspec.structs.replace(options, envoy=_WITH_AGGREGATE)
     destinations = [_destination(layout, pool, options) for pool in layout.pools]
     return {
-        "service.yaml": service_documents(config, options, _PROXIES, _NO_SIDECAR),
+        "service.yaml": service_documents(config, options, _PROXIES, _NO_SIDECAR, headless=True),
         "gateway.yaml": [_gateway(options), _virtual_service(layout, options), *destinations],
         "filter.yaml": [_filter(layout, options)],
         "telemetry.yaml": [_telemetry(options)],

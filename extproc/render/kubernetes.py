@@ -21,19 +21,25 @@ NETWORKING = "networking.k8s.io/v1"
 
 
 def service_documents(
-    config: Config, options: Options, proxies: Tree, annotations: Mapping[str, str] = MappingProxyType({})
+    config: Config,
+    options: Options,
+    proxies: Tree,
+    annotations: Mapping[str, str] = MappingProxyType({}),
+    *,
+    headless: bool = False,
 ) -> list[Tree]:
     """Return the objects that run the service.
 
     `proxies`: the NetworkPolicy peer that may ask it. `annotations`: of its pods, beyond those for Prometheus.
-    Raises `RenderError` for several workers, which would need a port each.
+    `headless`: for a proxy that finds the replicas by DNS, its control plane not telling it. Raises `RenderError`
+    for several workers, which would need a port each.
     """
     if config.server.workers > 1:
         raise RenderError([f"server.workers: {config.server.workers}: in Kubernetes run more replicas instead"])
     return [
         _config_map(config, options),
         _deployment(config, options, annotations),
-        _service(options),
+        _service(options, headless),
         _autoscaler(options),
         _disruption_budget(options),
         _network_policy(options, proxies),
@@ -129,10 +135,13 @@ def _probe(path: str) -> Tree:
     return {"httpGet": {"path": path, "port": "admin"}}
 
 
-def _service(options: Options) -> Tree:
-    spec = {
+def _service(options: Options, headless: bool) -> Tree:
+    no_address = {
         "# Headless: a proxy that resolves the name sees every replica and balances over them itself.": None,
         "clusterIP": "None",
+    }
+    spec = {
+        **(no_address if headless else {}),
         "selector": LABELS,
         "ports": [
             {"name": "grpc", "port": GRPC_PORT, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"},

@@ -2,7 +2,8 @@
 
 Envoy sends an entry when a request has ended, with the metadata we gave it at the decision (namespace `dualpool`)
 and the usage its filters lifted from the answer (namespace `dualpool.usage`). So nothing is kept here meanwhile,
-any replica can read any entry, and no byte of an answer comes by.
+any replica can read any entry, and no byte of an answer comes by. Where answers do come by, since no filter lifts
+usage there, an entry tells only how the request ended.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,13 +12,14 @@ from typing import Any
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
 
 from extproc.body.usage import Report, Usage, UsageFields, finish
 from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
-from extproc.service.metadata import NAMESPACE, USAGE_NAMESPACE, plain, read_observation
+from extproc.service.metadata import NAMESPACE, USAGE_NAMESPACE, is_answer_seen, plain, read_observation
 
 IN_PROXY = "in_proxy"
 """Metadata of requests that were decided without the service: their decisions are counted here."""
@@ -56,10 +58,10 @@ def _take(context: Context, entry: pb.HTTPAccessLogEntry) -> None:
     observation = read(entry)
     context.metrics.logged(logged(entry, observation))
     spaces = entry.common_properties.metadata.filter_metadata
-    if NAMESPACE in spaces and IN_PROXY in spaces[NAMESPACE].fields:
-        ours = spaces[NAMESPACE].fields
-        context.metrics.decided_in_proxy(*(ours[key].string_value for key in ("pool", "chosen", "reason")))
-    if observation is not None:
+    ours = spaces[NAMESPACE] if NAMESPACE in spaces else Struct()
+    if IN_PROXY in ours.fields:
+        context.metrics.decided_in_proxy(*(ours.fields[key].string_value for key in ("pool", "chosen", "reason")))
+    if observation is not None and not is_answer_seen(ours):
         context.metrics.observed(observation, context.learner.learn(observation))
 
 

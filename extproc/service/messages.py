@@ -2,7 +2,7 @@
 
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
-from extproc.service.metadata import metadata
+from extproc.service.metadata import answer_seen, metadata
 
 CONTINUE = {
     "request_headers": pb.ProcessingResponse(request_headers=pb.HeadersResponse()).SerializeToString(),
@@ -16,14 +16,15 @@ CONTINUE = {
 
 
 def _with_body_mode(mode: pb.ProcessingMode.BodySendMode) -> bytes:
-    return pb.ProcessingResponse(
+    message = pb.ProcessingResponse(
         response_headers=pb.HeadersResponse(),
         mode_override=pb.ProcessingMode(
             request_header_mode=pb.ProcessingMode.SEND,
             response_header_mode=pb.ProcessingMode.SEND,
             response_body_mode=mode,
         ),
-    ).SerializeToString()
+    )
+    return message.SerializeToString() + answer_seen()
 
 
 READ_NOTHING = _with_body_mode(pb.ProcessingMode.NONE)

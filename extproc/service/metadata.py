@@ -21,6 +21,9 @@ USAGE_NAMESPACE = "dualpool.usage"
 
 OBSERVATION = "observation"
 
+_ANSWER_SEEN = "answer_seen"
+"""Beside the observation: the answer came by here, so what it teaches has been learned and counted."""
+
 _DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
 
 _decoder = msgspec.json.Decoder(Observation)
@@ -51,6 +54,16 @@ def metadata(decision: Decision) -> bytes:
             wire.text(OBSERVATION, msgspec.json.encode(seen).decode()),
         )
     return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, b"".join(entries)))
+
+
+def answer_seen() -> bytes:
+    """Return the field `dynamic_metadata` that says, in addition to `metadata`, that the answer came by here."""
+    return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, wire.known_text(_ANSWER_SEEN, "yes")))
+
+
+def is_answer_seen(ours: Struct) -> bool:
+    """Whether the answer came by the service, says metadata of namespace `dualpool`."""
+    return _ANSWER_SEEN in ours.fields
 
 
 def plain(space: Struct) -> dict[str, str | float | bool]:

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
-import time
 import urllib.request
 from typing import Any
 
 from tests.compose.engine import ROOT, engine
+from tests.envoy.load import Load
+from tests.envoy.stack import until
 
 ENVOY = "http://127.0.0.1:8080"
 ADMIN = "http://127.0.0.1:9902"
@@ -59,16 +60,16 @@ def use(stack: Stack) -> None:
 
 
 def restart(stack: Stack) -> None:
-    """The service killed: requests are answered by the long pool. Started again: they are split again."""
-    stack.compose("kill", "dualpool")
-    for _ in range(20):
-        expect(ask("How are you?") == "long", "without the service the long pool answers", quiet=True)
-    print("20 requests without the service: all answered by the long pool")
-    stack.compose("up", "--detach", "--wait", "dualpool")
-    deadline = time.monotonic() + 20
-    while ask("How are you?") != "short":
-        expect(time.monotonic() < deadline, "after the restart requests are split again", quiet=True)
-        time.sleep(0.2)
+    """Killed and started again under load: no request fails, meanwhile all go long, then they are split again."""
+    with Load(ENVOY) as load:
+        until(load.more(20), 60)
+        stack.compose("kill", "dualpool")
+        until(load.more(50), 60)
+        expect(ask("How are you?") == "long", "without the service the long pool answers")
+        stack.compose("up", "--detach", "--wait", "dualpool")
+        until(lambda: ask("How are you?") == "short", 30)
+        until(load.more(20), 60)
+    expect(not load.failed(), f"{len(load.sent)} requests meanwhile, all answered: {load.failed()[:3]}")
     print("after the restart requests are split again")
 
 
@@ -88,12 +89,11 @@ def fetch(url: str) -> Any:
         return json.load(answer)
 
 
-def expect(good: bool, what: str, quiet: bool = False) -> None:
+def expect(good: bool, what: str) -> None:
     """Say what is so; raise when it is not."""
     if not good:
         raise SystemExit(f"compose-test: not so: {what}")
-    if not quiet:
-        print(f"compose-test: {what}")
+    print(f"compose-test: {what}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from extproc.body.usage import Usage
 from extproc.budget.observation import Observation
 from extproc.pb import dualpool_accesslog_pb2 as pb
+from extproc.pb import dualpool_extproc_pb2 as extproc
 from extproc.service.access_log import TURN, AccessLog, read
+from extproc.service.messages import READ_WHOLE
 from tests.unit.service.test_exchange import Harness
 
 REQUEST = Observation(
@@ -146,6 +148,17 @@ def test_every_entry_teaches_and_is_counted() -> None:
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2 * TURN + 1
     assert harness.count("dualpool_prompt_tokens_total", pool="short", model="m") == 100 * (2 * TURN + 1)
     assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == 20 * (2 * TURN + 1)
+
+
+def test_answers_that_came_by_are_not_counted_twice() -> None:
+    """Where answers come by the service as well, an entry tells only how the request ended."""
+    harness = Harness()
+    said = extproc.ProcessingResponse.FromString(READ_WHOLE).dynamic_metadata.fields["dualpool"].struct_value
+    made = entry()
+    made.common_properties.metadata.filter_metadata["dualpool"].MergeFrom(said)
+    deque(AccessLog(lambda: harness.context).take(message(made)), 0)
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 1
+    assert harness.count("dualpool_observations_total", verdict="no_usage") == 0
 
 
 def test_what_envoy_saw() -> None:

@@ -30,7 +30,7 @@ ANNOTATED = (
     'fields { key: "team" value { string_value: "search" } } } } } '
     'fields { key: "kind" value { string_value: "HTTPRoute" } } } } } } } } }'
 )
-"""The same from Envoy Gateway: an HTTPRoute annotated with `metadata.gateway.envoyproxy.io/dualpool-category`."""
+"""The same from Envoy Gateway: an HTTPRoute annotated with `gateway.envoyproxy.io/dualpool-category`."""
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""The manifests for Envoy Gateway, turned into an Envoy configuration by its own translator, in a real Envoy."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.demo.envoy import Envoy, Tree
+from extproc.demo.pool_server import HOST
+from extproc.demo.service import Service
+from tests.envoy.client import chat
+from tests.envoy.counts import observed
+from tests.envoy.egctl import digest, gateway, manager, recorded
+from tests.envoy.stack import POOLS, Pools, Stack, until
+
+WRONG_PRIOR = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
+ENTRIES = 'dualpool_access_log_entries_total{end="completed",pool="short"} '
+PATIENCE = "10s"
+
+Start = Callable[..., Stack]
+
+
+def patient(tree: Tree) -> Tree:
+    """Let Envoy wait for a service on a busy machine (see `stack.patient`), and send the access log at once."""
+    found = manager(tree)
+    found["httpFilters"][0]["typedConfig"]["messageTimeout"] = PATIENCE
+    (log,) = [log for log in found["accessLog"] if "commonConfig" in log["typedConfig"]]
+    log["typedConfig"]["commonConfig"]["bufferFlushInterval"] = "0.05s"
+    for cluster in tree["static_resources"]["clusters"]:
+        for check in cluster.get("healthChecks", ()):
+            check["timeout"] = PATIENCE
+    return tree
+
+
+@pytest.fixture
+def start(tmp_path: Path, pools: Pools) -> Iterator[Start]:
+    """Start the service and the gateway's Envoy; `change`: what to change in its configuration."""
+    with ExitStack() as running:
+
+        def begin(change: Callable[[Tree], Tree] = lambda tree: tree, **settings: Any) -> Stack:
+            service = running.enter_context(Service({"pools": POOLS, **settings}, tmp_path))
+            ports = {"vllm-short": pools.short.port, "vllm-long": pools.long.port, "dualpool": service.port}
+            tree = gateway({name: (HOST, port) for name, port in ports.items()})
+            envoy = running.enter_context(Envoy(change(patient(tree)), tmp_path / "envoy"))
+            until(lambda: envoy.stats("extproc.*membership_healthy"))
+            return Stack(envoy, pools, service)
+
+        yield begin
+
+
+def test_the_manifests_are_those_that_were_translated() -> None:
+    """When they change, `python -m tests.envoy.egctl` has to record them again."""
+    assert recorded()["manifests"] == digest()
+
+
+def test_every_policy_is_accepted() -> None:
+    """Envoy Gateway follows each of them."""
+    accepted = recorded()["accepted"]
+    assert {name.split()[0] for name in accepted} == {
+        "BackendTrafficPolicy",
+        "ClientTrafficPolicy",
+        "EnvoyExtensionPolicy",
+    }
+    assert all(accepted.values())
+
+
+def test_it_routes_and_retries(start: Start) -> None:
+    """By budget, whatever header the client sends; what the short pool refuses is answered by the long one."""
+    stack = start(**WRONG_PRIOR)
+    little = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "long"})
+    much = stack.send(chat("word " * 8000, max_tokens=10), headers={"x-token-pool": "short"})
+    misrouted = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
+    assert (little.status, stack.reached(little)) == (200, ["short"])
+    assert (much.status, stack.reached(much)) == (200, ["long"])
+    assert (misrouted.status, stack.reached(misrouted)) == (200, ["short", "long"])
+
+
+def test_a_long_prompt_is_read_whole(start: Start) -> None:
+    """Half a megabyte of prompts, far over Envoy Gateway's own 32 KiB, is not cut and no 413: its items fit."""
+    stack = start()
+    reply = stack.send({"model": "m", "prompt": ["word " * 500] * 200, "max_tokens": 10}, path="/v1/completions")
+    assert (reply.status, stack.reached(reply)) == (200, ["short"])
+
+
+def test_answers_teach_once(start: Start) -> None:
+    """Plain and streamed, usage is learned from the answer; the access log adds how the request ended."""
+    stack = start()
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    for turn in range(6):
+        assert stack.send(chat("How are you?", max_tokens=10, **(options if turn % 2 else {}))).status == 200
+    until(lambda: f"{ENTRIES}6.0" in stack.dualpool.get("/metrics"))
+    assert observed(stack) == observed(stack, "used") == 6
+
+
+def test_an_annotation_of_the_route(start: Start) -> None:
+    """What `gateway.envoyproxy.io/dualpool-shadow` says is followed: Envoy Gateway leaves the prefix out."""
+
+    def annotated(tree: Tree) -> Tree:
+        # egctl reads no annotations; the control plane puts them here.
+        for route in manager(tree)["routeConfig"]["virtualHosts"][0]["routes"]:
+            (resource,) = route["metadata"]["filterMetadata"]["envoy-gateway"]["resources"]
+            resource["annotations"] = {"dualpool-shadow": "true"}
+        return tree
+
+    stack = start(annotated)
+    reply = stack.send(chat("How are you?", max_tokens=10))
+    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    assert [entry["reason"] for entry in stack.dualpool.state()["requests"]] == ["shadow"]
+
+
+def test_without_the_service_everything_goes_long(start: Start) -> None:
+    """The service gone, every request is answered, whatever pool the client names."""
+    stack = start()
+    stack.dualpool.process.stop()
+    reply = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"})
+    assert (reply.status, stack.reached(reply)) == (200, ["long"])
