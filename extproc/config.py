@@ -250,6 +250,51 @@ class State(Settings):
     )
 
 
+class Spillover(Settings):
+    """A saturated pool passes requests to the next larger one while that has room."""
+
+    enabled: bool = Field(
+        False,
+        description="Watch how full the pools are and spill. By the first that is known of a pool: vLLM's metrics "
+        "(`pools.*.endpoints`), Envoy's gauges (`envoy`), decisions less ends told by the access log (`requests`)",
+    )
+    waiting: float = Field(
+        5.0, gt=0, le=1_000_000, description="vLLM: requests waiting at a server that saturate it"
+    )
+    kv_use: float = Field(0.9, gt=0, le=1, description="vLLM: share of the KV cache in use that saturates a server")
+    requests: dict[Name, Annotated[int, Field(ge=1, le=10_000_000)]] = Field(
+        {},
+        max_length=1000,
+        description="Requests in a pool at once that saturate it, by its name: about its servers times "
+        "--max-num-seqs. For Envoy's gauges and the access log, which do not know where a queue begins",
+    )
+    envoy: tuple[HostPort, ...] = Field(
+        (),
+        max_length=64,
+        description="HOST:PORT of the admin port of each Envoy in front of the pools, clusters named as pools; "
+        "their gauges are summed",
+    )
+    leave: float = Field(
+        0.75,
+        gt=0,
+        lt=1,
+        description="Share of these marks to which a saturated pool has to fall",
+    )
+    interval_seconds: float = Field(1.0, ge=0.05, le=60, description="Time between two looks")
+    stale_seconds: float = Field(
+        10.0,
+        ge=0.2,
+        le=600,
+        description="Age at which a figure is forgotten; a pool of which nothing is known neither spills nor takes",
+    )
+    longest_request_seconds: float = Field(
+        600.0,
+        ge=10,
+        le=3600,
+        description="Access log: a request that has not ended after so long is taken for lost",
+    )
+
+
 class Config(Settings):
     """Everything Dualpool can be told."""
 
@@ -267,6 +312,7 @@ class Config(Settings):
     output: Output = Output()
     state: State = State()
     in_proxy: InProxy = InProxy()
+    spillover: Spillover = Spillover()
 
     @field_validator("pools")
     @classmethod
@@ -280,6 +326,13 @@ class Config(Settings):
         if "pools" in info.data:  # absent when the pools themselves are wrong
             _raise(_model_problems(models, info.data["pools"]))
         return models
+
+    @field_validator("spillover")
+    @classmethod
+    def _measurable(cls, spillover: Spillover, info: ValidationInfo) -> Spillover:
+        if "pools" in info.data:
+            _raise(_spillover_problems(spillover, info.data["pools"]))
+        return spillover
 
 
 def _raise(problems: list[str]) -> None:
@@ -308,3 +361,23 @@ def _model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list
         for model, name in models.items()
         if name not in pools
     ]
+
+
+def _spillover_problems(spillover: Spillover, pools: Mapping[str, tuple[Pool, ...]]) -> list[str]:
+    members = [pool for each in pools.values() for pool in each]
+    names = sorted({pool.name for pool in members})
+    problems = [
+        f"spillover.requests.{name}: {limit}: no such pool; there are {names}"
+        for name, limit in spillover.requests.items()
+        if name not in names
+    ]
+    if spillover.envoy and not spillover.requests:
+        problems.append(
+            "spillover.requests: {}: Envoy's gauges say nothing without it: how many saturate each pool?"
+        )
+    if spillover.enabled and not spillover.requests and not any(pool.endpoints for pool in members):
+        problems.append(
+            "spillover.enabled: true: nothing says how full a pool is: name its servers (pools.*.endpoints), or "
+            "how many requests saturate it (spillover.requests)"
+        )
+    return problems

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,7 @@ from extproc import __version__
 from extproc.budget.estimate import Verdict
 from extproc.budget.observation import Observation, Outcome
 from extproc.routing.decision import Decision
+from extproc.routing.spillover import Levels
 
 TOKEN_BUCKETS = tuple(2**i for i in range(6, 21))
 ERROR_BUCKETS = (-0.5, -0.25, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -26,6 +27,9 @@ NAMES = 64
 """Pools, models and categories counted by name where the name comes by the access log; others are `other`."""
 
 Snapshot = Callable[[], dict[str, object]]
+
+Questions = Mapping[str, Mapping[str, int]]
+"""By source of pressure: how many questions ended with which result."""
 
 End = Outcome | Literal["disconnected"]
 
@@ -58,6 +62,12 @@ class Metrics:
             "dualpool_requests",
             "Requests by the pool they were sent to, the pool their budget asked for, and the reason",
             ["pool", "chosen", "reason"],
+            registry=registry,
+        )
+        self._spillovers = Counter(
+            "dualpool_spillovers",
+            "Requests that left a saturated pool for the next larger one, or in shadow mode (acted=false) would",
+            ["pool", "to", "acted"],
             registry=registry,
         )
         self._budget = Histogram(
@@ -197,6 +207,9 @@ class Metrics:
         """Count a decision that took `seconds`."""
         self._requests_of(decision.pool.name, decision.chosen.name, decision.reason).inc()
         self._decision.observe(seconds)
+        if decision.spilled is not None:
+            acted = str(decision.reason == "spillover").lower()
+            self._spillovers.labels(decision.chosen.name, decision.spilled.name, acted).inc()
         if decision.estimate is not None:
             self._budget.observe(decision.budget)
 
@@ -277,6 +290,15 @@ def export_learned(registry: CollectorRegistry, snapshot: Snapshot) -> None:
     registry.register(_Learned(snapshot))
 
 
+def export_pressure(
+    registry: CollectorRegistry,
+    levels: Callable[[], Levels],
+    questions: Callable[[], Questions],
+) -> None:
+    """Export at every scrape how full the pools are, and by source how many questions were answered, by result."""
+    registry.register(_Pressure(levels, questions))
+
+
 def requests_by_pool(registry: CollectorRegistry) -> list[dict[str, object]]:
     """Return the request counts in `registry`, for `/state`."""
     return [
@@ -318,3 +340,34 @@ class _Learned(Collector):
                 ratio.add_metric(values, entry["bytes_per_token"])
             samples.add_metric(values, entry["samples"])
         return ratio, samples
+
+
+class _Pressure(Collector):
+    """How full the pools are. By configuration: pools have a name and a bound number."""
+
+    def __init__(self, levels: Callable[[], Levels], questions: Callable[[], Questions]) -> None:
+        self._levels = levels
+        self._questions = questions
+
+    def collect(self) -> Iterable[Metric]:
+        pressure = GaugeMetricFamily(
+            "dualpool_pool_pressure",
+            "How full a pool is as a share of its mark, by the source believed; absent while unknown",
+            labels=["pool", "source"],
+        )
+        saturated = GaugeMetricFamily(
+            "dualpool_pool_saturated", "Whether a pool passes its requests on (1) or not (0)", labels=["pool"]
+        )
+        for pool, level in self._levels().items():
+            saturated.add_metric([pool], level.saturated)
+            if level.pressure is not None and level.source is not None:
+                pressure.add_metric([pool, level.source], level.pressure)
+        questions = CounterMetricFamily(
+            "dualpool_pressure_questions",
+            "Questions to servers and Envoys about how full the pools are, by result",
+            labels=["source", "result"],
+        )
+        for source, results in self._questions().items():
+            for result, count in results.items():
+                questions.add_metric([source, result], count)
+        return pressure, saturated, questions

@@ -7,7 +7,8 @@ test can see where a request landed, and can be told to misbehave.
 import asyncio
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ APIS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/message
 LOG_LIMIT = 20_000
 BODY_LIMIT = 256 * 1024 * 1024
 SERVED_BY = "x-served-by"
+_HELD_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,17 @@ class Received:
 class Behaviour:
     """How answers are given; the defaults are a pool that works.
 
-    `delay`: seconds before an answer. `pace`: seconds between events. `status`: answered to everything.
-    `completion`: tokens of an answer that nothing limits. `usage`: False leaves it out. `padding`: bytes added to a
-    JSON answer, ahead of its usage. `cut_after`: events sent before the connection is closed. `compress`: gzip.
+    `delay`: seconds before an answer. `held`: nothing is answered until this behaviour is replaced. `slots`:
+    requests that run at once, the others wait (vLLM: `--max-num-seqs`). `metrics`: False hides /metrics. `pace`:
+    seconds between events. `status`: answered to everything. `completion`: tokens of an answer that nothing limits.
+    `usage`: False leaves it out. `padding`: bytes added to a JSON answer, ahead of its usage. `cut_after`: events
+    sent before the connection is closed. `compress`: gzip.
     """
 
     delay: float = 0.0
+    held: bool = False
+    slots: int = 256
+    metrics: bool = True
     pace: float = 0.0
     status: int | None = None
     completion: int | None = None
@@ -73,7 +80,9 @@ class Pool:
     behaviour: Behaviour = Behaviour()
     received: deque[Received] = field(default_factory=lambda: deque(maxlen=LOG_LIMIT))
     running: int = 0
+    waiting: int = 0
     served: int = 0
+    _turn: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def app(self) -> web.Application:
         """Return the HTTP application."""
@@ -88,11 +97,33 @@ class Pool:
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
-        self.running += 1
+        async with self._place():
+            return await self._generate_now(request, raw)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for one of the `slots`, and hold it."""
+        self.waiting += 1
+        try:
+            async with self._turn:
+                await self._turn.wait_for(lambda: self.running < self.behaviour.slots)
+                self.running += 1
+        finally:
+            self.waiting -= 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            async with self._turn:
+                self._turn.notify_all()
+
+    async def _generate_now(self, request: web.Request, raw: bytes) -> web.StreamResponse:
         counted: Prompt | None = None
         status = 500
         try:
             await asyncio.sleep(self.behaviour.delay)
+            while self.behaviour.held:
+                await asyncio.sleep(_HELD_SECONDS)
             counted = _parse(request.path, raw)
             answer = self._answer(counted)
             status = 200
@@ -105,7 +136,6 @@ class Pool:
             self._record(request, len(raw), refused.status, counted)
             return self._refuse(request, refused)
         finally:
-            self.running -= 1
             self.served += status == 200
 
     def _answer(self, counted: Prompt) -> Answer:
@@ -186,13 +216,15 @@ class Pool:
         return web.json_response([asdict(entry) for entry in self.received])
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        if not self.behaviour.metrics:
+            return web.Response(status=404)
         return web.Response(text="".join(self._metric_lines()), content_type="text/plain")
 
     def _metric_lines(self) -> Iterator[str]:
         label = f'{{model_name="{self.model}"}}'
         values: dict[str, tuple[str, float]] = {
             "vllm:num_requests_running": ("gauge", self.running),
-            "vllm:num_requests_waiting": ("gauge", 0),
+            "vllm:num_requests_waiting": ("gauge", self.waiting),
             "vllm:kv_cache_usage_perc": ("gauge", min(self.running / 256, 1.0)),
             "vllm:request_success_total": ("counter", self.served),
         }

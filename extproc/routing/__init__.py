@@ -1,1 +1,1 @@
-"""Tokens to a pool: threshold, shadow mode, gradual roll-out."""
+"""Tokens to a pool: threshold, shadow mode, gradual roll-out, spillover."""

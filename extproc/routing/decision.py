@@ -18,6 +18,7 @@ Reason = (
         "shadow",  # decided, but not acted on
         "rollout",  # the conversation is not in the rolled-out share
         "sticky",  # the conversation has gone long before
+        "spillover",  # the pool its budget asks for is saturated, and the next larger one has room
         "cut",  # the body was longer than Envoy's buffer
         "not_post",
         "no_body",
@@ -33,8 +34,9 @@ class Decision(msgspec.Struct, frozen=True):
     """Where a request goes, and why.
 
     `pool`: where it is sent. `chosen`: the pool its budget asks for, which differs from `pool` in shadow mode,
-    outside the roll-out and for sticky conversations. `budget`: upper prompt tokens plus reserve, the number
-    compared with the capacity. `observation`: what the learner needs, None when the body gave no facts.
+    outside the roll-out, for sticky conversations and when it spills. `budget`: upper prompt tokens plus reserve,
+    the number compared with the capacity. `observation`: what the learner needs, None when the body gave no facts.
+    `spilled`: where it spills to, or in shadow mode would, None when it does not.
     """
 
     pool: Pool
@@ -44,3 +46,4 @@ class Decision(msgspec.Struct, frozen=True):
     reserve: Reserve | None = None
     budget: int = 0
     observation: Observation | None = None
+    spilled: Pool | None = None

@@ -17,6 +17,7 @@ from extproc.budget.ratio import MOST_RATIO
 from extproc.config import DEFAULT_POOL_SET, Config, Pool
 from extproc.routing.decision import Decision, Reason
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
+from extproc.routing.spillover import Board, spill
 
 STICKY_CONVERSATIONS = 65_536
 """Conversations remembered as long; the least recently used is forgotten."""
@@ -38,10 +39,14 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Router:
-    """Chooses pools under one configuration. Build a new one for a new configuration."""
+    """Chooses pools under one configuration. Build a new one for a new configuration.
 
-    def __init__(self, config: Config, budgeter: Budgeter) -> None:
+    `board`: how full the pools are; by default nothing is known, and nothing spills.
+    """
+
+    def __init__(self, config: Config, budgeter: Budgeter, board: Board | None = None) -> None:
         self._budgeter = budgeter
+        self._board = board or Board()
         self._routing = config.routing
         self._sets: dict[str, PoolSet] = config.pools
         self._models = config.models
@@ -119,11 +124,15 @@ class Router:
         budget = self._budgeter.budget(facts, head.category, settings.category, settings.default_output)
         chosen, reason = smallest_fit(pools, budget, settings.thresholds)
         conversation = head.conversation or facts.conversation
+        spilled = self._spill(pools, chosen, budget, settings) if reason == "fits" else None
         pool, reason = self._adjust(pools, chosen, reason, conversation, head.request_id, settings)
+        if spilled is not None and reason == "fits":
+            pool, reason = spilled, "spillover"
         return Decision(
             pool=pool,
             chosen=chosen,
             reason=reason,
+            spilled=spilled if reason in ("spillover", "shadow") else None,
             estimate=budget.estimate,
             reserve=budget.reserve,
             budget=budget.tokens,
@@ -142,6 +151,9 @@ class Router:
                 largest=pool is pools[-1],
             ),
         )
+
+    def _spill(self, pools: PoolSet, chosen: Pool, budget: Budget, settings: RouteSettings) -> Pool | None:
+        return spill(pools, chosen, self._board.levels, lambda pool: holds(pool, budget, settings.thresholds))
 
     def _adjust(
         self,
@@ -189,10 +201,15 @@ def smallest_fit(
     if budget.reserve.source == "unknown":
         return pools[-1], "no_output_cap"
     for pool in pools:
-        limit = min(pool.capacity, thresholds.get(pool.name, pool.capacity))
-        if fits(budget.estimate, budget.reserve.tokens, limit):
+        if holds(pool, budget, thresholds):
             return pool, "fits"
     return pools[-1], "too_long"
+
+
+def holds(pool: Pool, budget: Budget, thresholds: Mapping[str, int]) -> bool:
+    """Whether `budget` fits `pool`, or its threshold (tokens) where that is less."""
+    limit = min(pool.capacity, thresholds.get(pool.name, pool.capacity))
+    return fits(budget.estimate, budget.reserve.tokens, limit)
 
 
 def in_rollout(key: str, percent: float) -> bool:

@@ -19,7 +19,7 @@ from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
-from extproc.service.metadata import NAMESPACE, USAGE_NAMESPACE, is_answer_seen, plain, read_observation
+from extproc.service.metadata import NAMESPACE, TICKET, USAGE_NAMESPACE, is_answer_seen, plain, read_observation
 
 IN_PROXY = "in_proxy"
 """Metadata of requests that were decided without the service: their decisions are counted here."""
@@ -61,6 +61,8 @@ def _take(context: Context, entry: pb.HTTPAccessLogEntry) -> None:
     ours = spaces[NAMESPACE] if NAMESPACE in spaces else Struct()
     if IN_PROXY in ours.fields:
         context.metrics.decided_in_proxy(*(ours.fields[key].string_value for key in ("pool", "chosen", "reason")))
+    if context.in_flight is not None:
+        context.in_flight.end(ours.fields["pool"].string_value, ours.fields[TICKET].string_value)
     if observation is not None and not is_answer_seen(ours):
         context.metrics.observed(observation, context.learner.learn(observation))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -10,15 +11,20 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from extproc.config import Config, InProxy, Redis
-from extproc.metrics import Metrics, export_learned
+from extproc.metrics import Metrics, export_learned, export_pressure
+from extproc.routing.in_flight import InFlight
+from extproc.routing.spillover import Board
 from extproc.service import signals
 from extproc.service.admin import Admin
-from extproc.service.compose import compose, describe, table_limit
+from extproc.service.compose import Pools, compose, describe, table_limit
 from extproc.service.health import Health
 from extproc.service.in_proxy import InProxyFile, figures
 from extproc.service.models import ModelsCheck
+from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
 from extproc.service.server import BindError, build
+from extproc.service.sharing import Share, read_tally
+from extproc.service.watch import Watch
 from extproc.service.workers import SHARE_SECONDS, Worker, address
 from extproc.state.file import FileStore
 from extproc.state.store import Store
@@ -43,7 +49,9 @@ class App:
         self._worker = worker
         self._metrics = Metrics(CollectorRegistry())
         stores = _stores(config, worker)
-        self._core = compose(config, self._metrics, stores=tuple(store.name for store in stores))
+        pools = Pools(Board(), _in_flight(worker))
+        self._core = compose(config, self._metrics, stores=tuple(store.name for store in stores), pools=pools)
+        self._watch = _watch(lambda: self._core.config, pools)
         self._health = Health(self._core.router, config.server.probe_limit_seconds)
         interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
         self._sync = Sync(self._core.learner, stores, interval, self._metrics.state_exchanged)
@@ -78,6 +86,7 @@ class App:
             return
         settings, registry = self._core.config.server, self._metrics.registry
         export_learned(registry, self._core.learner.snapshot)
+        export_pressure(registry, lambda: self._core.pools.board.levels, self._watch.results)
         try:
             admin = Admin(
                 settings.admin_address,
@@ -99,8 +108,11 @@ class App:
     async def _background(self) -> AsyncIterator[None]:
         """Share what is learned, watch configuration and servers, as a worker give signs of life, meanwhile."""
         work: list[Coroutine[Any, Any, None]] = [self._sync.run(), self._reloader.run()]
-        if self._worker is not None:
+        if self._worker is None:
+            work.append(self._watch.run())
+        else:
             work.append(self._worker.live(self._health.healthy))
+            work.append(Share(self._worker, lambda: self._core.config, self._core.pools).run())
         if self._in_proxy is not None:
             work.append(self._in_proxy.run())
         if self._worker is None or self._worker.number == 0:  # one asks for all
@@ -130,8 +142,21 @@ class App:
             if getattr(config, section) != getattr(self._core.config, section):
                 log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
         async with self._sync.quiet:
-            self._core = compose(config, self._metrics, self._core.learner)
+            self._core = compose(config, self._metrics, self._core.learner, pools=self._core.pools)
             self._health.router = self._core.router
+
+
+def _in_flight(worker: Worker | None) -> InFlight:
+    """A count of its own, or the one that the predecessor of a worker has left."""
+    if worker is None:
+        return InFlight(secrets.token_hex(4))
+    return InFlight(worker.meeting.name, tally=read_tally(worker.meeting, worker.number))
+
+
+def _watch(current: Callable[[], Config], pools: Pools) -> Watch:
+    """What judges the pools where there are no workers; else the supervisor does."""
+    own = InFlightSource(lambda longest: [pools.in_flight.tally(longest)])
+    return Watch(current, pools.board, (VllmSource(), EnvoySource(), own))
 
 
 def _stores(config: Config, worker: Worker | None) -> list[Store]:

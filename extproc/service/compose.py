@@ -9,20 +9,31 @@ from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.metrics import Metrics, requests_by_pool
+from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Router
+from extproc.routing.spillover import Board
 from extproc.service.exchange import Context
 from extproc.service.messages import RoutingAnswers
 from extproc.service.route_settings import RouteSettingsReader
+from extproc.service.watch import described
 
 KINDS = 4
 """Kinds of figures that a state may hold, each at most `categories.limit` of them."""
 
 
+class Pools(msgspec.Struct, frozen=True):
+    """What is known of the pools while requests go on: how full they are, and what of it we know by ourselves."""
+
+    board: Board
+    in_flight: InFlight
+
+
 class Core(msgspec.Struct, frozen=True):
-    """Everything that decides under one configuration. The learner lives on from one to the next."""
+    """Everything that decides under one configuration. Learner and pools live on from one to the next."""
 
     config: Config
     learner: Learner
+    pools: Pools
     router: Router
     context: Context
 
@@ -32,18 +43,26 @@ def table_limit(config: Config) -> int:
     return KINDS * config.categories.limit
 
 
-def compose(config: Config, metrics: Metrics, learner: Learner | None = None, stores: tuple[str, ...] = ()) -> Core:
+def compose(
+    config: Config,
+    metrics: Metrics,
+    learner: Learner | None = None,
+    stores: tuple[str, ...] = (),
+    pools: Pools | None = None,
+) -> Core:
     """Build what `config` asks for, around the `learner` there is, which is rebuilt for it.
 
-    `stores`: names of those that a learner made here is to be synced with.
+    `stores`: names of those that a learner made here is to be synced with. `pools`: by default nothing is known of
+    them.
     """
+    pools = pools or Pools(Board(), InFlight(""))
     estimator = RatioEstimator(config.estimation, config.categories.limit)
     output = OutputReserve(config.output, config.categories.limit)
     if learner is None:
         learner = Learner(estimator, output, table_limit(config), stores)
     else:
         learner.rebuild(estimator, output, table_limit(config))
-    router = Router(config, Budgeter(estimator, output, config.categories, config.estimation))
+    router = Router(config, Budgeter(estimator, output, config.categories, config.estimation), pools.board)
     context = Context(
         router=router,
         learner=learner,
@@ -53,8 +72,9 @@ def compose(config: Config, metrics: Metrics, learner: Learner | None = None, st
         category_header=config.categories.header if "header" in config.categories.sources else None,
         conversation_header=config.routing.conversation_header,
         answers_percent=config.estimation.answers_percent,
+        in_flight=pools.in_flight if config.spillover.enabled and config.spillover.requests else None,
     )
-    return Core(config, learner, router, context)
+    return Core(config, learner, pools, router, context)
 
 
 def describe(core: Core, registry: CollectorRegistry) -> dict[str, object]:
@@ -67,6 +87,7 @@ def describe(core: Core, registry: CollectorRegistry) -> dict[str, object]:
         "models": config.models,
         "shadow": config.routing.shadow,
         "rollout_percent": config.routing.rollout_percent,
+        "spillover": {"enabled": config.spillover.enabled, "pools": described(core.pools.board.levels)},
         "requests": requests_by_pool(registry),
         "learned": core.learner.snapshot(),
     }

@@ -17,6 +17,7 @@ from extproc.budget.learner import Learner
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
+from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Head, Router
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
@@ -34,7 +35,10 @@ _REQUEST_SIZE = "request.size"
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What every exchange works with: one snapshot, taken when the stream opens."""
+    """What every exchange works with: one snapshot, taken when the stream opens.
+
+    `in_flight`: where decisions and ends are counted, None when nobody wants to know.
+    """
 
     router: Router
     learner: Learner
@@ -44,6 +48,7 @@ class Context(msgspec.Struct, frozen=True):
     category_header: str | None
     conversation_header: str | None
     answers_percent: float = 100.0
+    in_flight: InFlight | None = None
     clock: Callable[[], float] = perf_counter
     draw: Callable[[], float] = random.random
 
@@ -62,6 +67,7 @@ class Exchange:
         self._modes: pb.ProtocolConfiguration | None = None
         self._decision: Decision | None = None
         self._answer: Answer | None = None
+        self._ticket = ""
         context.metrics.exchange_opened()
         self._end = "closed"
 
@@ -114,8 +120,7 @@ class Exchange:
         if kind in ("request_headers", "request_body") and self._decision is None:
             decision = self._context.router.unread("error", self._settings)
             self._decided(decision, 0.0)
-            answers = self._context.answers
-            return answers.headers(decision) if kind == "request_headers" else answers.body(decision)
+            return self._to(decision) if kind == "request_headers" else self._to_by_body(decision)
         return CONTINUE[kind]
 
     # The request.
@@ -126,14 +131,14 @@ class Exchange:
         values = _values(message.headers)
         self._head = head = self._read_head(values)
         if message.end_of_stream:
-            return context.answers.headers(self._decide(b"", whole=True))
+            return self._to(self._decide(b"", whole=True))
         size = _size(values, request)
         if self._modes is not None and self._modes.request_body_mode not in _BUFFERED:
-            return context.answers.headers(self._decide_without_body(head, request, size))
+            return self._to(self._decide_without_body(head, request, size))
         early = context.router.decide_early(head, size or 0, self._settings)
         if early is not None:
             self._decided(early, 0.0)
-            return context.answers.early(early)
+            return context.answers.early(early, self._ticket)
         # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
         return context.answers.provisional(context.router.default_pool(self._settings).name)
 
@@ -177,7 +182,13 @@ class Exchange:
             return CONTINUE["request_body"]
         # A buffered body is whole even when trailers follow it.
         whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED
-        return self._context.answers.body(self._decide(message.body, whole))
+        return self._to_by_body(self._decide(message.body, whole))
+
+    def _to(self, decision: Decision) -> bytes:
+        return self._context.answers.headers(decision, self._ticket)
+
+    def _to_by_body(self, decision: Decision) -> bytes:
+        return self._context.answers.body(decision, self._ticket)
 
     def _decide(self, body: bytes, whole: bool) -> Decision:
         context = self._context
@@ -192,6 +203,8 @@ class Exchange:
     def _decided(self, decision: Decision, seconds: float) -> None:
         self._decision = decision
         self._context.metrics.decided(decision, seconds)
+        if self._context.in_flight is not None:
+            self._ticket = self._context.in_flight.begin(decision.pool.name)
 
     # The answer.
 

@@ -7,8 +7,6 @@ the service is gone Envoy goes on with the last figures.
 import asyncio
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.routing.router import BATCH_APIS, oversize
+from extproc.service.files import replace
 
 log = logging.getLogger(__name__)
 
@@ -174,18 +173,3 @@ class InProxyFile:
         self._written = values
         self._report(True)
         return True
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # Envoy runs as another user
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -55,7 +55,7 @@ def echo(body: pb.HttpBody, *, request: bool) -> bytes:
 class RoutingAnswers:
     """Answers that send a request to a pool, by the name of the routing header.
 
-    All but the metadata depends on the pool alone and is built once for each.
+    All but the metadata depends on the pool alone and is built once for each. `ticket`: see `metadata`.
     """
 
     def __init__(self, header: str) -> None:
@@ -63,9 +63,9 @@ class RoutingAnswers:
         self._headers: dict[str, bytes] = {}
         self._bodies: dict[str, bytes] = {}
 
-    def headers(self, decision: Decision) -> bytes:
+    def headers(self, decision: Decision, ticket: str = "") -> bytes:
         """Answer request headers with the pool of `decision`."""
-        return self.provisional(decision.pool.name) + metadata(decision)
+        return self.provisional(decision.pool.name) + metadata(decision, ticket)
 
     def provisional(self, pool: str) -> bytes:
         """Answer request headers with the pool a request goes to unless its body says otherwise."""
@@ -75,18 +75,18 @@ class RoutingAnswers:
             answer = self._headers[pool] = message.SerializeToString()
         return answer
 
-    def early(self, decision: Decision) -> bytes:
+    def early(self, decision: Decision, ticket: str = "") -> bytes:
         """Answer request headers with the pool of `decision`, and ask for nothing more of request and answer."""
-        return self.headers(decision) + _ASK_NOTHING
+        return self.headers(decision, ticket) + _ASK_NOTHING
 
-    def body(self, decision: Decision) -> bytes:
+    def body(self, decision: Decision, ticket: str = "") -> bytes:
         """Answer a request body with the pool of `decision`."""
         pool = decision.pool.name
         answer = self._bodies.get(pool)
         if answer is None:
             message = pb.ProcessingResponse(request_body=pb.BodyResponse(response=self._route(pool)))
             answer = self._bodies[pool] = message.SerializeToString()
-        return answer + metadata(decision)
+        return answer + metadata(decision, ticket)
 
     def _route(self, pool: str) -> pb.CommonResponse:
         option = pb.HeaderValueOption(

@@ -1,7 +1,8 @@
 """What is known about a request, as Envoy dynamic metadata: written at the decision, read in the access log.
 
 Namespace `dualpool`: the decision in fields that people and access logs read (`pool`, `chosen`, `reason`,
-`estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`), and `observation`, the
+`estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`), `ticket`, by which the
+end of the request is counted (`extproc.routing.in_flight`), and `observation`, the
 whole `Observation` as JSON, which is what the learner reads: one string is cheaper than a field for each value.
 """
 
@@ -20,6 +21,7 @@ USAGE_NAMESPACE = "dualpool.usage"
 """What they lifted from the answer."""
 
 OBSERVATION = "observation"
+TICKET = "ticket"
 
 _ANSWER_SEEN = "answer_seen"
 """Beside the observation: the answer came by here, so what it teaches has been learned and counted."""
@@ -29,8 +31,8 @@ _DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
 _decoder = msgspec.json.Decoder(Observation)
 
 
-def metadata(decision: Decision) -> bytes:
-    """Return `decision` as the serialized field `dynamic_metadata` of a `ProcessingResponse`."""
+def metadata(decision: Decision, ticket: str = "") -> bytes:
+    """Return `decision`, and the `ticket` if any, as a serialized field of a `ProcessingResponse`."""
     known = wire.known_text
     entries = [
         known("pool", decision.pool.name),
@@ -47,6 +49,8 @@ def metadata(decision: Decision) -> bytes:
             known("reserve_source", reserve.source),
             wire.number("budget", decision.budget),
         )
+    if ticket:
+        entries.append(known(TICKET, ticket))
     if seen is not None:
         entries += (
             known("model", seen.model),

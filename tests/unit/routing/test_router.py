@@ -11,6 +11,7 @@ from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.routing.decision import Decision
 from extproc.routing.router import Head, Router, in_rollout
+from extproc.routing.spillover import Board
 
 POOLS = {
     "default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}],
@@ -20,6 +21,10 @@ CHAT = Head(method="POST", path="/v1/chat/completions", request_id="r1")
 
 
 def router(**sections: Any) -> Router:
+    return router_with(None, **sections)
+
+
+def router_with(board: Board | None, **sections: Any) -> Router:
     config = Config.model_validate(
         {
             "pools": POOLS,
@@ -30,7 +35,7 @@ def router(**sections: Any) -> Router:
     )
     estimator = RatioEstimator(config.estimation, config.categories.limit)
     output = OutputReserve(config.output, config.categories.limit)
-    return Router(config, Budgeter(estimator, output, config.categories, config.estimation))
+    return Router(config, Budgeter(estimator, output, config.categories, config.estimation), board)
 
 
 def body(tokens: int, cap: int | None = 10, **more: Any) -> bytes:

@@ -1,0 +1,94 @@
+"""Requests that are in the pools now, counted by who decides: decisions less the ends that the access log tells.
+
+A difference of two counts drifts: an entry is lost, a process starts anew, one worker decides and another is told.
+So decisions are counted by the time they were taken, in buckets of a few seconds, and each request carries a ticket
+that names its bucket and the service that issued it. An end counts against that bucket, wherever it is told; what
+another service or an earlier start issued counts nowhere; and a bucket older than the longest request is what was
+lost. No request is remembered.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+BUCKET_SECONDS = 5.0
+MOST_POOLS = 1024
+LOST_SHARE = 0.05
+"""With more than this share of the decisions never ended, the log does not come here, or not whole."""
+
+ENOUGH = 20
+"""Decisions from which that share is judged."""
+
+Tally = dict[str, dict[int, tuple[int, int]]]
+"""Decisions and ends by pool and bucket."""
+
+
+class InFlight:
+    """What one process has decided and been told. `instance`: the service it belongs to, the same for its workers.
+
+    `clock`: seconds, monotonic, the same for all processes of the machine. `tally`: what a predecessor had counted.
+    """
+
+    def __init__(
+        self, instance: str, clock: Callable[[], float] = time.monotonic, tally: Tally | None = None
+    ) -> None:
+        self._instance = instance
+        self._clock = clock
+        self._tally: Tally = tally or {}
+        self._bucket = -1
+        self._ticket = ""
+
+    def begin(self, pool: str) -> str:
+        """Count a decision for `pool` and return the request's ticket."""
+        bucket = int(self._clock() // BUCKET_SECONDS)
+        if bucket != self._bucket:
+            self._bucket, self._ticket = bucket, f"{self._instance}.{bucket}"
+        self._count(pool, bucket, 1, 0)
+        return self._ticket
+
+    def end(self, pool: str, ticket: str) -> None:
+        """Count the end of the request with `ticket`, unless another service issued it."""
+        instance, _, number = ticket.rpartition(".")
+        now = int(self._clock() // BUCKET_SECONDS)
+        if instance == self._instance and number.isdecimal() and len(number) < 16 and int(number) <= now:
+            self._count(pool, int(number), 0, 1)
+
+    def tally(self, longest: float) -> Tally:
+        """Return the counts, without those that no longer matter when a request lasts `longest` seconds at most."""
+        oldest = int((self._clock() - 2 * longest) // BUCKET_SECONDS)
+        self._tally = {
+            pool: {bucket: counts for bucket, counts in buckets.items() if bucket >= oldest}
+            for pool, buckets in self._tally.items()
+        }
+        return self._tally
+
+    def _count(self, pool: str, bucket: int, begun: int, ended: int) -> None:
+        if pool not in self._tally and len(self._tally) >= MOST_POOLS:
+            return
+        buckets = self._tally.setdefault(pool, {})
+        before = buckets.get(bucket, (0, 0))
+        buckets[bucket] = before[0] + begun, before[1] + ended
+
+
+def standing(tallies: Iterable[Tally], now: float, longest: float) -> Mapping[str, int] | None:
+    """Return the requests in each pool at `now` (seconds, as the clock of the tallies), over all processes.
+
+    None when the access log cannot be relied on: it has told of no end yet, or too many decisions older than
+    `longest` seconds have never ended.
+    """
+    whole: dict[tuple[str, int], list[int]] = {}
+    for tally in tallies:
+        for pool, buckets in tally.items():
+            for bucket, (begun, ended) in buckets.items():
+                counts = whole.setdefault((pool, bucket), [0, 0])
+                counts[0] += begun
+                counts[1] += ended
+    oldest = int((now - longest) // BUCKET_SECONDS)
+    old = [counts for (_, bucket), counts in whole.items() if bucket < oldest]
+    begun, lost = sum(b for b, _ in old), sum(max(0, b - e) for b, e in old)
+    if not any(ended for _, ended in whole.values()) or (begun >= ENOUGH and lost > LOST_SHARE * begun):
+        return None
+    present: dict[str, int] = {}
+    for (pool, bucket), (came, went) in whole.items():
+        if bucket >= oldest:
+            present[pool] = present.get(pool, 0) + max(0, came - went)
+    return present

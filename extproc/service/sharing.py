@@ -1,0 +1,83 @@
+"""How the processes of one service agree on which pools are saturated.
+
+The supervisor judges, and writes the levels where the workers meet; each worker writes there what it has counted.
+So all decide alike, servers are asked once, and a worker that dies takes no judgement along.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from extproc.config import Config
+from extproc.routing.in_flight import Tally
+from extproc.routing.spillover import Level, Levels
+from extproc.service.compose import Pools
+from extproc.service.files import replace
+from extproc.service.workers import Meeting, Worker
+
+log = logging.getLogger(__name__)
+
+
+class _Shared(msgspec.Struct, frozen=True):
+    """Levels and when they were judged, s (monotonic, which is one clock for all processes of a machine)."""
+
+    at: float
+    levels: dict[str, Level]
+
+
+_shared = msgspec.json.Decoder(_Shared)
+_tally = msgspec.json.Decoder(Tally)
+
+
+def publish(place: Meeting, levels: Levels) -> None:
+    """Write what was judged, for the workers to read. Raises `OSError`."""
+    replace(place.levels, msgspec.json.encode(_Shared(time.monotonic(), dict(levels))))
+
+
+def read_levels(place: Meeting, stale: float) -> Levels:
+    """Return what was judged; nothing when that is older than `stale` seconds, or cannot be read."""
+    try:
+        shared = _shared.decode(place.levels.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return shared.levels if time.monotonic() - shared.at <= stale else {}
+
+
+def read_tally(place: Meeting, worker: int) -> Tally:
+    """Return what a worker has counted, it or its predecessor; nothing when that cannot be read."""
+    try:
+        return _tally.decode(place.tally(worker).read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def tallies(place: Meeting, workers: int) -> Iterator[Tally]:
+    """Return what each of the `workers` has counted."""
+    return (read_tally(place, worker) for worker in range(workers))
+
+
+class Share:
+    """A worker's part: reads the levels of `pools`, and writes what it has counted of them."""
+
+    def __init__(self, worker: Worker, current: Callable[[], Config], pools: Pools) -> None:
+        self._worker = worker
+        self._current = current
+        self._board = pools.board
+        self._in_flight = pools.in_flight
+
+    async def run(self) -> None:
+        """Exchange every `spillover.interval_seconds` until cancelled."""
+        while True:
+            settings = self._current().spillover
+            try:
+                if settings.enabled:
+                    counted = msgspec.json.encode(self._in_flight.tally(settings.longest_request_seconds))
+                    await asyncio.to_thread(replace, self._worker.meeting.tally(self._worker.number), counted)
+                self._board.levels = read_levels(self._worker.meeting, settings.stale_seconds)
+            except Exception:  # whatever it was: nothing spills, and the next turn may work
+                log.exception("levels of the pools cannot be shared")
+                self._board.levels = {}
+            await asyncio.sleep(settings.interval_seconds)

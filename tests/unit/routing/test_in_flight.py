@@ -1,0 +1,130 @@
+"""Rules of `extproc.routing.in_flight`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from extproc.routing.in_flight import BUCKET_SECONDS, ENOUGH, MOST_POOLS, InFlight, standing
+
+LONGEST = 60.0
+
+
+class Clock:
+    """A clock that stands still until told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def present(clock: Clock, *counts: InFlight) -> dict[str, int] | None:
+    found = standing([c.tally(LONGEST) for c in counts], clock.now, LONGEST)
+    return None if found is None else dict(found)
+
+
+def test_decisions_less_ends(clock: Clock) -> None:
+    """Each pool by itself, whatever order they end in."""
+    count = InFlight("a", clock)
+    tickets = [count.begin("short") for _ in range(3)]
+    other = count.begin("long")
+    count.end("short", tickets[2])
+    clock.now += 2 * BUCKET_SECONDS
+    count.begin("short")
+    count.end("short", tickets[0])
+    assert present(clock, count) == {"short": 2, "long": 1}
+    count.end("long", other)
+    assert present(clock, count) == {"short": 2, "long": 0}
+
+
+def test_nothing_is_known_before_the_log_speaks(clock: Clock) -> None:
+    """Without an access log every decision would seem to be there for ever."""
+    count = InFlight("a", clock)
+    ticket = count.begin("short")
+    count.begin("short")
+    assert present(clock, count) is None
+    count.end("short", ticket)
+    assert present(clock, count) == {"short": 1}
+
+
+def test_a_lost_entry_is_forgotten(clock: Clock) -> None:
+    """A request that has not ended after the longest time is not in the pool any more."""
+    count = InFlight("a", clock)
+    for ticket in [count.begin("short") for _ in range(ENOUGH)]:
+        count.end("short", ticket)
+    count.begin("short")
+    assert present(clock, count) == {"short": 1}
+    clock.now += LONGEST + BUCKET_SECONDS
+    count.end("short", count.begin("short"))
+    assert present(clock, count) == {"short": 0}
+
+
+def test_a_log_that_loses_much_is_not_believed(clock: Clock) -> None:
+    """Entries that go elsewhere, to another replica, must not look like a pool that fills up."""
+    count = InFlight("a", clock)
+    for number in range(2 * ENOUGH):
+        ticket = count.begin("short")
+        if number % 2:
+            count.end("short", ticket)
+    assert present(clock, count) == {"short": ENOUGH}
+    clock.now += LONGEST + BUCKET_SECONDS
+    assert present(clock, count) is None
+
+
+def test_it_does_not_drift(clock: Clock) -> None:
+    """One entry in a hundred lost, for a day: what is held of it is what one longest request's time loses."""
+    count = InFlight("a", clock)
+    for number in range(24 * 3600 // 5):
+        ticket = count.begin("short")
+        if number % 100:
+            count.end("short", ticket)
+        clock.now += 5
+    assert (present(clock, count) or {})["short"] <= 1
+    assert sum(len(buckets) for buckets in count.tally(LONGEST).values()) <= 2 * LONGEST / BUCKET_SECONDS + 2
+
+
+@pytest.mark.parametrize(
+    "ticket", ["", "a", "b.200", "a.", "a.x", "a.99999999999999999999", "a.201", "a.-1", "a.²"]
+)
+def test_a_foreign_ticket_counts_nowhere(clock: Clock, ticket: str) -> None:
+    """Of another service, an earlier start, the future, or none at all."""
+    count = InFlight("a", clock)
+    count.end("short", count.begin("short"))
+    count.begin("short")
+    count.end("short", ticket)
+    assert present(clock, count) == {"short": 1}
+
+
+def test_an_end_counts_wherever_it_is_told(clock: Clock) -> None:
+    """Of several workers one decides and another is told; together they know."""
+    one, other = InFlight("a", clock), InFlight("a", clock)
+    tickets = [one.begin("short") for _ in range(3)]
+    other.end("short", tickets[0])
+    assert present(clock, one, other) == {"short": 2}
+    assert present(clock, other) == {"short": 0}
+
+
+def test_a_successor_goes_on(clock: Clock) -> None:
+    """A worker that is replaced takes over what its predecessor had decided."""
+    first = InFlight("a", clock)
+    tickets = [first.begin("short") for _ in range(3)]
+    second = InFlight("a", clock, first.tally(LONGEST))
+    second.end("short", tickets[0])
+    second.begin("short")
+    assert present(clock, second) == {"short": 3}
+
+
+def test_names_are_bounded(clock: Clock) -> None:
+    """Whoever sends access logs cannot fill the memory."""
+    count = InFlight("a", clock)
+    ticket = count.begin("short")
+    names: Iterator[str] = (f"pool {i}" for i in range(2 * MOST_POOLS))
+    for name in names:
+        count.end(name, ticket)
+    assert len(count.tally(LONGEST)) == MOST_POOLS
