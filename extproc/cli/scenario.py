@@ -16,11 +16,18 @@ from extproc.planning.estimates import Estimates, exact
 from extproc.planning.search import LENGTHS, Scenario
 from extproc.planning.sizing import Objective
 from extproc.planning.text import TextModel
+from extproc.planning.throughput import Measured
 from extproc.planning.trace import Trace
 from extproc.planning.workload import CAP_LAWS, Floats, Workload, merge, with_caps
 
 N = TypeVar("N", int, float)
 Group: TypeAlias = "argparse._ArgumentGroup"  # argparse has no public name for it
+
+LEAST_CONTEXT = 16
+"""Tokens: one KV block."""
+
+TOKENS = "tok"
+"""Ends a throughput in tokens/s."""
 
 FINITE = ("rate", "price", "ttft", "utilisation", "output_share", "bytes_per_token", "text_spread")
 """Options that take any number argparse can read, which includes nan and inf."""
@@ -91,7 +98,8 @@ def _add_instances(fleet: Group) -> None:
         action="append",
         default=[],
         metavar="MAX_MODEL_LEN=RATE",
-        help="measured requests/s per instance at that max_model_len, or the JSON result of `vllm bench serve`",
+        help="measured at that max_model_len, per instance: requests/s (8.5), input and output tokens/s (9000tok), "
+        "or the JSON result of `vllm bench serve`",
     )
 
 
@@ -185,9 +193,11 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
         price_per_gpu=args.price,
     )
     traffic = workload(args)
-    for name, value in (("--spare", args.spare), ("--text-spread", args.text_spread), ("--price", args.price or 0)):
+    for name, value in (("--spare", args.spare), ("--text-spread", args.text_spread)):
         if value < 0:
             raise PlanError(f"{name}: {value:g}: must not be negative")
+    if args.price is not None and args.price <= 0:
+        raise PlanError(f"--price: {args.price:g}: must be above 0 dollars per GPU and hour")
     return (
         Scenario(
             workload=traffic,
@@ -201,6 +211,13 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
         gpu,
         model,
     )
+
+
+def check_threshold(args: argparse.Namespace) -> None:
+    """Raise `PlanError` for a threshold that leaves no short or no long pool."""
+    if not LEAST_CONTEXT <= args.threshold < args.max_model_len:
+        rule = f"must be at least {LEAST_CONTEXT} and below --max-model-len {args.max_model_len}"
+        raise PlanError(f"--threshold: {args.threshold}: {rule}")
 
 
 def texts(args: argparse.Namespace) -> TextModel:
@@ -227,16 +244,19 @@ def _lengths(text: str, full: int) -> tuple[int, ...]:
         above = [v for v in values if v >= full]
         if above:
             raise PlanError(f"--lengths: {above[0]}: a threshold must be below --max-model-len {full}")
-    if values[0] < 16:
-        raise PlanError(f"--lengths: {values[0]}: must be at least 16 tokens")
+    if values[0] < LEAST_CONTEXT:
+        raise PlanError(f"--lengths: {values[0]}: must be at least {LEAST_CONTEXT} tokens")
     return tuple(v for v in values if v < full)
 
 
-def _rate(text: str) -> tuple[int, float]:
-    length, _, value = text.partition("=")
+def _rate(text: str) -> tuple[int, Measured]:
+    name, _, value = text.partition("=")
+    length = _number(int, name, "--throughput")
     if value.endswith(".json"):
-        return _number(int, length, "--throughput"), throughput.read_bench(Path(value))
-    return _number(int, length, "--throughput"), _number(float, value, "--throughput")
+        return length, throughput.read_bench(Path(value))
+    if value.endswith(TOKENS):
+        return length, Measured(_number(float, value.removesuffix(TOKENS), "--throughput"), "tokens")
+    return length, Measured(_number(float, value, "--throughput"))
 
 
 def _number(kind: Callable[[str], N], text: str, option: str) -> N:

@@ -73,10 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> Record:
     """Return the record of every policy `args` asks for."""
-    if not 16 <= args.threshold < args.max_model_len:
-        raise PlanError(
-            f"--threshold: {args.threshold}: must be at least 16 and below --max-model-len {args.max_model_len}"
-        )
+    scenarios.check_threshold(args)
     if not args.cv > 0:
         raise PlanError(f"--cv: {args.cv:g}: must be above 0")
     scenario, _, _ = scenarios.scenario(args)
@@ -109,6 +106,8 @@ def make(args: argparse.Namespace) -> Record:
 
 def setting(args: argparse.Namespace, scenario: Scenario) -> Setting:
     """What every policy of this run shares."""
+    if args.seed < 0:
+        raise PlanError(f"--seed: {args.seed}: must not be negative")
     if args.requests < 2:
         raise PlanError(f"--requests: {args.requests}: must be at least 2")
     return Setting(
@@ -130,7 +129,7 @@ def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):
         raise PlanError("--replay: every source must be a trace of single requests with times")
-    own = sum(t.rows - t.bad for t in opened) / max(traffic.needs_rate().seconds, 1e-9)
+    own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)
     factor = traffic.needs_rate().rate / own
     return arrivals.capped(arrivals.replayed(opened, factor, args.requests), traffic)
 

@@ -71,14 +71,21 @@ def print_plan(record: Record) -> None:
 
 def _workload(console: Console, workload: Record) -> Table:
     console.print(
-        f"{workload['name']}: {workload['rows']:,} requests, {workload['bad_rows']:,} bad rows left out; "
-        f"{workload['mean_rate']:.2f}/s mean, {workload['peak_rate']:.2f}/s peak minute, CV {workload['cv']:.2f}",
+        f"{workload['name']}: {_rows(workload)}; "
+        f"{workload['mean_rate']:.2f}/s mean, {workload['peak_rate']:.2f}/s peak minute, "
+        f"CV {'unknown' if workload['cv'] is None else format(workload['cv'], '.2f')}",
         highlight=False,
     )
     table = _table("Lengths", "tokens", *workload["totals"])
     for name in ("totals", "budgets"):
         table.add_row(name, *(f"{v:,}" for v in workload[name].values()))
     return table
+
+
+def _rows(workload: Record) -> str:
+    if not workload["rows"]:
+        return "a distribution"
+    return f"{workload['rows']:,} requests, {workload['bad_rows']:,} bad rows left out"
 
 
 def _baselines(record: Record) -> Table:

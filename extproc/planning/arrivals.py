@@ -18,12 +18,12 @@ def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
     """Yield `count` requests with lengths drawn from `workload`, arriving at its mean rate.
 
     Times between arrivals are gamma distributed with the workload's coefficient of variation, which is a Poisson
-    process at 1. The same seed gives the same requests.
+    process at 1 and where it is not known. The same seed gives the same requests.
     """
     arrivals = workload.needs_rate()
     random = np.random.default_rng(seed)
     cumulative = np.cumsum(workload.weights)
-    shape = 1 / max(arrivals.cv, 0.01) ** 2
+    shape = 1 / max(1.0 if arrivals.cv is None else arrivals.cv, 0.01) ** 2
     now = 0.0
     for start in range(0, count, BATCH):
         size = min(BATCH, count - start)

@@ -4,6 +4,7 @@ import json
 import re
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,6 @@ def from_points(name: str, source: str, points: Any, output_share: float) -> Wor
         outputs=outputs,
         caps=np.full_like(outputs, NO_CAP),
         weights=weights,
-        rows=len(points),
         notes=(f"only totals are known: output assumed to be {output_share:.0%} of each total",),
     )
 
@@ -67,6 +67,8 @@ def _checked(source: str, points: Any) -> tuple[np.ndarray[Any, Any], np.ndarray
         if not (isinstance(point, list) and len(point) == 2 and all(type(v) in (int, float) for v in point)):
             raise PlanError(f"{source}: row {row}: {repr(point)[:60]}: must be [tokens, fraction]")
         tokens, fraction = point
+        if row == 1 and tokens == 0 == fraction:  # where many a CDF begins
+            continue
         if not last_tokens < tokens <= MOST_TOKENS:
             rule = f"must be above {last_tokens:g} and at most {MOST_TOKENS}"
             raise PlanError(f"{source}: row {row}: tokens {tokens:g}: {rule}")
@@ -76,6 +78,7 @@ def _checked(source: str, points: Any) -> tuple[np.ndarray[Any, Any], np.ndarray
     if last_fraction < 1 - 1e-9:
         raise PlanError(f"{source}: row {len(points)}: fraction {last_fraction:g}: the last must be 1")
     table = np.array(points, np.float64)
+    table = table[table[:, 0] > 0]
     return table[:, 0], table[:, 1]
 
 
@@ -100,9 +103,8 @@ def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Wor
     note = f"budgets (caps included) of {total:.0f} requests, not realised lengths"
     if beyond > 0:
         note += f"; {beyond / total:.2%} are beyond the last bucket and taken as up to {2 * bounds[-1]:g}"
-    return Workload(
-        **{**vars(workload), "caps": workload.outputs, "rows": int(total), "notes": (*workload.notes, note)}
-    )
+    weights = workload.weights * total
+    return replace(workload, caps=workload.outputs, weights=weights, rows=int(total), notes=(*workload.notes, note))
 
 
 def _page(source: str) -> str:

@@ -89,6 +89,8 @@ def build_engine(
     Raises `PlanError` when the weights leave no room for KV.
     """
     _positive(tp=tp, max_model_len=max_model_len, max_num_seqs=max_num_seqs, batched_tokens=batched_tokens)
+    if model.heads % tp:
+        raise PlanError(f"--tp: {tp}: must divide the {model.heads} attention heads of {model.name}")
     weights = model.parameters * BYTES[dtype]
     kv_bytes = 2 * model.layers * model.kv_heads * model.head_size * BYTES[kv_dtype]
     room = tp * (gpu.memory * MEMORY_UTILISATION - WORKSPACE) - weights

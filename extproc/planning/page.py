@@ -68,10 +68,11 @@ def page(record: Record) -> str:
 
 def _subtitle(record: Record) -> str:
     instance, workload = record["instance"], record["workload"]
+    rows = f"{workload['rows']:,} rows, {workload['bad_rows']:,} left out" if workload["rows"] else "a distribution"
     return escape(
         f"{instance['model']} on {instance['gpu']}, {instance['gpus_per_instance']} GPUs an instance at "
         f"${instance['price_per_gpu_hour']:.2f} per GPU and hour; {instance['concurrency']} concurrency; "
-        f"{workload['sized_for']:,.5g} requests/s; {workload['rows']:,} rows, {workload['bad_rows']:,} left out."
+        f"{workload['sized_for']:,.5g} requests/s; {rows}."
     )
 
 

@@ -177,6 +177,8 @@ def assumptions(scenario: Scenario) -> list[str]:
         "several models on one instance",
         "the closed form ignores queues of single instances and bursts within them; `dualpool simulate` does not",
     ]
+    for length, given in sorted(scenario.rates.items()):
+        words.append(f"max_model_len {length}: measured, {given} per instance; other lengths are estimated")
     if objective.ttft is not None:
         words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
     return words

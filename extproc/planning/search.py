@@ -1,6 +1,7 @@
 """Where to cut: every threshold is sized, the whole curve is kept, and baselines are named."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +14,7 @@ from extproc.planning.errors import PlanError
 from extproc.planning.estimates import exact
 from extproc.planning.savings import general_savings
 from extproc.planning.sizing import FleetPlan, Objective, PoolPlan, size_pool
-from extproc.planning.throughput import Throughput, estimate, measured
+from extproc.planning.throughput import Measured, Throughput, estimate, measured
 from extproc.planning.workload import Floats, Ints, Workload
 
 Cost = Literal["gpus", "cost"]
@@ -30,7 +31,7 @@ class Scenario:
     """A workload, an instance, and what is asked of a fleet.
 
     `engine`: at full context. `lengths`: allowed values of max_model_len below it. `estimated`: distribution
-    of estimate over truth, `estimates.exact` or `Estimates.below`. `rates`: measured requests/s per instance
+    of estimate over truth, `estimates.exact` or `Estimates.below`. `rates`: measured throughputs
     by max_model_len. `poisson`: size for Poisson arrivals at the mean rate, not for the busiest minute.
     """
 
@@ -39,7 +40,7 @@ class Scenario:
     objective: Objective = field(default_factory=Objective)
     lengths: tuple[int, ...] = LENGTHS
     estimated: Callable[[Floats], Floats] = exact
-    rates: Mapping[int, float] = field(default_factory=dict)
+    rates: Mapping[int, Measured] = field(default_factory=dict)
     poisson: bool = False
 
     @cached_property
@@ -76,8 +77,8 @@ class Scenario:
 
     def throughput(self, part: Workload, engine: Engine) -> Throughput:
         """Requests/s of an instance on `part`: measured at this max_model_len, else estimated."""
-        rate = self.rates.get(engine.max_model_len)
-        return estimate(part, engine) if rate is None else measured(rate, part, engine)
+        given = self.rates.get(engine.max_model_len)
+        return estimate(part, engine) if given is None else measured(given, part, engine)
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,8 @@ def _check(scenario: Scenario) -> None:
         raise PlanError(f"--utilisation: {scenario.objective.utilisation:g}: must be above 0 and at most 1")
     if scenario.objective.ttft is not None and scenario.objective.ttft <= 0:
         raise PlanError(f"--ttft: {scenario.objective.ttft:g}: must be above 0 seconds")
-    for length, rate in scenario.rates.items():
-        if not rate > 0:
-            raise PlanError(f"--throughput: {length}={rate:g}: must be above 0 requests per second")
+    for length, given in scenario.rates.items():
+        if not 0 < given.value < math.inf:
+            raise PlanError(f"--throughput: {length}={given.value:g}: must be above 0 {given.unit} per second")
+        if length not in (*scenario.lengths, scenario.full):
+            raise PlanError(f"--throughput: {length}: no pool with this max_model_len is looked at")

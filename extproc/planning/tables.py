@@ -1,177 +1,130 @@
-"""Request logs of any shape, as one lazy table of time, input, output and cap.
+"""Request logs of any shape, as one lazy table of time, input, output, cap and bytes."""
 
-Nothing is read here but the column names: `trace` reads, streaming.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from extproc.planning.errors import PlanError
+from extproc.planning.files import CONVERSATION, File, open_file
 
 DEFAULT_BYTES_PER_TOKEN = 4.0
 
+_USAGE_INPUT = ("prompt_tokens", "input_tokens")
+_USAGE_OUTPUT = ("completion_tokens", "output_tokens")
+_OUTER = ("usage.", "response.body.usage.", "")
+"""Where usage is: in an answer, in a line of a batch's output file, in a record of its own."""
 
-@dataclass(frozen=True)
-class Shape:
-    """Where a known kind of log keeps what a plan needs: dotted paths into nested objects."""
-
-    input: str
-    output: str
-    time: str | None = None
-    cap: str | None = None
-    bytes: str | None = None
-
-    def mapped(self, columns: Mapping[str, str]) -> "Shape":
-        """Return the shape with the user's `columns` (those of `COLUMNS`) in place of its own."""
-        known = {
-            "input": self.input,
-            "output": self.output,
-            "time": self.time,
-            "cap": self.cap,
-            "bytes": self.bytes,
-        }
-        return Shape(**(known | dict(columns)))  # type: ignore[arg-type]
-
-
-SHAPES = {
-    "azure": Shape("ContextTokens", "GeneratedTokens", "TIMESTAMP"),
-    "usage": Shape("usage.prompt_tokens", "usage.completion_tokens", "created", "max_tokens"),
-    "batch": Shape("response.body.usage.prompt_tokens", "response.body.usage.completion_tokens", "created"),
-    "flat": Shape("prompt_tokens", "completion_tokens", "timestamp", "max_tokens", "prompt_bytes"),
-    "envoy": Shape("prompt_tokens", "completion_tokens", "start_time", "cap"),
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "input": ("ContextTokens", *(outer + name for outer in _OUTER for name in _USAGE_INPUT)),
+    "output": ("GeneratedTokens", *(outer + name for outer in _OUTER for name in _USAGE_OUTPUT)),
+    "time": ("TIMESTAMP", "created", "created_at", "response.body.created", "timestamp", "start_time"),
+    "cap": ("max_completion_tokens", "max_tokens", "max_output_tokens", "cap"),
+    "bytes": ("prompt_bytes",),
 }
-"""Kinds of log recognised by their columns, tried in this order: the Azure LLM inference traces; OpenAI and vLLM
-answers, whole, and as lines of a batch output file; flat usage records; Envoy access logs as shipped in envoy/."""
+"""Names by which each column is known, the first that has a value counting: of the Azure LLM inference traces; of
+OpenAI and vLLM answers, whole and as lines of a batch output; of flat usage records; of Envoy's JSON access log as
+`dualpool render --json-log` configures it."""
 
-COLUMNS = ("input", "output", "time", "cap", "bytes")
+COLUMNS = tuple(NAMES)
+NEEDED = ("input", "output")
+
+RESERVE, RESERVE_SOURCE, FROM_CAP = "reserve", "reserve_source", "cap"
+"""In Envoy's access log: the output reserved, which is the request's cap when it comes from the request."""
 
 
-def scan(path: Path, columns: Mapping[str, str], bytes_per_token: float) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """Return a lazy frame with columns time (s), input, output, cap (tokens), bytes (of prompt text), and notes.
+def scan(
+    path: Path, columns: Mapping[str, str], bytes_per_token: float, tolerant: bool = False
+) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """Return a lazy frame with columns time (s), input, output, cap (tokens), bytes (of prompt text), broken
+    (whether the row has another shape than the others), and notes.
 
     `columns` maps any of `COLUMNS` to the file's own names (dotted inside objects); what is absent is null.
     Raises `PlanError` for a file that cannot be opened or has none of the known columns.
     """
-    frame = _open(path)
-    try:
-        schema = frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise PlanError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from None
-    if not columns and "conversation" in schema:
+    file = open_file(path, (*NAMES["cap"], RESERVE, RESERVE_SOURCE), tolerant)
+    if not columns and CONVERSATION in file.columns:
         note = f"tokens are bytes / {bytes_per_token:g}; every answer is a request with all before it as its prompt"
-        return _conversations(frame, bytes_per_token), (note,)
-    shape = _shape(path, schema, columns)
-    return frame.select(_columns(shape, schema)), ()
-
-
-def _open(path: Path) -> pl.LazyFrame:
-    readers: dict[str, Callable[[Path], pl.LazyFrame]] = {
-        ".csv": lambda p: pl.scan_csv(p, infer_schema=False),
-        ".parquet": pl.scan_parquet,
-        ".jsonl": lambda p: pl.scan_ndjson(p, infer_schema_length=1000, ignore_errors=True),
-        ".ndjson": lambda p: pl.scan_ndjson(p, infer_schema_length=1000, ignore_errors=True),
-        ".log": lambda p: pl.scan_ndjson(p, infer_schema_length=1000, ignore_errors=True),
-    }
-    if path.suffix not in readers:
-        raise PlanError(
-            f"{path}: {path.suffix or 'no extension'!r}: must be one of {', '.join(readers)} or .json (a CDF)"
+        return _conversations(file, bytes_per_token), (note,)
+    _require(path, file, columns)
+    kinds = file.frame.collect_schema()
+    found = {name: _found(file, (columns[name],) if name in columns else NAMES[name]) for name in COLUMNS}
+    if "cap" not in columns and RESERVE_SOURCE in file.columns and RESERVE in file.columns:
+        found["cap"].append(
+            pl.when(file.columns[RESERVE_SOURCE] == FROM_CAP).then(file.columns[RESERVE])  # otherwise null
         )
-    if not path.is_file():
-        raise PlanError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise PlanError(f"{path}: is empty: at least two requests are needed")
-    return readers[path.suffix](path)
-
-
-def _shape(path: Path, schema: pl.Schema, columns: Mapping[str, str]) -> Shape:
-    known = [s for s in SHAPES.values() if _has(schema, s.input) and _has(schema, s.output)]
-    # A log with `start_time` is Envoy's; the flat record has the same names otherwise.
-    known.sort(key=lambda s: not (s.time and _has(schema, s.time)))
-    base = known[0] if known else Shape("input", "output")
-    shape = base.mapped(columns)
-    wrong = [v for v in (*columns.values(), shape.input, shape.output) if not _has(schema, v)]
-    if wrong:
-        there = " ".join(", ".join(_leaves(schema)).split())
-        raise PlanError(f"{path}: no column {wrong[0]!r}; there are: {there}")
-    return shape
-
-
-def _has(schema: Mapping[str, pl.DataType], dotted: str) -> bool:
-    return dotted in _leaves(schema)
-
-
-def _leaves(schema: Mapping[str, pl.DataType]) -> list[str]:
-    names: list[str] = []
-    for name, kind in schema.items():
-        if isinstance(kind, pl.Struct):
-            names.extend(f"{name}.{leaf}" for leaf in _leaves({f.name: f.dtype for f in kind.fields}))  # type: ignore[misc]
-        else:
-            names.append(name)
-    return names
-
-
-def _kind(schema: Mapping[str, pl.DataType], dotted: str) -> pl.DataType:
-    head, _, rest = dotted.partition(".")
-    kind = schema[head]
-    if not rest:
-        return kind
-    return _kind({f.name: f.dtype for f in kind.fields}, rest)  # type: ignore[attr-defined]
-
-
-def _at(dotted: str) -> pl.Expr:
-    head, *rest = dotted.split(".")
-    expression = pl.col(head)
-    for name in rest:
-        expression = expression.struct.field(name)
-    return expression
-
-
-def _columns(shape: Shape, schema: pl.Schema) -> list[pl.Expr]:
-    time = pl.lit(None, pl.Float64)
-    if shape.time and _has(schema, shape.time):
-        time = _seconds(_at(shape.time), _kind(schema, shape.time))
-    optional = [
-        _at(path).cast(pl.Int64, strict=False) if path and _has(schema, path) else pl.lit(None, pl.Int64)
-        for path in (shape.cap, shape.bytes)
+    counts = [
+        _first([_count(value, _kind(value, kinds)) for value in found[name]], pl.Int64()).alias(name)
+        for name in COLUMNS
+        if name != "time"
     ]
-    return [
-        time.alias("time"),
-        _at(shape.input).cast(pl.Int64, strict=False).alias("input"),
-        _at(shape.output).cast(pl.Int64, strict=False).alias("output"),
-        optional[0].alias("cap"),
-        optional[1].alias("bytes"),
-    ]
+    time = _first([_seconds(value, _kind(value, kinds)) for value in found["time"]], pl.Float64())
+    return file.frame.select(time.alias("time"), *counts, file.broken.alias("broken")), ()
 
 
-def _seconds(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Seconds from a number, a datetime, or text that is either (with or without a zone)."""
+def _found(file: File, names: tuple[str, ...]) -> list[pl.Expr]:
+    return [file.columns[name] for name in names if name in file.columns]
+
+
+def _require(path: Path, file: File, columns: Mapping[str, str]) -> None:
+    there = ", ".join(file.seen).encode("unicode_escape").decode() or "none"
+    for name in columns.values():
+        if name not in file.seen:
+            raise PlanError(f"{path}: no column {name!r}; there are: {there}")
+    for name in NEEDED:
+        if name not in columns and not _found(file, NAMES[name]):
+            raise PlanError(f"{path}: no column for {name}; name it with --columns {name}=…; there are: {there}")
+
+
+def _first(values: list[pl.Expr], kind: pl.DataType) -> pl.Expr:
+    return pl.coalesce(values) if values else pl.lit(None, kind)
+
+
+def _kind(value: pl.Expr, kinds: pl.Schema) -> pl.DataType:
+    """The type of a column of a table with columns `kinds`."""
+    return pl.LazyFrame(schema=kinds).select(value).collect_schema().dtypes()[0]
+
+
+def _count(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Whole numbers, written as such or as 12.0; anything else is null."""
+    number = (value.str.strip_chars() if kind == pl.String else value).cast(pl.Float64, strict=False)
+    return pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False))
+
+
+def _seconds(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Seconds from a number, a datetime, or text that is either. A time without a zone is taken as UTC."""
     if kind.is_numeric():
-        return column.cast(pl.Float64)
-    if kind == pl.String:
-        naive = column.str.replace(r"Z$", "").str.replace(r"[+-]\d\d:?\d\d$", "")
-        stamp = naive.str.replace("T", " ").str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False)
-        return pl.coalesce(column.cast(pl.Float64, strict=False), stamp.dt.epoch("us") / 1e6)
-    return column.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
+        return _scaled(value.cast(pl.Float64))
+    if kind != pl.String:
+        return value.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
+    stamp = value.str.strip_chars().str.replace("T", " ", literal=True).str.replace("Z$", "+0000")
+    zoned = pl.when(stamp.str.contains(r"[+-]\d\d:?\d\d$")).then(stamp).otherwise(stamp + "+0000")
+    moment = zoned.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", strict=False)
+    return pl.coalesce(_scaled(value.cast(pl.Float64, strict=False)), moment.dt.epoch("us") / 1e6)
 
 
-def _conversations(frame: pl.LazyFrame, ratio: float) -> pl.LazyFrame:
+def _scaled(number: pl.Expr) -> pl.Expr:
+    """Epochs in milli-, micro- and nanoseconds as seconds: as seconds they would be thousands of years away."""
+    value = number
+    for limit, unit in ((1e11, 1e3), (1e14, 1e6), (1e17, 1e9)):
+        value = pl.when(number.abs() >= limit).then(number / unit).otherwise(value)
+    return value
+
+
+def _conversations(file: File, ratio: float) -> pl.LazyFrame:
     """One row an assistant turn of lists of `{role, content}`, as in LMSYS-Chat-1M."""
-    sizes = pl.col("conversation").list.eval(pl.element().struct.field("content").str.len_bytes().cast(pl.Int64))
-    before = pl.col("conversation").list.eval(
-        pl.element().struct.field("content").str.len_bytes().cast(pl.Int64).cum_sum()
-        - pl.element().struct.field("content").str.len_bytes().cast(pl.Int64)
-    )
-    roles = pl.col("conversation").list.eval(pl.element().struct.field("role"))
-    turns = frame.select(sizes.alias("size"), before.alias("before"), roles.alias("role")).explode(
-        "size", "before", "role"
-    )
+    size = pl.element().struct.field("content").str.len_bytes().cast(pl.Int64)
+    turns = file.frame.select(file.columns[CONVERSATION].alias(CONVERSATION))
+    turns = turns.select(
+        pl.col(CONVERSATION).list.eval(size).alias("size"),
+        pl.col(CONVERSATION).list.eval(size.cum_sum() - size).alias("before"),
+        pl.col(CONVERSATION).list.eval(pl.element().struct.field("role")).alias("role"),
+    ).explode("size", "before", "role")
     return turns.filter(pl.col("role") == "assistant").select(
         pl.lit(None, pl.Float64).alias("time"),
         (pl.col("before") / ratio).ceil().cast(pl.Int64).alias("input"),
         (pl.col("size") / ratio).ceil().cast(pl.Int64).alias("output"),
         pl.lit(None, pl.Int64).alias("cap"),
         pl.col("before").alias("bytes"),
+        pl.lit(False).alias("broken"),
     )

@@ -1,9 +1,10 @@
 """Requests per second one instance sustains: measured, or estimated from its `Engine`."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,15 +85,35 @@ def service_cv2(workload: Workload, engine: Engine) -> float:
     return workload.mean((steps - mean) ** 2) / mean**2
 
 
-def measured(rate: float, workload: Workload, engine: Engine) -> Throughput:
-    """A measured rate (requests/s per instance) in place of the estimate; the rest is still estimated."""
+@dataclass(frozen=True)
+class Measured:
+    """Throughput of one instance as somebody measured it: `value` requests/s, or input and output tokens/s.
+
+    `conditions`: on what requests, empty when that is not known.
+    """
+
+    value: float
+    unit: Literal["requests", "tokens"] = "requests"
+    conditions: str = ""
+
+    def rate(self, workload: Workload) -> float:
+        """Requests/s of an instance: tokens become requests of the mean length of `workload`."""
+        return self.value if self.unit == "requests" else self.value / workload.mean(workload.totals)
+
+    def __str__(self) -> str:
+        return f"{self.value:g} {self.unit}/s{self.conditions}"
+
+
+def measured(given: Measured, workload: Workload, engine: Engine) -> Throughput:
+    """A measurement in place of the estimate; the rest is still estimated."""
+    rate = given.rate(workload)
     guess = estimate(workload, engine)
     steps = workload.mean(iterations(workload, engine))
     demand = max(0.0, 1 / rate - engine.weights_time * steps / guess.slots)
     return Throughput(rate, guess.slots, demand, guess.service_cv2, measured=True)
 
 
-def read_bench(path: Path) -> float:
+def read_bench(path: Path) -> Measured:
     """Read requests per second of one instance from the result of `vllm bench serve` or `benchmark_serving.py`.
 
     Raises `PlanError` where the file has no `request_throughput` above 0.
@@ -104,6 +125,15 @@ def read_bench(path: Path) -> float:
     except ValueError as error:
         raise PlanError(f"{path}: is not JSON: {error}") from None
     value: Any = record.get("request_throughput") if isinstance(record, dict) else None
-    if type(value) not in (int, float) or not value > 0:
+    if type(value) not in (int, float) or not 0 < value < math.inf:
         raise PlanError(f"{path}: request_throughput: {value!r}: must be a number above 0")
-    return float(value)
+    return Measured(float(value), conditions=_conditions(record))
+
+
+def _conditions(record: dict[str, Any]) -> str:
+    """The mean length of the requests of a benchmark, where its result says it."""
+    keys = ("completed", "total_input_tokens", "total_output_tokens")
+    if not all(type(record.get(key)) is int and record[key] > 0 for key in keys):
+        return ""
+    count, inputs, outputs = (record[key] for key in keys)
+    return f" on requests of {inputs / count:.0f} input and {outputs / count:.0f} output tokens on average"

@@ -29,13 +29,13 @@ class Arrivals:
     """When requests arrive.
 
     `rate` and `peak`: requests per second, mean and in the busiest minute. `cv`: coefficient of variation of the
-    times between arrivals (1 for a Poisson process). `by_minute`: requests per second of each minute.
-    `seconds`: length of the recording, 0 when the rate was given and nothing was recorded.
+    times between arrivals (1 for a Poisson process, None where it is not known). `by_minute`: requests
+    per second of each minute. `seconds`: length of the recording, 0 when the rate was given and nothing recorded.
     """
 
     rate: float
     peak: float
-    cv: float = 1.0
+    cv: float | None = 1.0
     seconds: float = 0.0
     by_minute: tuple[float, ...] = ()
 
@@ -53,7 +53,8 @@ class Workload:
 
     `inputs`, `outputs`, `caps`: aligned arrays, one element a distinct request. `caps` is the client's output cap,
     `NO_CAP` where there is none. `weights`: requests of each kind (any positive unit).
-    `rows`, `bad`: rows used and rows left out. `notes`: what was assumed while reading, for every report.
+    `rows`, `bad`: requests read (0 where only a distribution is known) and rows left out. `notes`: what was assumed
+    while reading, for every report.
     """
 
     name: str
@@ -146,9 +147,15 @@ def with_caps(workload: Workload, law: str) -> Workload:
 
 
 def merge(workloads: list[Workload]) -> Workload:
-    """Return all requests of `workloads` as one. Rates add up when all have one."""
+    """Return all requests of `workloads` as one. Rates add up when all have one.
+
+    Raises `PlanError` for a distribution among several, which does not say how many requests it stands for.
+    """
     if len(workloads) == 1:
         return workloads[0]
+    for part in workloads:
+        if part.rows == 0:
+            raise PlanError(f"{part.name}: is a distribution without a number of requests: give it by itself")
     arrivals = [w.arrivals for w in workloads]
     return Workload(
         name=" + ".join(w.name for w in workloads),
@@ -166,12 +173,13 @@ def merge(workloads: list[Workload]) -> Workload:
 def _superpose(parts: list[Arrivals]) -> Arrivals:
     """Rates add, minute by minute; the variation is the rate-weighted mean of the parts' squares."""
     rate = sum(p.rate for p in parts)
+    known = [(p.rate, p.cv) for p in parts if p.cv is not None]
     minutes = max(len(p.by_minute) for p in parts)
     by_minute = tuple(sum(p.by_minute[m] for p in parts if m < len(p.by_minute)) for m in range(minutes))
     return Arrivals(
         rate=rate,
         peak=max(by_minute, default=sum(p.peak for p in parts)),
-        cv=sum(p.rate * p.cv**2 for p in parts) ** 0.5 / rate**0.5,
+        cv=None if len(known) < len(parts) else sum(rate * cv**2 for rate, cv in known) ** 0.5 / rate**0.5,
         seconds=max(p.seconds for p in parts),
         by_minute=by_minute,
     )

@@ -113,7 +113,16 @@ def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--threshold", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
+        (
+            ["--threshold", "70000"],
+            "--threshold: 70000: must be at least 16 and below --max-model-len 65536",
+        ),
+        (["--lengths", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
+        (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour"),
+        (["--tp", "3"], "--tp: 3: must divide the 64 attention heads of Llama-3-70B"),
+        (["--check", "--seed", "-1"], "--seed: -1: must not be negative"),
+        (["--throughput", "8192=0tok"], "--throughput: 8192=0: must be above 0 tokens per second"),
+        (["--throughput", "9000=1"], "--throughput: 9000: no pool with this max_model_len is looked at"),
         (["--throughput", "8192=0"], "--throughput: 8192=0: must be above 0 requests per second"),
         (["--throughput", "8192=x"], "--throughput: 'x': must be a number"),
         (["--rate", "nan"], "--rate: nan: must be a finite number"),
@@ -159,6 +168,14 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert err.endswith(message + "\n")
     assert err.count("\n") == 1
+
+
+def test_distributions_stand_alone(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A distribution says no number of requests, so it is not added to a trace."""
+    path = tmp_path / "cdf.json"
+    path.write_text("[[0, 0], [1000, 0.9], [20000, 1.0]]")
+    code, _, err = plan(capsys, trace, str(path), "--rate", "100")
+    assert (code, err) == (2, "cdf.json: is a distribution without a number of requests: give it by itself\n")
 
 
 def test_cdf_needs_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from extproc.planning.search import Planner, Scenario, best, saved, verdict
 from extproc.planning.sensitivity import variations
 from extproc.planning.sizing import Objective
 from extproc.planning.text import MEASURED, TextKind
+from extproc.planning.throughput import Measured
 from extproc.planning.workload import NO_CAP
 from tests.unit.planning.conftest import make_workload
 
@@ -148,7 +149,7 @@ def test_smallest_context_baseline(engine: Engine) -> None:
 
 def test_measured_throughput_counts(engine: Engine) -> None:
     """A measured rate sizes the pool it was measured for."""
-    pool = planner(engine, rates={800: 50.0}).homogeneous.pools[0]
+    pool = planner(engine, rates={800: Measured(50.0)}).homogeneous.pools[0]
     assert pool.instances == -(-1000 // (50 * 0.85))
 
 
@@ -157,7 +158,7 @@ def test_measured_throughput_counts(engine: Engine) -> None:
     [
         ({"objective": Objective(utilisation=0)}, "--utilisation: 0"),
         ({"objective": Objective(ttft=0.0)}, "--ttft: 0"),
-        ({"rates": {100: 0.0}}, "--throughput: 100=0"),
+        ({"rates": {100: Measured(0.0)}}, "--throughput: 100=0"),
     ],
 )
 def test_impossible_objectives(engine: Engine, changes: dict[str, Any], message: str) -> None:

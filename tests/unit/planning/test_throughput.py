@@ -8,7 +8,7 @@ import pytest
 
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
-from extproc.planning.throughput import estimate, measured, read_bench
+from extproc.planning.throughput import Measured, estimate, measured, read_bench
 from tests.unit.planning.conftest import make_workload
 
 
@@ -40,14 +40,22 @@ def test_reserved_sequences_are_kv_over_context(engine: Engine) -> None:
 
 def test_measured_rate_is_taken_as_it_is(engine: Engine) -> None:
     """A measurement replaces the estimate."""
-    assert measured(3.5, make_workload((10, 10, 10)), engine).rate == 3.5
+    assert measured(Measured(3.5), make_workload((10, 10, 10)), engine).rate == 3.5
+
+
+def test_tokens_become_requests_of_the_mean_length(engine: Engine) -> None:
+    """A measurement in tokens/s is divided by the mean total of the pool's own requests."""
+    workload = make_workload((10, 10, 10), (50, 10, 10))
+    assert measured(Measured(400, "tokens"), workload, engine).rate == 400 / 40
 
 
 def test_bench_result(tmp_path: Path) -> None:
     """Requests per second are read from the result of a vLLM benchmark."""
     path = tmp_path / "r.json"
-    path.write_text(json.dumps({"request_throughput": 7.25, "output_throughput": 900}))
-    assert read_bench(path) == 7.25
+    result = {"completed": 4, "total_input_tokens": 40, "total_output_tokens": 8, "request_throughput": 7.25}
+    path.write_text(json.dumps(result))
+    assert read_bench(path).value == 7.25
+    assert str(read_bench(path)) == "7.25 requests/s on requests of 10 input and 2 output tokens on average"
 
 
 @pytest.mark.parametrize("text", ["{}", '{"request_throughput": 0}', "[]"])

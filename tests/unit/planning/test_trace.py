@@ -1,12 +1,13 @@
 """Rules of `extproc.planning.trace` and `tables`."""
 
+import gzip
 import json
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from extproc.planning import trace
+from extproc.planning import summary, trace
 from extproc.planning.errors import PlanError
 from extproc.planning.trace import open_trace, workload
 from extproc.planning.workload import NO_CAP
@@ -59,8 +60,7 @@ def test_duplicate_timestamps_are_accepted(tmp_path: Path) -> None:
     """Two requests may arrive at the same instant."""
     lines = AZURE.splitlines()
     opened = open_trace(write(tmp_path, "\n".join([*lines, lines[3]])))
-    assert opened.rows == 4
-    assert opened.sorted
+    assert (opened.requests, opened.summary.ordered) == (4, True)
 
 
 def test_bad_rows_are_counted(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_empty_file(tmp_path: Path) -> None:
 def test_missing_column_names_those_there_are(tmp_path: Path) -> None:
     """A missing column is answered with the columns there are."""
     path = write(tmp_path, "a,b\n1,2\n3,4\n")
-    assert problem(path) == f"{path}: no column 'input'; there are: a, b"
+    assert problem(path) == f"{path}: no column for input; name it with --columns input=…; there are: a, b"
 
 
 def test_mapped_columns(tmp_path: Path) -> None:
@@ -145,16 +145,17 @@ def test_parquet_datetimes(tmp_path: Path) -> None:
 
 
 def test_long_traces_are_rounded_up_to_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above the row limit lengths are kept in steps of a block, and the notes say so."""
-    monkeypatch.setattr(trace, "EXACT_ROWS", 2)
+    """Lengths of more kinds than are kept are counted in steps of a block, and the notes say so."""
+    monkeypatch.setattr(summary, "MOST_LENGTHS", 1)
     read = workload(open_trace(write(tmp_path, AZURE)))
     assert (read.inputs.tolist(), read.outputs.tolist()) == ([112, 208], [16, 32])
+    assert read.weights.tolist() == [2, 1]
     assert any("rounded up" in note for note in read.notes)
 
 
 def test_long_unsorted_traces_are_rejected_for_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trace too long to sort in memory must be in order."""
-    monkeypatch.setattr(trace, "EXACT_ROWS", 2)
+    monkeypatch.setattr(trace, "SORTED_ROWS", 2)
     lines = AZURE.splitlines()
     opened = open_trace(write(tmp_path, "\n".join([lines[0], lines[3], lines[1], lines[2]])))
     with pytest.raises(PlanError, match="sort the file first"):
@@ -172,7 +173,106 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_same_time_everywhere(tmp_path: Path) -> None:
-    """Timestamps that never advance give no rate."""
+    """Timestamps that never advance give no rate; one that is given is used."""
     lines = AZURE.splitlines()
-    with pytest.raises(PlanError, match="every request has the same time"):
-        workload(open_trace(write(tmp_path, "\n".join([lines[0], lines[1], lines[1]]))))
+    read = workload(open_trace(write(tmp_path, "\n".join([lines[0], lines[1], lines[1]]))))
+    with pytest.raises(PlanError, match="give the arrival rate with --rate"):
+        read.needs_rate()
+    assert read.with_rate(5.0).needs_rate().rate == 5.0
+    assert any("the same time" in note for note in read.notes)
+
+
+def test_many_batches_count_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a file is cut into batches, and however often counts are merged, the workload is the same."""
+    rows = [f"{t / 7},{t % 5 + 1},{t % 3 + 1}" for t in range(500)]
+    path = write(tmp_path, "timestamp,prompt_tokens,completion_tokens\n" + "\n".join(rows) + "\n")
+    whole = workload(open_trace(path))
+    monkeypatch.setattr(summary, "CHUNK", 7)
+    monkeypatch.setattr(summary, "WAITING", 10)
+    parts = workload(open_trace(path))
+    assert parts.weights.tolist() == whole.weights.tolist()
+    assert parts.needs_rate().by_minute == whole.needs_rate().by_minute
+    assert parts.needs_rate().cv == pytest.approx(whole.needs_rate().cv)
+
+
+def test_a_trace_too_long_to_sort_has_no_variation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times that are out of order and stay so say nothing of the gaps between arrivals, but of rates."""
+    monkeypatch.setattr(trace, "SORTED_ROWS", 2)
+    lines = AZURE.splitlines()
+    read = workload(open_trace(write(tmp_path, "\n".join([lines[0], lines[3], lines[1], lines[2]]))))
+    assert read.needs_rate().cv is None
+    assert read.needs_rate().rate == pytest.approx(2 / 120)
+
+
+def test_a_broken_line_of_json_is_a_bad_row(tmp_path: Path) -> None:
+    """Lines that are no JSON, no object, or cut short are counted; the others are read."""
+    row = {"created": 3, "usage": {"prompt_tokens": 5, "completion_tokens": "7"}}
+    lines = [json.dumps(row), "{broken", "null", "[1]", "", json.dumps(row | {"usage": None}), json.dumps(row)[:-9]]
+    read = workload(open_trace(write(tmp_path, "\n".join([*lines, json.dumps(row | {"created": 4})]), "log.jsonl")))
+    assert (read.rows, read.bad) == (2, 5)
+
+
+def test_a_row_longer_than_the_header_is_bad(tmp_path: Path) -> None:
+    """A row with more fields than columns is not guessed at."""
+    read = workload(open_trace(write(tmp_path, AZURE + "2023-11-16 18:03:00,7,1,9\n2023-11-16 18:03:00,7\n")))
+    assert (read.rows, read.bad) == (3, 2)
+
+
+def test_whole_numbers_may_have_a_point(tmp_path: Path) -> None:
+    """12.0 is a count, as tables with gaps write it; 12.5 is none."""
+    read = workload(open_trace(write(tmp_path, "prompt_tokens,completion_tokens\n12.0,1\n12.5,1\n 13 ,1.0\n")))
+    assert (read.inputs.tolist(), read.bad) == ([12, 13], 1)
+
+
+def test_names_with_dots(tmp_path: Path) -> None:
+    """A flattened table is read as the nested one it was made from."""
+    read = workload(open_trace(write(tmp_path, "usage.prompt_tokens,usage.completion_tokens\n5,7\n6,8\n")))
+    assert read.inputs.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("usage", "time"),
+    [
+        ({"usage": {"input_tokens": 5, "output_tokens": 7}}, "created_at"),
+        ({"response": {"body": {"usage": {"prompt_tokens": 5, "completion_tokens": 7}}}}, "timestamp"),
+        ({"prompt_tokens": 5, "completion_tokens": 7, "input_tokens": None}, "start_time"),
+    ],
+)
+def test_known_logs(tmp_path: Path, usage: dict[str, object], time: str) -> None:
+    """Answers of either API, batch output and flat records are recognised by their names."""
+    rows = "\n".join(json.dumps(usage | {time: 100 + t}) for t in (0, 4))
+    read = workload(open_trace(write(tmp_path, rows, "log.jsonl")))
+    assert (read.inputs.tolist(), read.outputs.tolist(), read.needs_rate().rate) == ([5], [7], 1 / 4)
+
+
+def test_a_cap_that_turns_up_late(tmp_path: Path) -> None:
+    """A cap is read although the first thousand lines have none."""
+    row = {"prompt_tokens": 5, "completion_tokens": 7}
+    rows = [row] * 1500 + [row | {"max_tokens": 64}]
+    read = workload(open_trace(write(tmp_path, "\n".join(map(json.dumps, rows)), "log.jsonl")))
+    assert (read.caps.tolist(), read.weights.tolist()) == ([NO_CAP, 64], [1500, 1])
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ("1700000000", "1700000010"),
+        ("1700000000000", "1700000010000"),
+        ("1700000000000000000", "1700000010000000000"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:10.000Z"),
+        ("2026-01-01T00:00:00+00:00", "2026-01-01T01:00:10+01:00"),
+        ("2026-01-01 00:00:00", "2026-01-01 00:00:10.0000000"),
+    ],
+)
+def test_times(tmp_path: Path, times: tuple[str, str]) -> None:
+    """Seconds, milli- and nanoseconds since 1970, and dates with or without a zone are times."""
+    rows = "".join(f"{time},5,7\n" for time in times)
+    read = workload(open_trace(write(tmp_path, "timestamp,prompt_tokens,completion_tokens\n" + rows)))
+    assert read.needs_rate().seconds == pytest.approx(10, abs=1e-3)
+
+
+def test_compressed_logs(tmp_path: Path) -> None:
+    """A file that ends in .gz is read as what it was before."""
+    path = tmp_path / "trace.csv.gz"
+    path.write_bytes(gzip.compress(AZURE.encode()))
+    assert workload(open_trace(path)).rows == 3
