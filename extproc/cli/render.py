@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X.Y",
         help="oldest Envoy to run on (default: 1.37)",
     )
+    parser.add_argument(
+        "--json-log",
+        default="",
+        metavar="PATH",
+        help="have Envoy write a line of JSON a request there, for `dualpool plan`",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         envoy=args.envoy,
         namespace=args.namespace,
         inference_pools=args.inference_pools,
+        json_log=args.json_log,
     )
     try:
         files = render(args.kind, load(args.config), options)

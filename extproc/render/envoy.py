@@ -3,7 +3,7 @@
 from extproc.render.clusters import address, clusters
 from extproc.render.filters import SERVICE_CLUSTER, buffer_bytes, http_filters
 from extproc.render.layout import Layout, Options
-from extproc.render.lifting import access_log
+from extproc.render.lifting import access_log, json_log
 from extproc.render.routes import virtual_host
 from extproc.render.text import Tree
 from extproc.render.typed import any_of, check
@@ -106,6 +106,10 @@ def manager_parts(layout: Layout, options: Options) -> Tree:
                 "typed_config": any_of(_HEADER_MUTATION, {"mutations": [{"remove": layout.header}]}),
             }
         ],
-        **({"access_log": [access_log(SERVICE_CLUSTER)]} if options.usage == "access-log" else {}),
+        **({"access_log": _access_logs(options)} if options.usage == "access-log" else {}),
         "http_filters": http_filters(layout, options),
     }
+
+
+def _access_logs(options: Options) -> list[Tree]:
+    return [access_log(SERVICE_CLUSTER), *([json_log(options.json_log)] if options.json_log else [])]

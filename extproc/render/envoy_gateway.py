@@ -2,9 +2,10 @@
 
 from extproc.config import Config
 from extproc.render.clusters import MANY
-from extproc.render.filters import METADATA_NAMESPACE, buffer_bytes
+from extproc.render.filters import buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of
+from extproc.render.lifting import METADATA_NAMESPACE
 from extproc.render.text import Tree
 
 GATEWAY_API = "gateway.networking.k8s.io"

@@ -3,14 +3,19 @@
 from pathlib import PurePath
 
 from extproc.render.layout import Layout, Options, Usage
-from extproc.render.lifting import ANSWER_BUFFER, REQUEST_NAMESPACE, answer_filters, request_filter
+from extproc.render.lifting import (
+    ANSWER_BUFFER,
+    METADATA_NAMESPACE,
+    REQUEST_NAMESPACE,
+    answer_filters,
+    request_filter,
+)
 from extproc.render.text import Tree
 from extproc.render.typed import TYPE_URL, any_of
 from extproc.service.in_proxy import RESOURCE
 
 LUA = "envoy.extensions.filters.http.lua.v3.Lua"
 SERVICE_CLUSTER = "dualpool"
-METADATA_NAMESPACE = "dualpool"
 
 BYTES_PER_TOKEN = 24
 """Request bytes a buffer must hold for each token of the largest pool: 4 of text, and 6 times that when the client

@@ -19,7 +19,8 @@ class Options(msgspec.Struct, frozen=True):
     `exchange`, `usage`: see docs/attach.md. `listen`, `admin`: HOST:PORT of the proxy. `service`: where the proxy
     finds Dualpool, `server.listen` of the configuration when empty. `envoy`: oldest version it has to run on.
     `namespace`: of Kubernetes objects. `inference_pools`: InferencePools as backends, in place of Services.
-    `workers`: of the service, each with an address of its own.
+    `workers`: of the service, each with an address of its own. `json_log`: file on the proxy's machine for a line of
+    JSON a request, none when empty.
     """
 
     exchange: Exchange = "body"
@@ -31,6 +32,7 @@ class Options(msgspec.Struct, frozen=True):
     namespace: str = "default"
     inference_pools: bool = False
     workers: int = 1
+    json_log: str = ""
 
 
 class RenderError(Exception):
@@ -104,5 +106,7 @@ def check_options(layout: Layout, options: Options) -> None:
         problems.append("in_proxy.file: null: name the file that the service writes and Envoy watches")
     if options.usage == "access-log" and options.envoy < ACCESS_LOG_SINCE:
         problems.append("--usage access-log: takes Envoy 1.38 (sse_to_metadata): add --envoy 1.38")
+    if options.json_log and options.usage != "access-log":
+        problems.append("--json-log: only Envoy's filters tell it of tokens: add --usage access-log --envoy 1.38")
     if problems:
         raise RenderError(problems)

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
 
+METADATA_NAMESPACE = "dualpool"
+"""What the service says of a request."""
+
 REQUEST_NAMESPACE = "dualpool.request"
 USAGE_NAMESPACE = "dualpool.usage"
 ANSWER_FILTERS = ("dualpool.json-answer", "dualpool.sse-answer")
@@ -130,6 +133,33 @@ def access_log(service_cluster: str) -> Tree:
             },
         ),
     }
+
+
+def json_log(path: str) -> Tree:
+    """Return the access log that `dualpool plan` reads: a line of JSON a request, lengths and no content."""
+    usage = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
+    caps = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    decided = ("pool", "reason", "budget", "reserve", "reserve_source")
+    fields = {name: _metadata(USAGE_NAMESPACE, name) for name in usage}
+    fields |= {name: _metadata(REQUEST_NAMESPACE, name) for name in caps}
+    fields |= {name: _metadata(METADATA_NAMESPACE, name) for name in decided}
+    return {
+        "# A line of JSON for each request, lengths and no content, for `dualpool plan`.": None,
+        "name": "envoy.access_loggers.file",
+        "typed_config": any_of(
+            "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            {
+                "path": path,
+                "log_format": {
+                    "json_format": {"start_time": "%START_TIME%", "response_code": "%RESPONSE_CODE%", **fields}
+                },
+            },
+        ),
+    }
+
+
+def _metadata(namespace: str, key: str) -> str:
+    return f"%DYNAMIC_METADATA({namespace}:{key})%"
 
 
 def unread() -> Tree:

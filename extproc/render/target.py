@@ -8,7 +8,7 @@ from extproc.config import Config
 from extproc.render.envoy import bootstrap, snippet
 from extproc.render.envoy_gateway import envoy_gateway
 from extproc.render.istio import istio
-from extproc.render.layout import Layout, Options, check_options, layout
+from extproc.render.layout import Layout, Options, RenderError, check_options, layout
 from extproc.render.text import Tree, to_yaml
 from extproc.service.in_proxy import figures, fresh_learner, resource
 
@@ -40,6 +40,8 @@ TARGETS = {
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
 
+JSON_LOGGED = ("envoy", "envoy-filter")
+
 
 def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     """Return the text of each file for a proxy of `kind` (a key of `TARGETS`), by file name.
@@ -51,5 +53,7 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     )
     pools = layout(config)
     check_options(pools, options)
+    if options.json_log and kind not in JSON_LOGGED:
+        raise RenderError([f"--json-log: {kind} has none: it goes with {' and '.join(JSON_LOGGED)}"])
     files = TARGETS[kind].files(config, pools, options)
     return {name: to_yaml(*documents) for name, documents in files.items()}

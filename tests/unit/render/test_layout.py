@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from extproc.config import Config
-from extproc.render.layout import RenderError, layout
+from extproc.render.layout import Options, RenderError, layout
+from extproc.render.target import render
 
 
 def pool(name: str, capacity: int, *endpoints: str) -> dict[str, Any]:
@@ -56,3 +57,25 @@ def test_ambiguous_larger() -> None:
     """One pool with two largest pools is an error: a refused request could go to the wrong one."""
     with pytest.raises(RenderError, match=r"pools\.other\.0\.name: 's'"):
         layout(config(default=[pool("s", 100), pool("l", 300)], other=[pool("s", 100), pool("k", 300)]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (
+            "envoy",
+            Options(json_log="requests.log"),
+            "--json-log: only Envoy's filters tell it of tokens: add --usage access-log --envoy 1.38",
+        ),
+        (
+            "istio",
+            Options(json_log="requests.log", usage="access-log", envoy=(1, 38)),
+            "--json-log: istio has none: it goes with envoy and envoy-filter",
+        ),
+    ],
+)
+def test_json_log_where_there_is_none(kind: str, options: Options, message: str) -> None:
+    """A log that would hold no tokens, or is not rendered, is refused."""
+    with pytest.raises(RenderError) as error:
+        render(kind, config(default=[pool("s", 100), pool("l", 300)]), options)
+    assert error.value.problems == [message]

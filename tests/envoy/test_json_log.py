@@ -1,0 +1,35 @@
+"""Envoy's JSON access log, as `dualpool render --json-log` configures it, and `dualpool plan` reads it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from extproc.planning.trace import open_trace, workload
+from extproc.planning.workload import NO_CAP
+from extproc.render.layout import Exchange, Options
+from tests.envoy.attached import attached
+from tests.envoy.client import chat
+
+SETS = {"default": {"short": 2048, "long": 131_072}}
+
+
+@pytest.mark.parametrize("exchange", ["body", "bodyless"])
+def test_a_plan_reads_the_log_of_requests(tmp_path: Path, exchange: Exchange) -> None:
+    """Prompts, answers and caps are what the pools counted and clients asked for; failed requests are bad rows."""
+    log = tmp_path / "requests.log"
+    options = Options(exchange=exchange, usage="access-log", envoy=(1, 38), json_log=str(log))
+    with attached(tmp_path, SETS, options=options) as stack:
+        answers = [
+            stack.send(chat("word " * 200, max_tokens=50)),
+            stack.send(chat("word " * 3000)),
+            stack.send({"messages": "none"}),
+        ]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    usage = [answer.json()["usage"] for answer in answers[:2]]
+    read = workload(open_trace(log))
+    assert len(lines) == 3
+    assert read.inputs.tolist() == [u["prompt_tokens"] for u in usage]
+    assert read.outputs.tolist() == [u["completion_tokens"] for u in usage]
+    assert read.caps.tolist() == [50, NO_CAP]
+    assert (read.rows, read.bad) == (2, 1)
