@@ -19,8 +19,8 @@ class Options(msgspec.Struct, frozen=True):
     `exchange`, `usage`: see docs/attach.md. `listen`, `admin`: HOST:PORT of the proxy. `service`: where the proxy
     finds Dualpool, `server.listen` of the configuration when empty. `envoy`: oldest version it has to run on.
     `namespace`: of Kubernetes objects. `inference_pools`: InferencePools as backends, in place of Services.
-    `workers`: of the service, each with an address of its own. `json_log`: file on the proxy's machine for a line of
-    JSON a request, none when empty.
+    `workers`: of the service, each with an address of its own. `json_log`: file of the proxy's for a line of JSON a
+    request, none when empty.
     """
 
     exchange: Exchange = "body"
