@@ -6,7 +6,6 @@ its pressure has fallen to the share `leave` of that mark: a pressure that waver
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Literal, get_args
 
 import msgspec
@@ -18,9 +17,6 @@ Source = Literal["vllm", "envoy", "in_flight"]
 
 SOURCES: tuple[Source, ...] = get_args(Source)
 """The first that knows anything of a pool is believed."""
-
-Figures = Mapping[str, float]
-NO_FIGURES: Figures = MappingProxyType({})
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -35,7 +31,7 @@ class Reading(msgspec.Struct, frozen=True):
     """How full one source finds a pool now. `figures`: what `pressure` was worked out from, for people."""
 
     pressure: float
-    figures: Figures = NO_FIGURES
+    figures: dict[str, float] = {}
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -44,7 +40,7 @@ class Level(msgspec.Struct, frozen=True):
     saturated: bool = False
     pressure: float | None = None
     source: Source | None = None
-    figures: Figures = NO_FIGURES
+    figures: dict[str, float] = {}
     why: str = "nothing is known of it: it neither spills nor takes"
 
     @property

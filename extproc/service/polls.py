@@ -16,8 +16,8 @@ from extproc.service.fetch import FetchError, fetch
 
 log = logging.getLogger(__name__)
 
-PAGE_LIMIT = 8 * 1024 * 1024
-"""Bytes read of a page: vLLM's metrics are some hundred kilobytes."""
+PAGE_LIMIT = 4 * 1024 * 1024
+"""Bytes read of a page: vLLM's metrics are some hundred kilobytes, and a megabyte takes about 2 ms to read."""
 
 MOST_SERVERS = 256
 """Addresses asked behind one name."""

@@ -12,12 +12,13 @@ from extproc.routing.spillover import Reading, Server, Source, by_requests, by_s
 from extproc.service.polls import Polls, Terms
 
 VLLM_PATH = "/metrics"
-_VLLM = re.compile(
-    rb"^vllm:(num_requests_waiting|num_requests_running|kv_cache_usage_perc|gpu_cache_usage_perc)"
-    rb"(\{.*\})?[ \t]+(\S+)",
-    re.MULTILINE,
+VLLM_GAUGES = (
+    b"vllm:num_requests_waiting",
+    b"vllm:num_requests_running",
+    b"vllm:kv_cache_usage_perc",
+    b"vllm:gpu_cache_usage_perc",  # the older name of the one before
 )
-"""`gpu_cache_usage_perc` is the older name of `kv_cache_usage_perc`."""
+_SAMPLE = re.compile(rb"vllm:(\w+)(\{.*\})?[ \t]+(\S+)")
 
 ENVOY_PATH = "/stats?filter=^cluster%5C..*%5C.upstream_rq_(pending_)%3Factive$"
 _ENVOY = re.compile(rb"^cluster\.(\S+)\.upstream_rq_(?:pending_)?active: (\d{1,15})\r?$", re.MULTILINE)
@@ -161,10 +162,11 @@ def _terms(settings: Spillover) -> Terms:
 def read_servers(page: bytes) -> list[Server]:
     """Return the engines in a page of vLLM's metrics, told apart by their labels. Raises `ValueError`."""
     engines: dict[bytes, dict[bytes, float]] = {}
-    for name, labels, text in _VLLM.findall(page):
-        value = _number(text)
-        if value is not None:
-            engines.setdefault(labels, {})[name] = value
+    for line in page.split(b"\n"):
+        sample = _SAMPLE.match(line) if line.startswith(VLLM_GAUGES) else None
+        value = _number(sample[3]) if sample else None
+        if sample is not None and value is not None:
+            engines.setdefault(sample[2] or b"", {})[sample[1]] = value
     servers = [
         Server(
             waiting=found[b"num_requests_waiting"],

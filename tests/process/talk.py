@@ -40,10 +40,14 @@ class Serving:
             with error:
                 return error.code, error.read().decode()
 
+    def state(self) -> dict[str, Any]:
+        """Return /state."""
+        state: dict[str, Any] = json.loads(self.get("/state")[1])
+        return state
+
     def samples(self) -> int:
         """Observations behind the global ratio, by /state."""
-        state: dict[str, Any] = json.loads(self.get("/state")[1])
-        found = [r["samples"] for r in state["learned"]["ratios"] if not r["model"] and not r["category"]]
+        found = [r["samples"] for r in self.state()["learned"]["ratios"] if not r["model"] and not r["category"]]
         return int(found[0]) if found else 0
 
     def metric(self, sample: str) -> float:
@@ -65,6 +69,11 @@ def serving(directory: Path, settings: dict[str, Any], *arguments: str) -> Itera
 
 def exchange(address: str, size: int = 4000, tokens: int = 1004) -> str:
     """Send a prompt of `size` bytes, answered by a usage of `tokens`; return the pool it was sent to."""
+    return pool(decide(address, size, tokens))
+
+
+def decide(address: str, size: int = 4000, tokens: int = 1004) -> pb.ProcessingResponse:
+    """Do the same; return the answer that says where the request goes, and what goes along with it."""
     body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "max_tokens": 5}).encode()
     usage = json.dumps({"usage": {"prompt_tokens": tokens, "completion_tokens": 5}}).encode()
     messages = [
@@ -76,4 +85,4 @@ def exchange(address: str, size: int = 4000, tokens: int = 1004) -> str:
     with grpc.insecure_channel(address) as channel:
         stream = channel.stream_stream(METHOD)
         answers = list(stream(iter([m.SerializeToString() for m in messages]), timeout=10, wait_for_ready=True))
-    return pool(pb.ProcessingResponse.FromString(answers[1]))
+    return pb.ProcessingResponse.FromString(answers[1])
