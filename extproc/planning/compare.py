@@ -49,9 +49,8 @@ def simulate(
 ) -> dict[str, Any]:
     """Run one policy and return what it measured, as plain values. Raises `PlanError` for an unknown policy."""
     capacities = tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools)
-    simulation = Simulation(
-        pools, build(policy, capacities, setting), ttft=setting.ttft, spillover=policy.endswith("+spillover")
-    )
+    spillover = setting.config.spillover if policy.endswith("+spillover") else None
+    simulation = Simulation(pools, build(policy, capacities, setting), ttft=setting.ttft, spillover=spillover)
     simulation.run(setting.arrivals(), progress)
     return {"policy": policy} | record(simulation)
 

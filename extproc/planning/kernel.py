@@ -207,12 +207,3 @@ def submit(
     _present(instance, time, 1)
     if instance.end == np.inf:
         _begin(instance, slots[best], requests, time)
-
-
-@numba.njit(cache=True)
-def saturated(first: int, last: int, instances: Rows) -> bool:
-    """Whether every instance from `first` to `last` (excluded) has requests waiting."""
-    full = 0
-    for i in range(first, last):
-        full += instances[i].waiting > 0
-    return full == last - first

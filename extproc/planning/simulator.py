@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from extproc.budget.observation import Outcome
+from extproc.config import Pool, Spillover
 from extproc.planning import kernel, rows
 from extproc.planning.dispatch import Policy
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
 from extproc.planning.measures import Measures
+from extproc.planning.spilling import Spilling
 from extproc.planning.trace import Batch
 from extproc.planning.workload import NO_CAP
+from extproc.routing.spillover import Server
 
 START_ROWS = 4096
 MOST_PLACES = 20_000_000
@@ -80,10 +83,13 @@ class Machines:
             self.free_rows,
         )
 
-    def saturated(self, pool: int) -> bool:
-        """Whether every instance of `pool` has a queue."""
+    def servers(self, pool: int) -> list[Server]:
+        """Return the state of the instances of `pool`, as vLLM's metrics would tell it."""
         first, last = self.ranges[pool]
-        return bool(kernel.saturated(first, last, self.instances))
+        table = self.instances[first:last]
+        kv_use = 1 - table["free"] / table["blocks"]
+        columns = (table["waiting"].tolist(), table["running"].tolist(), kv_use.tolist())
+        return [Server(*row) for row in zip(*columns, strict=True)]
 
     def take(self) -> np.ndarray[Any, Any]:
         """Return a copy of the finished requests and forget them."""
@@ -100,7 +106,7 @@ class Machines:
 
 
 class Simulation:
-    """One run of one policy over one stream of arrivals."""
+    """One run of one policy over one stream of arrivals. `spillover`: settings of it, None: requests stay."""
 
     def __init__(
         self,
@@ -108,7 +114,7 @@ class Simulation:
         policy: Policy,
         *,
         ttft: float | None = None,
-        spillover: bool = False,
+        spillover: Spillover | None = None,
     ) -> None:
         for pool in pools:
             if not pool.engine.fits:
@@ -116,9 +122,11 @@ class Simulation:
                     f"pool {pool.name}: max_model_len {pool.engine.max_model_len} does not fit its KV cache of "
                     f"{pool.engine.kv_tokens} tokens"
                 )
-        self.pools, self._policy, self._spillover = pools, policy, spillover
+        self.pools, self._policy = pools, policy
         self._capacities = [p.engine.max_model_len for p in pools]
         self.machines = Machines(pools)
+        named = [Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools]
+        self._spilling = Spilling(named, spillover, self.machines.servers) if spillover else None
         self.by_pool = [Measures(ttft) for _ in pools]
         self.fleet = Measures(ttft)
         self.retried = self.rejected = self.truncated = self.spilled = self.arrived = 0
@@ -168,9 +176,9 @@ class Simulation:
         self.arrived += 1
         place = self._policy.choose(serial, prompt, output, cap, size)
         last = len(self.pools) - 1
-        if self._spillover and place < last and self._spills(place):
-            place += 1
-            self.spilled += 1
+        if self._spilling is not None:
+            chosen, place = place, self._spilling.place(time, place)
+            self.spilled += place != chosen
         least = prompt + (1 if cap == NO_CAP else cap)
         if least > self._capacities[place] and place < last:
             self.retried += 1
@@ -184,9 +192,6 @@ class Simulation:
             self.truncated += 1
             self._cut.add(serial)
         self.machines.submit(time, place, serial, prompt, min(output, room))
-
-    def _spills(self, place: int) -> bool:
-        return self.machines.saturated(place) and not self.machines.saturated(place + 1)
 
     def _drain(self) -> None:
         end = float(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extproc.config import Pool
+from extproc.config import Pool, Spillover
 from extproc.planning import queueing
 from extproc.planning.arrivals import drawn
 from extproc.planning.dispatch import Oracle
@@ -36,7 +36,10 @@ SECOND = Engine(
 
 
 def run(
-    pools: list[SimulatedPool], batches: Iterator[Batch], spillover: bool = False, ttft: float | None = None
+    pools: list[SimulatedPool],
+    batches: Iterator[Batch],
+    spillover: Spillover | None = None,
+    ttft: float | None = None,
 ) -> Simulation:
     policy = Oracle(tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools))
     simulation = Simulation(pools, policy, ttft=ttft, spillover=spillover)
@@ -176,11 +179,23 @@ def test_misroutes_are_retried_on_the_long_pool(engine: Engine) -> None:
 
 
 def test_spillover_uses_room_in_the_long_pool(engine: Engine) -> None:
-    """A pool with a queue everywhere spills while the next has none; without spillover it does not."""
+    """A pool spills from its mark on, seen at the next look, until it drains; without spillover it does not."""
     pools = [SimulatedPool("short", replace(engine.at(200), max_num_seqs=1), 1), SimulatedPool("long", engine, 1)]
-    burst = [(0.0, 50, 50, 50)] * 4
-    assert run(pools, batch(*burst), spillover=True).spilled == 2
-    assert run(pools, batch(*burst), spillover=False).spilled == 0
+    settings = Spillover(waiting=2, interval_seconds=1)
+    burst = [(0.0, 50, 150, 150)] * 4  # a second and a half each, one after the other
+    later = [(1.2, 50, 5, 5), (200.0, 50, 5, 5)]
+    assert run(pools, batch(*burst), spillover=settings).spilled == 0  # nobody has looked since
+    assert run(pools, batch(*burst, *later), spillover=settings).spilled == 1
+    assert run(pools, batch(*burst, *later)).spilled == 0
+
+
+def test_a_full_pool_is_not_spilled_to(engine: Engine) -> None:
+    """Both saturated: requests stay where they belong."""
+    slots = [replace(pool, max_num_seqs=1) for pool in (engine.at(200), engine)]
+    pools = [SimulatedPool(name, slot, 1) for name, slot in zip(("short", "long"), slots, strict=True)]
+    settings = Spillover(waiting=2, interval_seconds=1)
+    both = [(0.0, 50, 150, 150)] * 4 + [(0.0, 500, 150, 150)] * 4
+    assert run(pools, batch(*both, (1.2, 50, 5, 5)), spillover=settings).spilled == 0
 
 
 def test_policies_hear_in_order_of_completion(engine: Engine) -> None:
