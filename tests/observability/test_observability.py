@@ -89,7 +89,10 @@ def series(address: str, expression: str) -> list[Any]:
 
 def test_every_panel_shows_something(tmp_path: Path) -> None:
     """Each query of the dashboard returns series on a live Prometheus that scrapes service, Envoy and pools."""
-    settings = {"state": {"file": str(tmp_path / "state"), "interval_seconds": 0.2}}
+    settings = {
+        "state": {"file": str(tmp_path / "state"), "interval_seconds": 0.2},
+        "spillover": {"enabled": True},
+    }
     expressions = {target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]}
     waiting = {re.sub(r"\$__rate_interval", "1m", expression) for expression in expressions}
     sets = {"default": {"short": 4096, "long": 131_072}}
