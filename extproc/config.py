@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 DEFAULT_POOL_SET = "default"
 
@@ -21,9 +31,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-HostPort = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})$")]
-Listen = Annotated[str, Field(pattern=r"^(unix://?/.+|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$")]
+def _possible_port(address: str) -> str:
+    port = address.rpartition(":")[2]
+    if port.isdigit() and int(port) > 65_535:
+        raise PydanticCustomError("port", "Port should be less than or equal to 65535")
+    return address
 
+
+HostPort = Annotated[
+    str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})$"), AfterValidator(_possible_port)
+]
+Listen = Annotated[
+    str,
+    Field(pattern=r"^(unix://?/.+|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$"),
+    AfterValidator(_possible_port),
+]
 
 REDIS_URL = re.compile(
     r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?(/[0-9]{1,6})?"

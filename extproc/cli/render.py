@@ -1,12 +1,17 @@
 """`dualpool render`: the configuration of the proxy, from the configuration of Dualpool."""
 
 import argparse
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
+from extproc.config import HostPort, Listen
 from extproc.config_file import ConfigError, load
-from extproc.render.layout import Exchange, Options, RenderError, Usage
+from extproc.render.layout import Exchange, Options, RenderError, Usage, is_kubernetes_name
 from extproc.render.target import TARGETS, render
 
 EPILOG = """\
@@ -34,16 +39,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     defaults = Options()
     parser.add_argument(
-        "--listen", default=defaults.listen, metavar="HOST:PORT", help="of the proxy (default: %(default)s)"
+        "--listen",
+        type=_host_port,
+        default=defaults.listen,
+        metavar="HOST:PORT",
+        help="of the proxy (default: %(default)s)",
     )
     parser.add_argument(
-        "--admin", default=defaults.admin, metavar="HOST:PORT", help="of the proxy's admin (default: %(default)s)"
+        "--admin",
+        type=_host_port,
+        default=defaults.admin,
+        metavar="HOST:PORT",
+        help="of the proxy's admin (default: %(default)s)",
     )
     parser.add_argument(
-        "--service", default="", metavar="ADDRESS", help="where the proxy finds Dualpool (default: server.listen)"
+        "--service",
+        type=_address,
+        metavar="ADDRESS",
+        help="where the proxy finds Dualpool: HOST:PORT or unix:///PATH (default: server.listen)",
     )
     parser.add_argument(
         "--namespace",
+        type=_namespace,
         default=defaults.namespace,
         metavar="NAME",
         help="of Kubernetes objects (default: %(default)s)",
@@ -73,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         usage=args.usage,
         listen=args.listen,
         admin=args.admin,
-        service=args.service,
+        service=args.service or "",
         envoy=args.envoy,
         namespace=args.namespace,
         inference_pools=args.inference_pools,
@@ -90,14 +107,47 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         print("---\n".join(files.values()), end="")
         return 0
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        path = args.output / (args.name if args.name and len(files) == 1 else name)
-        path.write_text(text)
-        print(path)
+    try:
+        _write(files, args.output, args.name)
+    except OSError as error:
+        print(f"--output: {error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 
+def _write(files: Mapping[str, str], directory: Path, only_name: str | None) -> None:
+    """Write each file and print its path. `only_name`: of the file, where there is one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        path = directory / (only_name if only_name and len(files) == 1 else name)
+        path.write_text(text, "utf-8")
+        print(path)
+
+
 def _version(text: str) -> tuple[int, int]:
+    if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: not a version: X.Y")
     major, _, minor = text.partition(".")
     return int(major), int(minor)
+
+
+def _host_port(text: str) -> str:
+    return _valid(HostPort, text, "HOST:PORT")
+
+
+def _address(text: str) -> str:
+    return _valid(Listen, text, "HOST:PORT or unix:///PATH")
+
+
+def _valid(kind: Any, text: str, form: str) -> str:
+    """Hold an option to the rule of the configuration's addresses."""
+    try:
+        return str(TypeAdapter(kind).validate_python(text))
+    except ValidationError:
+        raise argparse.ArgumentTypeError(f"{text!r}: not {form}") from None
+
+
+def _namespace(text: str) -> str:
+    if not is_kubernetes_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: not a name of Kubernetes: lower case, digits, hyphens")
+    return text

@@ -52,7 +52,8 @@ def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tr
     if options.exchange == "in-proxy":
         raise RenderError(["--exchange in-proxy: only with Envoy's own configuration: its file has to be shared"])
     options = msgspec.structs.replace(options, envoy=_WITH_AGGREGATE)
-    destinations = [_destination(layout, pool, options) for pool in layout.pools]
+    hosts = dict.fromkeys(_backend(layout, pool, options)[0] for pool in layout.pools)  # pools may share one
+    destinations = [_destination(host, options) for host in hosts]
     return {
         "service.yaml": service_documents(config, options, _PROXIES, _NO_SIDECAR, headless=True),
         "gateway.yaml": [_gateway(options), _virtual_service(layout, options), *destinations],
@@ -101,8 +102,7 @@ def _unread(layout: Layout, options: Options) -> list[Tree]:
     return [{**default, "name": UNREAD, "match": [{"uri": {"regex": f".*{BIG_ANSWERS}"}}]}]
 
 
-def _destination(layout: Layout, pool: str, options: Options) -> Tree:
-    host, _ = _backend(layout, pool, options)
+def _destination(host: str, options: Options) -> Tree:
     spec = {
         "host": host,
         "trafficPolicy": {

@@ -1,5 +1,6 @@
 """What a proxy needs to know of a configuration: pools by name, and where a refused request is sent again."""
 
+import re
 from typing import Literal
 
 import msgspec
@@ -87,8 +88,20 @@ def layout(config: Config) -> Layout:
     )
 
 
+def is_kubernetes_name(text: str) -> bool:
+    """Whether an object of Kubernetes can have this name (RFC 1123 label)."""
+    return re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text) is not None
+
+
 def backend_of(pool: Pool) -> tuple[str, int]:
-    """Return host and port of a pool in Kubernetes: its Service. Raises `RenderError` if it has several."""
+    """Return host and port of a pool in Kubernetes: its Service.
+
+    Raises `RenderError` if it has several, or a name that no object there can have.
+    """
+    if not is_kubernetes_name(pool.name):
+        raise RenderError(
+            [f"pool {pool.name!r}: in Kubernetes a name is of lower case letters, digits and hyphens"]
+        )
     if len(pool.endpoints) != 1:
         raise RenderError(
             [f"pool {pool.name!r}: {list(pool.endpoints)}: in Kubernetes name one endpoint, the Service: NAME:PORT"]

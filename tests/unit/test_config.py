@@ -33,6 +33,7 @@ FAULTS = [
     ("routing: {colour: red}", "FILE: routing.colour: unknown key"),
     ("nonsense: 1", "FILE: nonsense: unknown key"),
     ("server: {listen: nowhere}", "FILE: server.listen: 'nowhere': String should match pattern"),
+    ("server: {admin: 'a:65536'}", "FILE: server.admin: 'a:65536': Port should be less than or equal to 65535"),
     ("server: {admin: '127.0.0.1'}", "FILE: server.admin: '127.0.0.1': String should match pattern"),
     ("routing: {rollout_percent: 101}", "FILE: routing.rollout_percent: 101: Input should be less than or equal"),
     ("routing: {header: 'a b'}", "FILE: routing.header: 'a b': String should match pattern"),

@@ -137,3 +137,33 @@ def test_command_with_a_bad_file(capsys: pytest.CaptureFixture[str]) -> None:
     """A configuration that cannot be read is refused as `check` refuses it."""
     assert main(["render", "envoy", "--config", "/does/not/exist"]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--listen", "nowhere"),
+        ("--listen", "0.0.0.0:65536"),
+        ("--admin", ":"),
+        ("--service", "dualpool"),
+        ("--namespace", "A_b"),
+        ("--envoy", "1.x"),
+    ],
+)
+def test_command_with_a_bad_option(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value that no proxy could use is refused, by its name and in one line."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["render", "envoy", option, value])
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(f"dualpool render: error: argument {option}: {value!r}: not ")
+    )
+
+
+def test_command_that_cannot_write(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where files cannot be written, the path and the reason are told."""
+    config = tmp_path / "dualpool.yaml"
+    config.write_text(yaml.safe_dump({"pools": {"default": POOLS}}))
+    assert main(["render", "envoy", "--config", str(config), "--output", str(config / "out")]) == 1
+    assert capsys.readouterr().err == f"--output: {config / 'out'}: cannot be written: Not a directory\n"

@@ -53,6 +53,23 @@ def test_several_servers() -> None:
         render("envoy-gateway", Config.model_validate({"pools": pools}), Options())
 
 
+@pytest.mark.parametrize("kind", ["envoy-gateway", "istio"])
+def test_names(kind: str) -> None:
+    """A pool whose name no object of Kubernetes can have is an error that names it."""
+    pools = {"default": [{"name": "Long_context", "capacity": 100, "endpoints": ["a:1"]}]}
+    with pytest.raises(RenderError, match="'Long_context': in Kubernetes a name is"):
+        render(kind, Config.model_validate({"pools": pools}), Options())
+
+
+def test_one_service_for_both_pools() -> None:
+    """To begin with, both pools may be the same servers: they are one destination of Istio."""
+    pools = [{"name": name, "capacity": 100 + i, "endpoints": ["vllm:1"]} for i, name in enumerate(("s", "l"))]
+    text = render("istio", Config.model_validate({"pools": {"default": pools}}), Options())["gateway.yaml"]
+    assert [d["spec"]["host"] for d in yaml.safe_load_all(text) if d["kind"] == "DestinationRule"] == [
+        "vllm.default.svc.cluster.local"
+    ]
+
+
 def test_other_namespaces() -> None:
     """A Service with dots in its name is taken as it is, another is looked for in the namespace rendered for."""
     text = render("envoy-gateway", CONFIG, Options(namespace="llm"))["routes.yaml"]
