@@ -116,7 +116,7 @@ class Report:
             # Anthropic's input_tokens leaves out what came from or went into the cache.
             prompt = fields["input_tokens"] + cache_read + fields.get("cache_creation_input_tokens", 0)
         return Usage(
-            prompt_tokens=prompt,
+            prompt_tokens=prompt or None,  # no prompt is of no tokens: who says 0 has not counted
             completion_tokens=fields.get("completion_tokens", fields.get("output_tokens")),
             cached_tokens=fields.get("cached_tokens", cache_read or None),
         )

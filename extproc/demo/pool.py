@@ -9,7 +9,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -43,9 +43,9 @@ class Behaviour:
 
     `delay`: seconds before an answer. `held`: nothing is answered until this behaviour is replaced. `slots`:
     requests that run at once, the others wait (vLLM: `--max-num-seqs`). `metrics`: False hides /metrics. `pace`:
-    seconds between events. `status`: answered to everything. `completion`: tokens of an answer that nothing limits.
-    `usage`: False leaves it out. `padding`: bytes added to a JSON answer, ahead of its usage. `cut_after`: events
-    sent before the connection is closed. `compress`: gzip.
+    seconds between events. `status`: answered to everything, unread. `completion`: tokens of an answer that nothing
+    limits. `usage`: False leaves it out. `prompt_tokens`: reported in place of the true ones. `padding`: bytes put
+    ahead of a JSON answer's usage. `cut_after`: events sent before the connection is closed. `compress`: gzip.
     """
 
     delay: float = 0.0
@@ -56,6 +56,7 @@ class Behaviour:
     status: int | None = None
     completion: int | None = None
     usage: bool = True
+    prompt_tokens: int | None = None
     padding: int = 0
     cut_after: int | None = None
     compress: bool = False
@@ -124,6 +125,8 @@ class Pool:
             await asyncio.sleep(self.behaviour.delay)
             while self.behaviour.held:
                 await asyncio.sleep(_HELD_SECONDS)
+            if self.behaviour.status is not None:
+                raise RefusedError(self.behaviour.status, "told to fail")
             counted = _parse(request.path, raw)
             answer = self._answer(counted)
             status = 200
@@ -140,8 +143,6 @@ class Pool:
 
     def _answer(self, counted: Prompt) -> Answer:
         """Decide what is said. Raises `RefusedError` when it does not fit, with vLLM's message."""
-        if self.behaviour.status is not None:
-            raise RefusedError(self.behaviour.status, "told to fail")
         longest = max(counted.sizes)
         room = self.capacity - longest
         asked = counted.cap if counted.cap is not None else 1
@@ -149,6 +150,8 @@ class Pool:
             raise RefusedError(400, self._too_long(counted), "input_tokens")
         natural = self.behaviour.completion or 16 + counted.digest % 240
         limit = room if counted.cap is None else counted.cap
+        if self.behaviour.prompt_tokens is not None:
+            counted = replace(counted, sizes=(self.behaviour.prompt_tokens,))
         return Answer(counted, min(natural, limit), "length" if natural > limit else "stop", self.behaviour.usage)
 
     def _too_long(self, counted: Prompt) -> str:

@@ -1,14 +1,15 @@
 """One Envoy, several routes, models and pools; shadow mode; and taking it all out again."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extproc.cli import main
 from extproc.demo.envoy import http, with_bare_listener
 from extproc.demo.pool_server import HOST
-from extproc.planning.cdf import read_metrics
 from extproc.render.typed import any_of
 from tests.envoy.attached import Attached, attached, with_route, without_filter
 from tests.envoy.client import Reply, chat, send
@@ -152,7 +153,7 @@ def seen(reply: Reply) -> tuple[int, dict[str, str], bytes]:
     return reply.status, {k: v for k, v in reply.headers.items() if k not in VOLATILE}, reply.body
 
 
-def test_shadow_mode_changes_nothing(tmp_path: Path) -> None:
+def test_shadow_mode_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In shadow mode every request goes where it went, every answer is the same to the byte, and what is counted is
     enough for a plan."""
     sets = {"default": {"short": 2048, "long": 131_072}}
@@ -162,11 +163,14 @@ def test_shadow_mode_changes_nothing(tmp_path: Path) -> None:
             through, past = shadow.send(body), send(f"http://{HOST}:{shadow.envoy.ports['bare']}", body)
             assert seen(through) == seen(past)
             assert shadow.reached(through) == shadow.reached(past) == ["long"]
+        counted = 'dualpool_requests_total{chosen="short",pool="long",reason="shadow"} 2.0'
+        assert counted in shadow.service.get("/metrics")
         metrics = f"http://{shadow.service.admin}/metrics"
-        assert 'dualpool_requests_total{chosen="short",pool="long",reason="shadow"} 2.0' in shadow.service.get(
-            "/metrics"
-        )
-        assert read_metrics(metrics).rows == 4  # one cannot be read
+        assert main(["plan", metrics, "--rate", "10", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["workload"]["rows"] == 4  # one body cannot be read
+    assert plan["problems"] == []
+    assert plan["chosen"]["thresholds"]
 
 
 def test_without_the_filter_traffic_is_as_it_was(tmp_path: Path) -> None:

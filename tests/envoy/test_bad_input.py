@@ -3,7 +3,9 @@
 import contextlib
 import http.client
 import json
+import resource
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +23,10 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "cut json": (GOOD[:-7], "not_json"),
     "NaN": (GOOD.replace(b"5}", b"NaN}"), "not_json"),
     "a word for a number": (GOOD.replace(b"5}", b'"many"}'), "wrong_type"),
+    "a cap twice": (GOOD.replace(b"5}", b'5, "max_tokens": "many"}'), "wrong_type"),
+    "a prompt twice": (GOOD[:-1] + b', "messages": 7}', "wrong_type"),
+    "null cap": (GOOD.replace(b"5}", b"null}"), "no_output_cap"),
+    "1e400": (GOOD.replace(b"5}", b"1e400}"), "wrong_type"),
     "negative": (GOOD.replace(b"5}", b"-5}"), "wrong_type"),
     "1e30": (GOOD.replace(b"5}", b"1e30}"), "wrong_type"),
     "a list": (b"[]", "wrong_type"),
@@ -35,13 +41,18 @@ BODIES: dict[str, tuple[bytes, str]] = {
 }
 
 
+def of_prompts(stack: Stack) -> dict[str, Any]:
+    """What has been learned but the lengths of answers, which a report that lies about its prompt may tell."""
+    return {kind: figures for kind, figures in stack.dualpool.state()["learned"].items() if kind != "output"}
+
+
 @pytest.fixture(autouse=True)
 def _nothing_goes_wrong(shared_stack: Stack) -> Any:
-    """No test here may leave a traceback in the log, an open exchange or a learned figure."""
-    before = shared_stack.dualpool.state()["learned"]
+    """No test here may leave a traceback in the log, an open exchange or a learned figure of prompts."""
+    before = of_prompts(shared_stack)
     yield
     until(lambda: "dualpool_exchanges_in_flight 0.0" in shared_stack.dualpool.get("/metrics"))
-    assert shared_stack.dualpool.state()["learned"] == before
+    assert of_prompts(shared_stack) == before
     assert "Traceback" not in shared_stack.dualpool.process.output()
     assert "secret" not in shared_stack.dualpool.process.output()
 
@@ -70,13 +81,20 @@ def test_other_paths_and_methods_pass(shared_stack: Stack, method: str, path: st
     assert requests_by_reason(shared_stack)[reason] == before + 1
 
 
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def test_a_body_of_50_mb_passes_whole(shared_stack: Stack, pools: Any) -> None:
     """Every byte arrives at the long pool, and the service keeps none of them."""
     pools.long.pool.behaviour = Behaviour(status=503)
+    before = resident(shared_stack.dualpool.process.pid)
     body = json.dumps(chat("secret " * 7_500_000, max_tokens=5)).encode()
     reply = shared_stack.send(body)
     (received,) = shared_stack.pools.received(pools.long, reply)
     assert (reply.status, received.size) == (503, len(body))
+    assert resident(shared_stack.dualpool.process.pid) < before + len(body) / 2
 
 
 def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -> None:
@@ -109,9 +127,21 @@ def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any)
         (Behaviour(usage=False), True, "no_usage"),
         (Behaviour(compress=True), False, "no_usage"),
         (Behaviour(status=500), False, "no_usage"),
+        (Behaviour(prompt_tokens=0), False, "no_usage"),
+        (Behaviour(prompt_tokens=10**9), False, "implausible"),
+        (Behaviour(prompt_tokens=10**9), True, "no_usage"),
         (Behaviour(cut_after=2, pace=0.05), True, "no_usage"),
     ],
-    ids=["no usage", "no usage in a stream", "compressed", "500", "stream cut"],
+    ids=[
+        "no usage",
+        "no usage in a stream",
+        "compressed",
+        "500",
+        "zero",
+        "absurd",
+        "absurd, unasked for",
+        "stream cut",
+    ],
 )
 def test_answers_that_teach_nothing_pass(
     shared_stack: Stack, pools: Any, behaviour: Behaviour, stream: bool, verdict: str

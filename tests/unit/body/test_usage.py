@@ -31,6 +31,7 @@ def read(*documents: dict[str, Any]) -> Report:
             },
             Usage(23, 2, 7),
         ),
+        ({"prompt_tokens": 0, "completion_tokens": 3}, Usage(None, 3)),
         ({}, None),
     ],
 )
