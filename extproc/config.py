@@ -82,6 +82,12 @@ class Server(Settings):
         le=1_000_000,
         description="Calls open at once; more are refused, and Envoy sends those requests on without asking",
     )
+    body_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="How long a call waits for the body of its request; a slower one goes to the largest pool",
+    )
     lame_duck_seconds: float = Field(
         1.0,
         ge=0,

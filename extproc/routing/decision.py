@@ -19,6 +19,7 @@ Reason = (
         "rollout",  # the conversation is not in the rolled-out share
         "sticky",  # the conversation has gone long before
         "spillover",  # the pool its budget asks for is saturated, and the next larger one has room
+        "slow",  # the body had not come in time
         "cut",  # the body was longer than Envoy's buffer
         "not_post",
         "no_body",

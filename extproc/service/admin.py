@@ -23,6 +23,8 @@ _PROBE_SECONDS = 1.0
 _CLIENT_SECONDS = 5.0
 """A client that sends or reads nothing for this long is dropped."""
 
+MOST_CLIENTS = 64
+
 
 class Probe(Protocol):
     """What says whether requests should be sent here: one process's health, or that of all workers."""
@@ -38,6 +40,30 @@ class Probe(Protocol):
 
 
 Page = tuple[HTTPStatus, str, bytes]
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each client, up to `MOST_CLIENTS`; more are hung up on."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._places = threading.BoundedSemaphore(MOST_CLIENTS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client if there is a place, on the thread that takes them all."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a client on its own thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
 
 class Admin:
@@ -62,8 +88,7 @@ class Admin:
             "/metrics": self._metrics,
             "/state": self._state_page,
         }
-        self._server = ThreadingHTTPServer(address, _handler(pages))
-        self._server.daemon_threads = True
+        self._server = _Server(address, _handler(pages))
         self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
 
     @property

@@ -63,7 +63,14 @@ class App:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` when a port is taken."""
         settings = self._core.config.server
         listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
-        server, port = build(listen, lambda: self._core.context, self._health, settings.tls, settings.max_exchanges)
+        server, port = build(
+            listen,
+            lambda: self._core.context,
+            self._health,
+            settings.tls,
+            settings.max_exchanges,
+            settings.body_seconds,
+        )
         with self._admin() as admin:
             stopping = signals.listen(self._reloader.ask)
             await self._sync.start()

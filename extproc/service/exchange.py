@@ -97,6 +97,18 @@ class Exchange:
             self._end = "failed"
             return self._fallback(kind)
 
+    @property
+    def decided(self) -> bool:
+        """Whether it is known where the request goes."""
+        return self._decision is not None
+
+    def give_up(self) -> None:
+        """Take note that the body of the request has not come in time. Does nothing once it is decided."""
+        if self._decision is None:
+            self._decision = self._context.router.unread("slow", self._settings)
+            self._context.metrics.decided(self._decision, 0.0)  # without a ticket, which could not be sent any more
+            self._end = "slow"
+
     def close(self) -> None:
         """End the exchange: learn what its answer said, if it said anything."""
         self._finish()

@@ -35,26 +35,36 @@ class BindError(Exception):
 
 
 def build(
-    listen: str, current: Callable[[], Context], health: Health, tls: Tls | None = None, most: int | None = None
+    listen: str,
+    current: Callable[[], Context],
+    health: Health,
+    tls: Tls | None = None,
+    most: int | None = None,
+    patience: float = 30.0,
 ) -> tuple[grpc.aio.Server, int]:
     """Return a server bound to `listen` (HOST:PORT or unix:///path), and the port (0 for a socket).
 
     `current` gives the context that a new exchange works with. `most`: calls open at once, of which more are
-    refused; a health check is one too, so Envoy soon stops asking. Raises `BindError`.
+    refused; a health check is one too, so Envoy soon stops asking. `patience`: seconds that a call waits for the
+    body of its request. Raises `BindError`.
     """
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=most)
 
     async def process(messages: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         exchange = Exchange(current(), ours(call.invocation_metadata()))
+        limit = _limit(exchange, patience)
         try:
             async for message in messages:
                 answer = exchange.handle(message)
+                if exchange.decided:
+                    limit.cancel()
                 if answer is None:
                     return
                 yield answer
         except asyncio.CancelledError:
             pass  # Envoy ends a stream by reset: a client that hangs up is no error
         finally:
+            limit.cancel()
             exchange.close()
 
     access_log = AccessLog(current)
@@ -76,6 +86,21 @@ def build(
     )
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
     return server, _bind(server, listen, tls)
+
+
+def _limit(exchange: Exchange, seconds: float) -> asyncio.TimerHandle:
+    """End the running call in `seconds`: clients that never finish their bodies must not use up all calls.
+
+    Envoy lets a request go on whose call has ended, by the route picked at its headers: to the largest pool.
+    """
+    call = asyncio.current_task()
+
+    def end() -> None:
+        exchange.give_up()
+        if call is not None:
+            call.cancel()
+
+    return asyncio.get_running_loop().call_later(seconds, end)
 
 
 def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:

@@ -18,9 +18,11 @@ METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
 @asynccontextmanager
-async def serving(harness: Harness, limit: float = 10.0) -> AsyncIterator[tuple[grpc.aio.Channel, Health]]:
+async def serving(
+    harness: Harness, limit: float = 10.0, most: int | None = None, patience: float = 30.0
+) -> AsyncIterator[tuple[grpc.aio.Channel, Health]]:
     health = Health(harness.context.router, limit)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health)
+    server, port = build("127.0.0.1:0", lambda: harness.context, health, most=most, patience=patience)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -73,6 +75,56 @@ async def test_an_undecodable_message_closes_the_stream() -> None:
         await call.write(b"\xff\xff\xff")
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
+
+
+async def test_a_body_that_does_not_come_ends_the_call() -> None:
+    """Envoy then goes on by the answer to the headers; why is counted, and nothing stays open."""
+    harness = Harness()
+    async with serving(harness, patience=0.05) as (channel, _):
+        call = process(channel)
+        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        assert pool(await exchange(call, sent)) == "long"
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="slow") == 1
+    assert harness.count("dualpool_exchanges_total", end="slow") == 1
+
+
+async def test_an_answer_may_take_as_long_as_it_likes() -> None:
+    """Only the body of a request is waited for: a generation takes minutes."""
+    harness = Harness()
+    async with serving(harness, patience=0.05) as (channel, _):
+        call = process(channel)
+        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        await exchange(call, sent)
+        body = pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+        assert pool(await exchange(call, body)) == "short"
+        other = process(channel)
+        await exchange(other, sent)
+        assert await other.read() is grpc.aio.EOF  # so the time has passed
+        await exchange(call, pb.ProcessingRequest(response_headers=answer_headers()))
+        call.cancel()
+
+
+async def test_calls_beyond_the_limit_are_refused_at_once() -> None:
+    """Health checks too, so Envoy soon stops asking; a call that ends makes room."""
+    async with serving(Harness(), most=1) as (channel, _):
+        call = process(channel)
+        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        await exchange(call, sent)
+        check = health_pb2_grpc.HealthStub(channel).Check
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await check(health_pb2.HealthCheckRequest())
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        while True:
+            try:
+                answer = await check(health_pb2.HealthCheckRequest())
+            except grpc.aio.AioRpcError:
+                continue
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            break
 
 
 @pytest.mark.parametrize(("limit", "status"), [(10.0, "SERVING"), (0.0, "NOT_SERVING")])

@@ -1,0 +1,60 @@
+"""The admin port under clients that do not behave."""
+
+import asyncio
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from extproc.service.admin import MOST_CLIENTS, Admin
+from tests.envoy.stack import until
+
+
+class Well:
+    """Health that is."""
+
+    draining = False
+
+    async def healthy(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
+    monkeypatch.setattr("extproc.service.admin._CLIENT_SECONDS", 60)  # nobody is dropped for another reason
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    served = Admin(("127.0.0.1", 0), Well(), CollectorRegistry(), dict, loop)
+    served.start()
+    yield served
+    served.stop()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def ready(admin: Admin) -> bool:
+    host, port = admin.address
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/readyz", timeout=30) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def test_clients_that_say_nothing_take_no_more_than_their_places(admin: Admin) -> None:
+    """One more is hung up on instead of getting a thread; when they have gone there are places again."""
+    with ExitStack() as clients:
+        connections = [
+            clients.enter_context(socket.create_connection(admin.address, timeout=30)) for _ in range(MOST_CLIENTS)
+        ]
+        late = clients.enter_context(socket.create_connection(admin.address, timeout=30))
+        assert late.recv(1) == b""
+        for connection in connections:
+            connection.close()
+        until(lambda: ready(admin))
