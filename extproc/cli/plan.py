@@ -16,6 +16,7 @@ from extproc.planning.nextsteps import vllm_commands, write_configuration
 from extproc.planning.page import page
 from extproc.planning.record import Record, plan_record
 from extproc.planning.search import Planner, Scenario, best, verdict
+from extproc.planning.sensitivity import changes
 
 CHECKED = ("homogeneous", "oracle", "learned", "static")
 """Policies a check compares; the one the fleet was sized for must meet the objective."""
@@ -79,8 +80,10 @@ def make(args: argparse.Namespace) -> Record:
     planner = Planner(scenario)
     with tables.progress("thresholds") as report:
         curve = planner.curve(args.pools, report)
-    record = plan_record(planner, curve, args.objective, args.present, gpu, model, scenarios.texts(args))
+    cases = [*changes(scenario, scenarios.texts(args)), *scenarios.output_shares(args, scenario)]
+    record = plan_record(planner, curve, args.objective, args.present, gpu, model, cases)
     record["other"] = _other(scenario, args)
+    record["remarks"] = []
     record["next"] = vllm_commands(record)
     if args.check or args.html:
         _check(args, scenario, planner, record)
@@ -100,6 +103,8 @@ def _check(args: argparse.Namespace, scenario: Scenario, planner: Planner, recor
     record["assumptions"] += simulations.text_assumptions(stream)
     sized_for = "learned" if args.estimates == "learned" else "oracle"
     record["problems"] += [p for r in results if r["policy"] == sized_for and (p := missed(r))]
+    if late := missed(results[0]):
+        record["remarks"] = [f"What is saved is saved of a baseline that misses the objective itself: {late}"]
 
 
 def _write(args: argparse.Namespace, record: Record) -> None:

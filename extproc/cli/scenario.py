@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -25,6 +26,8 @@ Group: TypeAlias = "argparse._ArgumentGroup"  # argparse has no public name for 
 
 LEAST_CONTEXT = 16
 """Tokens: one KV block."""
+
+OUTPUT_SHARES = (0.1, 0.25, 0.5, 0.75)
 
 TOKENS = "tok"
 """Ends a throughput in tokens/s."""
@@ -211,6 +214,17 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
         gpu,
         model,
     )
+
+
+def output_shares(args: argparse.Namespace, scenario: Scenario) -> list[tuple[str, Scenario]]:
+    """The scenario with other shares of output, where only totals are known."""
+    if not all(_is_summary(name) for name in args.source) or any("://" in name for name in args.source):
+        return []
+    cases = []
+    for share in OUTPUT_SHARES:
+        other = workload(argparse.Namespace(**{**vars(args), "output_share": share}))
+        cases.append((f"output {share:.0%} of totals", replace(scenario, workload=other)))
+    return cases
 
 
 def check_threshold(args: argparse.Namespace) -> None:

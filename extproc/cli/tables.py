@@ -52,6 +52,11 @@ def print_plan(record: Record) -> None:
     console.print(
         _workload(console, workload), _baselines(record), _fleet("Chosen fleet", record["chosen"]), sep="\n"
     )
+    console.print(
+        f"{record['chosen']['cautious']:.2%} of requests go to a larger pool than they need, for their estimate; "
+        f"{record['chosen']['misrouted']:.2%} are refused by the pool they are sent to and retried.",
+        highlight=False,
+    )
     console.print(_curve(record["curve"]), _sensitivity(record["sensitivity"]), sep="\n")
     if record.get("simulation"):
         console.print(_policies(record["simulation"]))
@@ -61,12 +66,17 @@ def print_plan(record: Record) -> None:
         ("Assumed", record["assumptions"] + workload["notes"]),
         ("Sources", record["sources"]),
         ("Next", record["next"]),
+        ("Mind", record["remarks"]),
         ("NOT MET", record["problems"]),
     ):
-        if lines:
-            console.print(f"[bold]{heading}[/]")
-            for line in lines:
-                console.print(f"  {line}", highlight=False, markup=False)
+        _list(console, heading, lines)
+
+
+def _list(console: Console, heading: str, lines: list[str]) -> None:
+    if lines:
+        console.print(f"[bold]{heading}[/]")
+    for line in lines:
+        console.print(f"  {line}", highlight=False, markup=False)
 
 
 def _workload(console: Console, workload: Record) -> Table:
@@ -89,11 +99,12 @@ def _rows(workload: Record) -> str:
 
 
 def _baselines(record: Record) -> Table:
-    table = _table("Against", "baseline", "instances", "GPUs", "$/year", "saved by the split")
+    table = _table("Against", "baseline", "instances", "GPUs", "$/hour", "$/year", "saved by the split")
     for base in record["baselines"]:
         cells = (
             f"{base['instances']:,}",
             f"{base['gpus']:,}",
+            _dollars(base["cost_per_hour"]),
             _dollars(base["cost_per_year"]),
             f"{base['saved']:.1%}",
         )
@@ -103,7 +114,8 @@ def _baselines(record: Record) -> Table:
 
 def _fleet(title: str, fleet: Record) -> Table:
     columns = ("pool", "instances", "GPUs", "share", "req/s/inst", "seqs", "use", "P99 wait", "P99 TTFT")
-    table = _table(f"{title}: {fleet['label']}, {_dollars(fleet['cost_per_year'])} a year", *columns)
+    cost = f"{_dollars(fleet['cost_per_hour'])} an hour, {_dollars(fleet['cost_per_year'])} a year"
+    table = _table(f"{title}: {fleet['label']}, {cost}", *columns)
     for pool in fleet["pools"]:
         table.add_row(
             f"max_model_len {pool['max_model_len']}",
@@ -141,7 +153,8 @@ def _curve(curve: list[Record]) -> Table:
 def _sensitivity(rows: list[Record]) -> Table:
     table = _table("Same threshold, one thing changed", "what", "GPUs", "saved")
     for row in rows:
-        table.add_row(row["what"], f"{row['gpus']:,}", f"{row['saved']:.1%}" + ("" if row["met"] else " (missed)"))
+        gpus = "" if row["gpus"] is None else f"{row['gpus']:,}"
+        table.add_row(row["what"], gpus, f"{row['saved']:.1%}" + ("" if row["met"] else " (missed)"))
     return table
 
 
@@ -159,11 +172,8 @@ def print_simulation(record: Record) -> None:
         console.print(_pools(result))
     if record["smallest"]:
         console.print(_smallest(record["smallest"]))
-    for heading, lines in (("Assumed", record["assumptions"]), ("NOT MET", record["problems"])):
-        if lines:
-            console.print(f"[bold]{heading}[/]")
-            for line in lines:
-                console.print(f"  {line}", highlight=False, markup=False)
+    _list(console, "Assumed", record["assumptions"])
+    _list(console, "NOT MET", record["problems"])
 
 
 def _policies(results: list[Record]) -> Table:
@@ -225,26 +235,36 @@ def _pools(result: Record) -> Table:
         "pool",
         "instances",
         "requests",
-        "TTFT p50/p95/p99",
-        "latency p50/p95/p99",
-        "TPOT p50/p99",
+        "TTFT s p50/p95/p99",
+        "latency s p50/p95/p99",
+        "TPOT s p50/p99",
+        "pre/1000",
+        "refused",
         "busy",
         "KV",
     )
     table = _table(result["policy"], *columns)
     for pool in result["pools"]:
-        table.add_row(
-            f"{pool['name']} {pool['max_model_len']}",
-            str(pool["instances"]),
-            f"{pool['completed']:,}",
-            _spread(pool["ttft"], "p50", "p95", "p99"),
-            _spread(pool["latency"], "p50", "p95", "p99"),
-            _spread(pool["tpot"], "p50", "p99"),
-            f"{pool['utilisation']:.0%}",
-            f"{pool['kv_use']:.0%}",
-        )
+        table.add_row(f"{pool['name']} {pool['max_model_len']}", *_measured(pool))
+    if len(result["pools"]) > 1:
+        table.add_row("fleet", *_measured(result["fleet"]))
     return table
 
 
-def _spread(figures: Record, *names: str) -> str:
-    return " / ".join(f"{figures[name]:.2f}" for name in names) + " s"
+def _measured(part: Record) -> list[str]:
+    """The cells of a pool, or of the fleet."""
+    return [
+        f"{part['instances']:,}",
+        f"{part['completed']:,}",
+        _spread(part["ttft"], "p50", "p95", "p99"),
+        _spread(part["latency"], "p50", "p95", "p99"),
+        _spread(part["tpot"], "p50", "p99", digits=3),
+        f"{part['preemptions_per_1000']:.1f}",
+        str(part["refused"]),
+        f"{part['utilisation']:.0%}",
+        f"{part['kv_use']:.0%}",
+    ]
+
+
+def _spread(figures: Record, *names: str, digits: int = 2) -> str:
+    return "/".join(f"{figures[name]:.{digits}f}" for name in names)

@@ -69,37 +69,43 @@ def build(policy: str, pools: Pools, setting: Setting) -> Policy:
 
 def record(simulation: Simulation) -> dict[str, Any]:
     """What a finished simulation measured, for the fleet and by pool."""
-    span = simulation.time
-    table = simulation.machines.instances
-    pools = []
-    for place, pool in enumerate(simulation.pools):
-        first, last = simulation.machines.ranges[place]
-        rows = table[first:last]
-        whole = span * pool.instances
-        pools.append(
-            {
-                "name": pool.name,
-                "max_model_len": pool.engine.max_model_len,
-                "instances": pool.instances,
-                "gpu_hours": whole * pool.engine.tp / 3600,
-                "utilisation": float(rows["busy"].sum() / whole),
-                "slot_use": float((rows["slot_time"] / rows["seqs"]).sum() / whole),
-                "kv_use": float((rows["block_time"] / rows["blocks"]).sum() / whole),
-            }
-            | simulation.by_pool[place].record()
-        )
+    pools = [_pool_record(simulation, place) for place in range(len(simulation.pools))]
+    whole = {"instances": sum(p["instances"] for p in pools), "refused": simulation.rejected}
+    uses = {name: _mean_use(pools, name) for name in ("utilisation", "slot_use", "kv_use")}
     return {
         "requests": simulation.arrived,
-        "seconds": span,
+        "seconds": simulation.time,
         "rejected": simulation.rejected,
         "retried": simulation.retried,
         "truncated": simulation.truncated,
         "spilled": simulation.spilled,
         "gpus": sum(p.instances * p.engine.tp for p in simulation.pools),
         "gpu_hours": sum(p["gpu_hours"] for p in pools),
-        "fleet": simulation.fleet.record(),
+        "fleet": whole | uses | simulation.fleet.record(),
         "pools": pools,
     }
+
+
+def _pool_record(simulation: Simulation, place: int) -> dict[str, Any]:
+    pool = simulation.pools[place]
+    first, last = simulation.machines.ranges[place]
+    rows = simulation.machines.instances[first:last]
+    whole = simulation.time * pool.instances
+    return {
+        "name": pool.name,
+        "max_model_len": pool.engine.max_model_len,
+        "instances": pool.instances,
+        "gpu_hours": whole * pool.engine.tp / 3600,
+        "utilisation": float(rows["busy"].sum() / whole),
+        "slot_use": float((rows["slot_time"] / rows["seqs"]).sum() / whole),
+        "kv_use": float((rows["block_time"] / rows["blocks"]).sum() / whole),
+        "refused": simulation.refused[place],
+    } | simulation.by_pool[place].record()
+
+
+def _mean_use(pools: list[dict[str, Any]], name: str) -> float:
+    """Mean over all instances of a fleet."""
+    return float(sum(p[name] * p["instances"] for p in pools) / sum(p["instances"] for p in pools))
 
 
 def missed(result: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-from extproc.planning.charts import Lines, bars, dollars, percent, short, tokens
+from extproc.planning.charts import Lines, bars, dollars, percent, tokens
 from extproc.planning.record import Record
 from extproc.planning.savings import savings
 
@@ -218,7 +218,12 @@ def _curve(record: Record) -> str:
 
 def _sensitivity(record: Record) -> str:
     rows = [
-        [v["what"], short(v["gpus"]), f"{v['saved']:.1%}", "estimated" if v["met"] else "missed"]
+        [
+            v["what"],
+            "" if v["gpus"] is None else f"{v['gpus']:,}",
+            f"{v['saved']:.1%}",
+            "estimated" if v["met"] else "missed",
+        ]
         for v in record["sensitivity"]
         if math.isfinite(v["saved"])
     ]

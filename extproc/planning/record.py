@@ -6,10 +6,19 @@ import numpy as np
 
 from extproc.planning import engine as engines
 from extproc.planning.catalog import Gpu, Model
-from extproc.planning.search import RESERVE_QUANTILE, Cost, Planner, Scenario, Split, best, saved, verdict
-from extproc.planning.sensitivity import variations
+from extproc.planning.search import (
+    RESERVE_QUANTILE,
+    Cost,
+    Planner,
+    Scenario,
+    Split,
+    against_present,
+    best,
+    saved,
+    verdict,
+)
+from extproc.planning.sensitivity import Cases, variations
 from extproc.planning.sizing import FleetPlan
-from extproc.planning.text import TextModel
 from extproc.planning.workload import Workload
 
 Record = dict[str, Any]
@@ -19,20 +28,32 @@ QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
 
 def plan_record(
-    planner: Planner, curve: list[Split], by: Cost, present: int | None, gpu: Gpu, model: Model, texts: TextModel
+    planner: Planner,
+    curve: list[Split],
+    by: Cost,
+    present: int | None,
+    gpu: Gpu,
+    model: Model,
+    cases: Cases,
 ) -> Record:
-    """Everything a plan says, as JSON-compatible values. `present`: instances in use today, if known."""
+    """Everything a plan says, as JSON-compatible values.
+
+    `present`: instances in use today, if known. `cases`: what is changed to see what the answer depends on.
+    """
     scenario = planner.scenario
     chosen = best(curve, by)
     baselines = [planner.homogeneous, planner.smallest]
+    headline = [verdict(chosen, planner)]
+    if present is not None:
+        headline.append(against_present(chosen, scenario, present))
     return {
         "workload": workload_record(scenario),
         "instance": instance_record(scenario, gpu, model),
-        "headline": verdict(chosen, planner),
+        "headline": " ".join(headline),
         "baselines": [fleet_record(b, chosen.fleet) for b in baselines] + _present(present, scenario, chosen.fleet),
         "chosen": split_record(chosen, planner),
         "curve": [split_record(s, planner) for s in curve],
-        "sensitivity": [vars(v) for v in variations(scenario, chosen.thresholds, texts)],
+        "sensitivity": [vars(v) for v in variations(chosen, planner, cases)],
         "assumptions": assumptions(scenario),
         "sources": [f"{gpu.name}: {gpu.source}", f"{model.name}: {model.source}"],
         "problems": chosen.fleet.problems,
@@ -135,6 +156,8 @@ def split_record(split: Split, planner: Planner) -> Record:
         "rho": split.rho,
         "sigma": split.sigma,
         "predicted": split.predicted,
+        "misrouted": split.misrouted,
+        "cautious": split.cautious,
         "saved": saved(split.fleet, planner.homogeneous),
     }
 

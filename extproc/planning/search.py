@@ -60,9 +60,20 @@ class Scenario:
         """
         if capacity >= self.full:
             return np.ones(len(self.budgets))
+        return np.where(self.budgets <= capacity, self._sent_to(capacity), 0.0)
+
+    def _sent_to(self, capacity: int) -> Floats:
+        """Chance of each request to be estimated to fit a pool of `capacity`, rightly or not."""
         room = capacity - (self.budgets - self.workload.inputs)
-        estimated = self.estimated(np.maximum(room, 0) / self.workload.inputs)
-        return np.where(self.budgets <= capacity, estimated, 0.0)
+        return self.estimated(np.maximum(room, 0) / self.workload.inputs)
+
+    def misrouted(self, capacity: int) -> float:
+        """Share of requests that a pool of `capacity` is sent and refuses; the largest pool serves them."""
+        return self.workload.mean(np.where(self.budgets > capacity, self._sent_to(capacity), 0.0))
+
+    def cautious(self, capacity: int) -> float:
+        """Share of requests that would fit `capacity` and are sent to a larger pool, for their estimate."""
+        return self.workload.mean(np.where(self.budgets <= capacity, 1.0 - self._sent_to(capacity), 0.0))
 
     @cached_property
     def load(self) -> float:
@@ -86,7 +97,8 @@ class Split:
     """One point of the curve. `alpha`, `rho`, `sigma`: the symbols of the closed form (two pools only).
 
     `rho` and `sigma`: throughput of a short and of a long instance over that of a homogeneous one.
-    `predicted`: savings by the general closed form, before rounding to whole instances.
+    `predicted`: savings by the general closed form, before rounding to whole instances. `misrouted`, `cautious`:
+    shares of requests sent to a pool that refuses them, and to a larger one than they need.
     """
 
     thresholds: tuple[int, ...]
@@ -95,6 +107,8 @@ class Split:
     rho: float
     sigma: float
     predicted: float
+    misrouted: float
+    cautious: float
 
 
 class Planner:
@@ -172,7 +186,16 @@ class Planner:
         alpha = first.share if first else 0.0
         rho = first.throughput.rate / base if first else 1.0
         sigma = last.throughput.rate / base if last else 1.0
-        return Split(thresholds, fleet, alpha, rho, sigma, general_savings(alpha, rho, sigma))
+        return Split(
+            thresholds=thresholds,
+            fleet=fleet,
+            alpha=alpha,
+            rho=rho,
+            sigma=sigma,
+            predicted=general_savings(alpha, rho, sigma),
+            misrouted=sum(self.scenario.misrouted(t) for t in thresholds),
+            cautious=sum(self.scenario.cautious(t) for t in thresholds),
+        )
 
     def curve(self, pools: int = 2, progress: Callable[[int], None] = lambda _done: None) -> list[Split]:
         """Size every choice of `pools` − 1 thresholds among the allowed lengths."""
@@ -217,6 +240,13 @@ def verdict(chosen: Split, planner: Planner) -> str:
     if chosen.predicted >= 0.001:
         why += f"; the {chosen.predicted:.1%} this is worth are lost to rounding up to whole instances"
     return f"Splitting does not pay against {baseline.label}. At the best threshold, {cut}, {why}."
+
+
+def against_present(chosen: Split, scenario: Scenario, instances: int) -> str:
+    """Say what `chosen` saves of the `instances` at full context that are in use."""
+    share = 1 - chosen.fleet.cost / (instances * scenario.engine.price)
+    words = f"saves {share:.1%} of" if share > 0 else f"costs {-share:.1%} more than"
+    return f"It {words} the present fleet of {instances} instances."
 
 
 def _check(scenario: Scenario) -> None:

@@ -1,10 +1,12 @@
 """What the answer depends on: one thing is changed at a time, the threshold stays."""
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from extproc.planning.engine import Concurrency
 from extproc.planning.estimates import Estimates, exact
-from extproc.planning.search import Planner, Scenario, saved
+from extproc.planning.savings import general_savings
+from extproc.planning.search import Planner, Scenario, Split, saved
 from extproc.planning.text import TextModel, spread
 from extproc.planning.workload import Workload, with_caps
 
@@ -12,30 +14,49 @@ DEVIATIONS = (0.0, 1.0, 2.0)
 SPREADS = (0.5, 2.0)
 RATE_FACTORS = (0.1, 0.5, 2.0, 10.0)
 CAP_LAWS = ("exact", "round", "none")
+LONG_FACTORS = (0.5, 2.0)
+RHOS = (0.8, 1.2)
+
+Cases: TypeAlias = list[tuple[str, Scenario]]
+"""What is changed, in words, and the scenario changed."""
 
 
 @dataclass(frozen=True)
 class Variation:
-    """Savings against one pool at full context when `what` is changed. `gpus`: of the split fleet."""
+    """Savings against one pool at full context when `what` is changed.
+
+    `gpus`: of the split fleet, None where the closed form says the savings and nothing is sized.
+    """
 
     what: str
-    gpus: int
+    gpus: int | None
     saved: float
     met: bool
 
 
-def variations(scenario: Scenario, thresholds: tuple[int, ...], texts: TextModel) -> list[Variation]:
-    """Vary estimation, arrival rate, output caps and concurrency for a fleet cut at `thresholds`."""
+def variations(chosen: Split, planner: Planner, cases: Cases) -> list[Variation]:
+    """Size the fleet cut as `chosen` in every case, for other shares of long requests, and vary ρ."""
+    planned = Variation(
+        "as planned", chosen.fleet.gpus, saved(chosen.fleet, planner.homogeneous), not chosen.fleet.problems
+    )
+    if len(chosen.thresholds) == 1:
+        cases = [*cases, *_alphas(chosen, planner.scenario)]
+    sized = [_vary(what, case, chosen.thresholds) for what, case in cases]
+    return [planned, *sized, *_rhos(chosen)]
+
+
+def changes(scenario: Scenario, texts: TextModel) -> Cases:
+    """Change estimation, arrival rate, output caps and concurrency, one at a time."""
     traffic = scenario.workload
-    cases = [("as planned", scenario), *_estimation(scenario, texts)]
+    cases = _estimation(scenario, texts)
     cases += [(f"arrival rate x {f:g}", replace(scenario, workload=_faster(traffic, f))) for f in RATE_FACTORS]
     cases += [(f"output caps: {law}", replace(scenario, workload=with_caps(traffic, law))) for law in CAP_LAWS]
     other: Concurrency = "paged" if scenario.engine.concurrency == "reserved" else "reserved"
     cases.append((f"{other} concurrency", replace(scenario, engine=replace(scenario.engine, concurrency=other))))
-    return [_vary(what, case, thresholds) for what, case in cases]
+    return cases
 
 
-def _estimation(scenario: Scenario, texts: TextModel) -> list[tuple[str, Scenario]]:
+def _estimation(scenario: Scenario, texts: TextModel) -> Cases:
     cases = [("prompt lengths known exactly", replace(scenario, estimated=exact))]
     for z in DEVIATIONS:
         what = f"learned ratios, {z:g} deviations to the safe side"
@@ -54,3 +75,32 @@ def _vary(what: str, scenario: Scenario, thresholds: tuple[int, ...]) -> Variati
     planner = Planner(scenario)
     fleet = planner.split(thresholds).fleet
     return Variation(what, fleet.gpus, saved(fleet, planner.homogeneous), not fleet.problems)
+
+
+def _alphas(chosen: Split, scenario: Scenario) -> Cases:
+    """The same lengths with fewer or more of those that go long, at the same rate."""
+    short = scenario.within(chosen.thresholds[0])
+    share = scenario.workload.mean(short)
+    cases: Cases = []
+    for factor in LONG_FACTORS:
+        alpha = 1 - factor * (1 - share)
+        if 0 < share < 1 and alpha > 0:
+            weights = scenario.workload.weights * (short * alpha / share + (1 - short) * factor)
+            case = replace(scenario, workload=replace(scenario.workload, weights=weights))
+            cases.append((f"long requests x {factor:g}: α {alpha:.3f}", case))
+    return cases
+
+
+def _rhos(chosen: Split) -> list[Variation]:
+    """The closed form with a short pool faster or slower than it was found to be."""
+    if len(chosen.thresholds) > 1:
+        return []
+    return [
+        Variation(
+            f"short instances x {factor:g} as fast, by the closed form: ρ {chosen.rho * factor:.2f}",
+            None,
+            general_savings(chosen.alpha, chosen.rho * factor, chosen.sigma),
+            met=True,
+        )
+        for factor in RHOS
+    ]

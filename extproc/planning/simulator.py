@@ -130,6 +130,7 @@ class Simulation:
         self.by_pool = [Measures(ttft) for _ in pools]
         self.fleet = Measures(ttft)
         self.retried = self.rejected = self.truncated = self.spilled = self.arrived = 0
+        self.refused = [0] * len(pools)
         self._cut: set[int] = set()
         self._seen = 0
         self.time = 0.0
@@ -181,9 +182,11 @@ class Simulation:
             self.spilled += place != chosen
         least = prompt + (1 if cap == NO_CAP else cap)
         if least > self._capacities[place] and place < last:
+            self.refused[place] += 1
             self.retried += 1
             place = last
         if least > self._capacities[place]:
+            self.refused[place] += 1
             self.rejected += 1
             self._policy.ended(serial, 0, "rejected")
             return

@@ -9,8 +9,8 @@ from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import Estimates
 from extproc.planning.savings import general_savings, savings
-from extproc.planning.search import Planner, Scenario, best, saved, verdict
-from extproc.planning.sensitivity import variations
+from extproc.planning.search import Planner, Scenario, against_present, best, saved, verdict
+from extproc.planning.sensitivity import changes, variations
 from extproc.planning.sizing import Objective
 from extproc.planning.text import MEASURED, TextKind
 from extproc.planning.throughput import Measured
@@ -175,8 +175,33 @@ def test_nothing_to_search(engine: Engine) -> None:
 
 def test_sensitivity_changes_one_thing(engine: Engine) -> None:
     """Every variation is sized for the same threshold; the first is the plan itself."""
-    scenario = planner(engine).scenario
-    rows = variations(scenario, (100,), MEASURED)
-    assert rows[0].what == "as planned"
-    assert rows[0].saved == pytest.approx(saved(planner(engine).split((100,)).fleet, planner(engine).homogeneous))
-    assert {"arrival rate x 0.5", "paged concurrency", "output caps: none"} <= {r.what for r in rows}
+    plan = planner(engine)
+    chosen = plan.split((100,))
+    rows = {row.what: row for row in variations(chosen, plan, changes(plan.scenario, MEASURED))}
+    assert rows["as planned"].saved == pytest.approx(saved(chosen.fleet, plan.homogeneous))
+    assert rows["arrival rate x 2"].gpus == planner(engine, workload=MIXED.with_rate(2000)).split((100,)).fleet.gpus
+    slower = next(row for what, row in rows.items() if what.startswith("short instances x 0.8"))
+    assert slower.saved == general_savings(chosen.alpha, 0.8 * chosen.rho, chosen.sigma)
+    twice = make_workload(*[(80, 20, 20)] * 8, *[(600, 100, 100)] * 2, rate=1000)
+    assert rows["long requests x 2: α 0.800"].gpus == planner(engine, workload=twice).split((100,)).fleet.gpus
+
+
+def test_misjudged_requests_are_counted(engine: Engine) -> None:
+    """Who is sent short and refused, and who is sent long without need, follows from the spread of estimates."""
+    workload = make_workload((90, 20, 20), (60, 20, 20), rate=1000)
+    exactly = planner(engine, workload=workload).split((100,))
+    assert (exactly.misrouted, exactly.cautious) == (0, 0)
+    careless = planner(engine, workload=workload, estimated=Estimates((TextKind("all", 1.0, 4.0, 0.2),), 0.0).below)
+    assert careless.split((100,)).misrouted == pytest.approx(0.31 / 2, abs=0.02)  # estimated at 80 of 90 or below
+    assert careless.split((100,)).cautious == pytest.approx(0.06 / 2, abs=0.02)  # at more than 80 of 60
+
+
+def test_headline_names_the_present_fleet(engine: Engine) -> None:
+    """What the split saves of the fleet in use, or costs beyond it."""
+    plan = planner(engine)
+    chosen = plan.split((100,))
+    cost = chosen.fleet.instances
+    assert against_present(chosen, plan.scenario, 2 * cost) == (
+        f"It saves 50.0% of the present fleet of {2 * cost} instances."
+    )
+    assert "It costs 8800.0% more than" in against_present(chosen, plan.scenario, 1)

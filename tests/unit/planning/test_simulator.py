@@ -174,7 +174,7 @@ def test_misroutes_are_retried_on_the_long_pool(engine: Engine) -> None:
     pools = [SimulatedPool("short", engine.at(200), 1), SimulatedPool("long", engine, 1)]
     simulation = Simulation(pools, Always(0))
     simulation.run(batch((0.0, 150, 10, 51), (1.0, 150, 10, 50)))
-    assert simulation.retried == 1
+    assert (simulation.retried, simulation.refused) == (1, [1, 0])
     assert [m.completed for m in simulation.by_pool] == [1, 1]
 
 
