@@ -3,6 +3,7 @@
 `Usage` is defined here because an answer is where it comes from; `Observation` carries it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -107,19 +108,23 @@ class Report:
     @property
     def usage(self) -> Usage | None:
         """The counts so far, None when the answer reported none."""
-        fields = self._fields
-        if not fields:
-            return None
-        cache_read = fields.get("cache_read_input_tokens", 0)
-        prompt = fields.get("prompt_tokens")
-        if prompt is None and "input_tokens" in fields:
-            # Anthropic's input_tokens leaves out what came from or went into the cache.
-            prompt = fields["input_tokens"] + cache_read + fields.get("cache_creation_input_tokens", 0)
-        return Usage(
-            prompt_tokens=prompt or None,  # no prompt is of no tokens: who says 0 has not counted
-            completion_tokens=fields.get("completion_tokens", fields.get("output_tokens")),
-            cached_tokens=fields.get("cached_tokens", cache_read or None),
-        )
+        return usage_of(self._fields)
+
+
+def usage_of(fields: Mapping[str, int]) -> Usage | None:
+    """Return what the fields of a usage object, in any dialect, come to; None without any."""
+    if not fields:
+        return None
+    cache_read = fields.get("cache_read_input_tokens", 0)
+    prompt = fields.get("prompt_tokens")
+    if prompt is None and "input_tokens" in fields:
+        # Anthropic's input_tokens leaves out what came from or went into the cache.
+        prompt = fields["input_tokens"] + cache_read + fields.get("cache_creation_input_tokens", 0)
+    return Usage(
+        prompt_tokens=prompt or None,  # no prompt is of no tokens: who says 0 has not counted
+        completion_tokens=fields.get("completion_tokens", fields.get("output_tokens")),
+        cached_tokens=fields.get("cached_tokens", cache_read or None),
+    )
 
 
 def _finish_reason(answer: _Answer) -> str | None:

@@ -14,20 +14,25 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
-from extproc.body.usage import Report, Usage, UsageFields, finish
+from extproc.body.usage import Usage, UsageFields, finish, usage_of
 from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
-from extproc.service.metadata import NAMESPACE, TICKET, USAGE_NAMESPACE, is_answer_seen, plain, read_observation
-
-IN_PROXY = "in_proxy"
-"""Metadata of requests that were decided without the service: their decisions are counted here."""
+from extproc.service.metadata import (
+    IN_PROXY,
+    NAMESPACE,
+    TICKET,
+    USAGE_NAMESPACE,
+    is_answer_seen,
+    plain,
+    read_observation,
+)
 
 TURN = 16
 """Entries read before others get their turn: about half a millisecond."""
 
-COUNTS = tuple(name for name in UsageFields.__struct_fields__ if not name.endswith("_details"))
+COUNTS = frozenset(name for name in UsageFields.__struct_fields__ if not name.endswith("_details"))
 """What the metadata of an answer may hold besides `finish_reason`."""
 
 _LARGEST_COUNT = 2**53
@@ -59,10 +64,11 @@ def _take(context: Context, entry: pb.HTTPAccessLogEntry) -> None:
     context.metrics.logged(logged(entry, observation))
     spaces = entry.common_properties.metadata.filter_metadata
     ours = spaces[NAMESPACE] if NAMESPACE in spaces else Struct()
-    if IN_PROXY in ours.fields:
-        context.metrics.decided_in_proxy(*(ours.fields[key].string_value for key in ("pool", "chosen", "reason")))
+    fields = ours.fields
+    if IN_PROXY in fields:
+        context.metrics.decided_in_proxy(*(fields[key].string_value for key in ("pool", IN_PROXY, "reason")))
     if context.in_flight is not None:
-        context.in_flight.end(ours.fields["pool"].string_value, ours.fields[TICKET].string_value)
+        context.in_flight.end(fields["pool"].string_value, fields[TICKET].string_value)
     if observation is not None and not is_answer_seen(ours):
         context.metrics.observed(observation, context.learner.learn(observation))
 
@@ -120,10 +126,7 @@ def _disconnected(entry: pb.HTTPAccessLogEntry) -> bool:
 
 
 def _usage(fields: dict[str, Any]) -> Usage | None:
-    counts = {name: int(fields[name]) for name in COUNTS if _is_count(fields.get(name))}
-    report = Report()
-    report.merge(msgspec.convert(counts, UsageFields))
-    return report.usage
+    return usage_of({key: int(value) for key, value in fields.items() if key in COUNTS and _is_count(value)})
 
 
 def _is_count(value: Any) -> bool:

@@ -2,8 +2,9 @@
 
 Namespace `dualpool`: the decision in fields that people and access logs read (`pool`, `chosen`, `reason`,
 `estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`), `ticket`, by which the
-end of the request is counted (`extproc.routing.in_flight`), and `observation`, the
-whole `Observation` as JSON, which is what the learner reads: one string is cheaper than a field for each value.
+end of the request is counted (`extproc.routing.in_flight`), and `observation`, the whole `Observation` as JSON,
+which is what the learner reads: one string is cheaper than a field for each value.
+The in-proxy filter writes only `pool`, `reason`, `observation`, and `in_proxy`, which holds what `chosen` would.
 """
 
 import msgspec
@@ -25,6 +26,9 @@ TICKET = "ticket"
 
 _ANSWER_SEEN = "answer_seen"
 """Beside the observation: the answer came by here, so what it teaches has been learned and counted."""
+
+IN_PROXY = "in_proxy"
+"""Marks a decision taken without the service, which nobody has counted yet."""
 
 _DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
 
@@ -55,7 +59,7 @@ def metadata(decision: Decision, ticket: str = "") -> bytes:
         entries += (
             known("model", seen.model),
             known("category", seen.category),
-            wire.text(OBSERVATION, msgspec.json.encode(seen).decode()),
+            wire.text(OBSERVATION, msgspec.json.encode(seen)),
         )
     return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, b"".join(entries)))
 
@@ -82,9 +86,10 @@ def plain(space: Struct) -> dict[str, str | float | bool]:
 
 def read_observation(ours: Struct) -> Observation | None:
     """Return the observation in metadata of namespace `dualpool`, None when there is none that can be read."""
-    if OBSERVATION not in ours.fields:
+    fields = ours.fields
+    if OBSERVATION not in fields:
         return None
     try:
-        return _decoder.decode(ours.fields[OBSERVATION].string_value)
+        return _decoder.decode(fields[OBSERVATION].string_value)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None

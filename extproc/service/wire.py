@@ -23,15 +23,15 @@ def delimited(tag: bytes, payload: bytes) -> bytes:
     return tag + _varint(len(payload)) + payload
 
 
-def text(key: str, value: str) -> bytes:
-    """Return the entry `key: value` of a Struct."""
-    return _entry(key, delimited(_STRING, value.encode()))
+def text(key: str, value: bytes) -> bytes:
+    """Return the entry `key: value` of a Struct; `value` is UTF-8."""
+    return _entry(key, delimited(_STRING, value))
 
 
 @functools.lru_cache(4096)
 def known_text(key: str, value: str) -> bytes:
     """Return the same as `text`, remembered: for values out of a small set."""
-    return text(key, value)
+    return text(key, value.encode())
 
 
 def number(key: str, value: float) -> bytes:

@@ -184,7 +184,7 @@ def test_decisions_of_the_proxy_are_counted() -> None:
     """What the in-proxy filter decided shows in the same metric as decisions of the service."""
     made = entry(USAGE)
     ours = made.common_properties.metadata.filter_metadata["dualpool"]
-    ours.update({"chosen": "short", "reason": "shadow", "in_proxy": True})
+    ours.update({"reason": "shadow", "in_proxy": "short"})
     assert take(made).count("dualpool_requests_total", pool="short", chosen="short", reason="shadow") == 1
     del ours.fields["in_proxy"]
     assert take(made).count("dualpool_requests_total", pool="short", chosen="short", reason="shadow") == 0
