@@ -69,6 +69,16 @@ def served_by(*ports: int) -> Callable[[Tree], Tree]:
     return change
 
 
+def default_is_short(tree: Tree) -> Tree:
+    """What nobody routes lands short, in place: a test of the long pool must not pass by default."""
+    routes = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]["routes"]
+    default = routes[-1]
+    named = [{"name": "x-token-pool", "string_match": {"exact": "long"}}]
+    routes.insert(0, {**default, "match": {**default["match"], "headers": named}})
+    routes[-1] = {**default, "route": {**default["route"], "cluster": "short"}}
+    return tree
+
+
 @dataclass(frozen=True)
 class Pools:
     """The two pools, running."""

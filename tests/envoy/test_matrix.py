@@ -1,30 +1,18 @@
 """What `make test-matrix` runs on each supported Envoy: the modes it has, each with a request for either pool."""
 
-import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from extproc.config import Config
-from extproc.demo.envoy import binary
 from extproc.render.layout import Exchange, Options
 from extproc.render.target import render
 from tests.envoy.attached import Attached, attached
 from tests.envoy.client import chat
 from tests.envoy.test_modes import LOGGED, SETS, arrived, hasty_log, named_pools
-
-Version = tuple[int, int, int]
+from tests.envoy.version import version
 
 ACCESS_LOG_SINCE = (1, 38, 3)
-
-
-def version() -> Version:
-    """The version of the Envoy under test."""
-    text = subprocess.run([binary(), "--version"], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"/(\d+)\.(\d+)\.(\d+)/", text)
-    assert found, text
-    return int(found[1]), int(found[2]), int(found[3])
 
 
 def both_pools(stack: Attached) -> None:

@@ -1,6 +1,5 @@
 """Each way to exchange, through a real Envoy: where requests land, and what is learned of every one of them."""
 
-import copy
 import http.client
 import json
 import socket
@@ -20,7 +19,7 @@ from extproc.render.layout import Exchange, Options
 from extproc.render.target import render
 from tests.envoy.attached import Attached, attached
 from tests.envoy.client import CHAT, chat
-from tests.envoy.stack import until
+from tests.envoy.stack import default_is_short, until
 
 SETS = {"default": {"short": 2048, "long": 131_072}}
 LOGGED: tuple[Exchange, ...] = ("body", "bodyless", "in-proxy")
@@ -30,15 +29,9 @@ OBSERVATIONS = "dualpool_observations_total"
 Start = Callable[..., Attached]
 
 
-def default_is_short(tree: Tree) -> Tree:
-    """What nobody routes would land short: a test of the long pool must not pass by default."""
-    host = manager_of(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]
-    (default,) = [route for route in host["routes"] if route["match"] == {"prefix": "/"}]
-    named = copy.deepcopy(default)
-    named["match"]["headers"] = [{"name": "x-token-pool", "string_match": {"exact": "long"}}]
-    default["route"]["cluster"] = "short"
-    host["routes"].insert(0, named)
-    return hasty_log(tree)
+def short_by_default(tree: Tree) -> Tree:
+    """Both changes at once."""
+    return hasty_log(default_is_short(tree))
 
 
 def hasty_log(tree: Tree) -> Tree:
@@ -91,7 +84,7 @@ def arrived(stack: Attached, entries: int) -> None:
 @pytest.mark.parametrize("exchange", LOGGED)
 def test_requests_land_and_each_teaches(start: Start, exchange: Exchange) -> None:
     """Short and long requests, plain and streamed, land where they belong, and every answer is learned from."""
-    stack = start(exchange, default_is_short)
+    stack = start(exchange, short_by_default)
     short = chat("word " * 200, max_tokens=50)
     long = chat("word " * 3000, max_tokens=50)
     for body, pool in ((short, "short"), (long, "long")) * 3:
@@ -107,7 +100,7 @@ def test_requests_land_and_each_teaches(start: Start, exchange: Exchange) -> Non
 @pytest.mark.parametrize("exchange", ["bodyless", "in-proxy"])
 def test_what_the_filters_do_not_understand_goes_long(start: Start, exchange: Exchange) -> None:
     """No JSON, no length, other types and other requests: the long pool, whatever the default route is."""
-    stack = start(exchange, default_is_short)
+    stack = start(exchange, short_by_default)
     good = chat("word " * 20, max_tokens=50)
     assert stack.lands(good) == "short"
     for body, headers in ((b"{", {}), (json.dumps(good).encode(), {"content-type": "text/plain"})):
@@ -120,7 +113,7 @@ def test_what_the_filters_do_not_understand_goes_long(start: Start, exchange: Ex
 @pytest.mark.parametrize("exchange", ["bodyless", "in-proxy"])
 def test_chunked_requests(start: Start, exchange: Exchange) -> None:
     """A body whose length nobody announced is measured by Envoy."""
-    stack = start(exchange, default_is_short)
+    stack = start(exchange, short_by_default)
     parts = urlsplit(stack.envoy.url)
     body = json.dumps(chat("word " * 200, max_tokens=50)).encode()
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
@@ -186,7 +179,7 @@ def test_a_big_answer_arrives(start: Start, path: str) -> None:
 
 def test_in_proxy_goes_on_without_the_service(start: Start) -> None:
     """The service gone, requests land as before, by the last figures, and none fails."""
-    stack = start("in-proxy", default_is_short)
+    stack = start("in-proxy", short_by_default)
     assert stack.lands(chat("word " * 20, max_tokens=50)) == "short"
     stack.service.process.stop()
     for _ in range(20):

