@@ -1,13 +1,16 @@
-"""Charts as SVG: lines and bars with axes, drawn for a column about 420 units wide so that phones can read them."""
+"""Charts as SVG: lines and bars with axes, drawn for a column about 360 units wide so that phones can read them."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-WIDTH, HEIGHT = 420, 270
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 44
+WIDTH, HEIGHT = 360, 260
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 48
 TICKS = 5
+ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
+"""Steps people read easily, times a power of ten."""
+
 COLOURS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)", "var(--e)")
 
 Points = Sequence[tuple[float, float]]
@@ -41,7 +44,8 @@ def dollars(value: float) -> str:
 class Lines:
     """A line chart. `x_log`: logarithmic x axis. `series`: name and points. `marks`: x positions with a label.
 
-    `levels`: horizontal lines with a label. `dots`: single points with a label.
+    `levels`: horizontal lines with a label. `dots`: single points with a label. `names_at_end`: name series where
+    their lines end, not in a legend.
     """
 
     x_title: str
@@ -55,13 +59,16 @@ class Lines:
     marks: list[tuple[float, str]] = field(default_factory=list)
     levels: list[tuple[float, str]] = field(default_factory=list)
     dots: list[tuple[float, float, str]] = field(default_factory=list)
+    names_at_end: bool = False
 
     def svg(self, label: str) -> str:
         """Draw; `label` says what the chart shows to those who cannot see it."""
         parts = [*self._axes()]
         for number, (name, points) in enumerate(self.series):
             colour = COLOURS[number % len(COLOURS)]
-            if len(self.series) > 1:
+            if self.names_at_end:
+                parts.append(_text(WIDTH - RIGHT, self._y(points[-1][1]) - 5, name, "end"))
+            elif len(self.series) > 1:
                 parts.append(_key(number, name, colour))
             path = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in points)
             parts.append(f'<polyline points="{path}" stroke="{colour}" class="line"/>')
@@ -85,7 +92,10 @@ class Lines:
         ys = [y for _, points in self.series for _, y in points] + [y for y, _ in self.levels]
         ys += [y for _, y, _ in self.dots]
         low = min(ys) if self.y_least is None else self.y_least
-        high = max(ys) * 1.05 if self.y_most is None else self.y_most
+        high = max(ys) if self.y_most is None else self.y_most
+        if self.y_most is None and high > low:
+            step = _step(low, high)
+            high = math.ceil(high / step) * step
         return min(xs), max(xs), low, max(high, low + 1e-9)
 
     def _x(self, x: float) -> float:
@@ -111,8 +121,17 @@ class Lines:
         return parts
 
 
+def _step(low: float, high: float) -> float:
+    """A round distance between marks of an axis."""
+    least = (high - low) / TICKS
+    power: float = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in ROUND if factor * power >= least * (1 - 1e-9))
+
+
 def _steps(low: float, high: float) -> list[float]:
-    return [low + (high - low) * step / TICKS for step in range(TICKS + 1)]
+    step = _step(low, high) if high > low else 1.0
+    first = math.ceil(low / step - 1e-9)
+    return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _doublings(low: float, high: float) -> list[float]:
@@ -122,9 +141,16 @@ def _doublings(low: float, high: float) -> list[float]:
 
 
 def bars(
-    label: str, y_title: str, groups: list[tuple[str, list[tuple[str, float]]]], y_format: Format = short
+    label: str,
+    y_title: str,
+    groups: list[tuple[str, list[tuple[str, float]]]],
+    y_format: Format = short,
+    chosen: str = "",
 ) -> str:
-    """A bar chart lying down: groups of named bars, each with its value written behind it."""
+    """A bar chart lying down: groups of named bars, each with its value written behind it.
+
+    `chosen`: the group to show in another colour.
+    """
     names = [name for name, _ in groups[0][1]]
     rows = sum(len(members) for _, members in groups)
     thick, gap, head = 16, 12, 22
@@ -143,7 +169,7 @@ def bars(
         y += 11
         for number, (_, value) in enumerate(members):
             length = max(1.0, value / most * (WIDTH - 90))
-            fill = COLOURS[number % len(COLOURS)]
+            fill = COLOURS[(number + (title == chosen)) % len(COLOURS)]
             parts.append(f'<rect x="0" y="{y:.1f}" width="{length:.1f}" height="{thick - 3}" fill="{fill}"/>')
             parts.append(_text(length + 6, y + 11, y_format(value), "start", "strong"))
             y += thick
@@ -164,7 +190,7 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
 
 def _upright(text: str) -> str:
     middle = (HEIGHT - BOTTOM + TOP) / 2
-    return f'<text transform="translate(11 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(text)}</text>'
+    return f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(text)}</text>'
 
 
 def _rule(y: float) -> str:

@@ -7,7 +7,7 @@ from extproc.planning.charts import Lines, bars, dollars, percent, tokens
 from extproc.planning.record import Record
 from extproc.planning.savings import savings
 
-ALPHAS = (0.5, 0.7, 0.8, 0.9, 0.95)
+ALPHAS = (0.4, 0.6, 0.8, 1.0)
 MOST_RHO = 8.0
 
 STYLE = """
@@ -20,13 +20,17 @@ main{max-width:1080px;margin:0 auto;padding:24px 16px 64px}h1{font-size:1.5rem;l
 h2{font-size:1.1rem;margin:2em 0 .5em}.soft{color:var(--soft)}.bad{color:var(--bad);font-weight:600}
 .grid{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
 figure{margin:0;background:var(--card);border-radius:8px;padding:14px;min-width:0}
-figcaption{font-size:.95rem;margin-bottom:8px}svg{width:100%;height:auto;display:block}
-svg text{font:12px system-ui,sans-serif;fill:var(--soft)}svg .strong{fill:var(--ink);font-weight:600}
+figcaption{font-size:.95rem;margin-bottom:8px}svg{width:100%;max-width:480px;height:auto;display:block}
+svg text{font:13px system-ui,sans-serif;fill:var(--soft)}svg .strong{fill:var(--ink);font-weight:600;
+paint-order:stroke;stroke:var(--card);stroke-width:4px}
 svg .line{fill:none;stroke-width:2.2}svg .rule{stroke:var(--rule)}svg .mark{stroke:var(--ink);stroke-dasharray:4 3}
 svg .dot{fill:var(--ink)}.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:100%}
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;white-space:normal;min-width:11em}
-pre{background:var(--card);padding:12px;border-radius:8px;overflow-x:auto;font-size:.85rem}li{margin:.25em 0}
+pre{background:var(--card);padding:12px;border-radius:8px;white-space:pre-wrap;overflow-wrap:anywhere;
+font-size:.85rem}li{margin:.25em 0}
+@media(max-width:480px){main{padding:16px 10px 48px}figure{padding:10px}table{font-size:.8rem}th,td{padding:4px 6px}
+th:first-child,td:first-child{min-width:8em}h1{font-size:1.3rem}ul{padding-left:1.2em}}
 """
 
 
@@ -38,6 +42,7 @@ def page(record: Record) -> str:
         f"<p class=soft>Dualpool plan: {escape(record['workload']['name'])}</p>",
         f"<h1>{escape(record['headline'])}</h1>",
         problems,
+        "".join(f"<p>Mind: {escape(line)}</p>" for line in record["remarks"]),
         f"<p>{_subtitle(record)}</p>",
         f"<p class=soft>Under {escape(record['other']['concurrency'])} concurrency instead: "
         f"{escape(record['other']['headline'])}</p>",
@@ -55,6 +60,7 @@ def page(record: Record) -> str:
         "<p><code>dualpool plan … --write-config DIR</code> writes the configuration of Dualpool and of Envoy.</p>",
         "<h2>Assumed</h2>",
         _list(record["assumptions"] + record["workload"]["notes"]),
+        "<p class=soft>How the figures are computed, and what each assumption does to them: docs/planning.md.</p>",
         "<h2>Sources</h2>",
         _list(record["sources"]),
     ]
@@ -111,7 +117,7 @@ def _thresholds(record: Record) -> Figure:
         return "GPUs by pair of thresholds (the first ten)", bars("GPUs by thresholds", "GPUs", rows)
     base = record["baselines"][0]
     chart = Lines(
-        "threshold: max_model_len of the short pool",
+        "threshold, tokens",
         "GPUs",
         [("two pools", points)],
         x_log=True,
@@ -130,14 +136,15 @@ def _closed_form(record: Record) -> Figure:
     chosen = record["chosen"]
     dots = [(min(chosen["rho"], MOST_RHO), max(chosen["saved"], 0.0), "this plan")]
     chart = Lines(
-        "ρ: throughput of a short instance over a homogeneous one",
+        "ρ: short instance over homogeneous one",
         "share saved",
         series,
-        x_format=lambda x: f"{x:.1f}",
+        x_format=lambda x: f"{x:g}",
         y_format=percent,
         y_least=0.0,
         y_most=1.0,
         dots=dots,
+        names_at_end=True,
     )
     caption = (
         f"The closed form α(1 − 1/ρ). This plan: α = {chosen['alpha']:.3f}, ρ = {chosen['rho']:.2f}. It lies below "
@@ -149,7 +156,8 @@ def _closed_form(record: Record) -> Figure:
 def _costs(record: Record) -> Figure:
     fleets = [*record["baselines"], record["chosen"]]
     rows = [(f["label"], [("a year", float(f["cost_per_year"]))]) for f in fleets]
-    return "Cost per year at the stated price", bars("Cost per year", "dollars a year", rows, dollars)
+    caption = "Cost per year at the stated price"
+    return caption, bars(caption, "dollars a year", rows, dollars, record["chosen"]["label"])
 
 
 def _ttft(results: list[Record]) -> Figure:
@@ -161,6 +169,8 @@ def _ttft(results: list[Record]) -> Figure:
 def _preemptions(results: list[Record]) -> Figure:
     rows = [(r["policy"], [("preemptions", float(r["fleet"]["preemptions_per_1000"]))]) for r in results]
     caption = "Preemptions per 1,000 requests by routing policy"
+    if not any(value for _, members in rows for _, value in members):
+        caption += ": none under any"
     return caption, bars(caption, "per 1,000 requests", rows, lambda n: f"{n:.2f}")
 
 

@@ -198,7 +198,7 @@ def assumptions(scenario: Scenario) -> list[str]:
         f"requests without a cap are budgeted at the p{RESERVE_QUANTILE * 100:g} of outputs, {scenario.reserve}",
         "not modelled: prefix caching (a pool change loses the cached prefix), speculative decoding, CPU time, "
         "several models on one instance",
-        "the closed form ignores queues of single instances and bursts within them; `dualpool simulate` does not",
+        "the closed form ignores queues of single instances and bursts within them; dualpool simulate does not",
     ]
     for length, given in sorted(scenario.rates.items()):
         words.append(f"max_model_len {length}: measured, {given} per instance; other lengths are estimated")

@@ -65,6 +65,7 @@ def record(**changes: Any) -> dict[str, Any]:
     base = {"label": "one pool", "instances": 9, "gpus": 72, "cost_per_year": 3e6, "saved": 0.3, "problems": []}
     fleet = {"ttft": {"p50": 0.1, "p99": 1.0}, "preemptions_per_1000": 2.5}
     return {
+        "remarks": [],
         "headline": "Splitting saves 30.0%.",
         "workload": {
             "name": "<trace> & co",
