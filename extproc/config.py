@@ -173,20 +173,41 @@ class Categories(Settings):
 class Estimation(Settings):
     """From text to prompt tokens."""
 
+    estimator: Literal["linear", "ratio"] = Field(
+        "linear",
+        description="linear: what each kind of byte costs, per model. ratio: bytes per token, per category. Bodies "
+        "that stay in Envoy (exchanges bodyless and in-proxy) have only the ratio",
+    )
+    misroute_percent: float = Field(
+        0.1,
+        gt=0,
+        le=50,
+        description="linear: share of all requests that may be sent to a pool which does not hold them; the margin "
+        "above an estimate follows from it and from the errors seen",
+    )
     prior_bytes_per_token: float = Field(
-        3.0, ge=0.5, le=16, description="Ratio assumed before anything is learned; lower is more careful"
+        3.0,
+        ge=0.5,
+        le=16,
+        description="Bytes per token that the ratio starts from; lower is more careful",
     )
     smoothing: float = Field(
-        0.05, gt=0, le=1, description="Weight of a new observation in the moving averages (alpha)"
+        0.05,
+        gt=0,
+        le=1,
+        description="Weight of a new observation in the ratio's moving averages (alpha)",
     )
     deviations: float = Field(
-        2.0, ge=0, le=10, description="Standard deviations subtracted from a ratio to be on the safe side (z)"
+        2.0,
+        ge=0,
+        le=10,
+        description="Standard deviations subtracted from a ratio to be on the safe side (z)",
     )
     min_samples: int = Field(
         20, ge=1, le=1_000_000, description="Observations before a learned figure replaces a more general one"
     )
     tokens_per_message: float = Field(
-        4.0, ge=0, le=100, description="Tokens the chat template adds to each message"
+        4.0, ge=0, le=100, description="ratio: tokens the chat template adds to each message"
     )
     tokens_per_media: int = Field(
         1500, ge=0, le=1_000_000, description="Tokens assumed for an image, audio clip or file"

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -324,7 +324,7 @@ class _Names:
 
 
 class _Learned(Collector):
-    """Bytes per token and samples of every learned ratio. Their number is bounded by `categories.limit`."""
+    """What is learned, by model: errors of the linear estimator, ratios. `categories.limit` bounds their number."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -333,13 +333,22 @@ class _Learned(Collector):
         labels = ["model", "category", "basis"]
         ratio = GaugeMetricFamily("dualpool_bytes_per_token", "Learned bytes per token", labels=labels)
         samples = GaugeMetricFamily("dualpool_ratio_samples", "Observations behind a ratio", labels=labels)
-        ratios = self._snapshot().get("ratios")
-        for entry in ratios if isinstance(ratios, list) else ():
+        error = GaugeMetricFamily(
+            "dualpool_linear_error_ratio", "Usual relative error of the linear estimator, mean", labels=["model"]
+        )
+        fitted = GaugeMetricFamily(
+            "dualpool_linear_samples", "Observations behind the linear estimator's weights", labels=["model"]
+        )
+        learned = self._snapshot()
+        for entry in _entries(learned, "linear"):
+            error.add_metric([entry["model"]], entry["error"])
+            fitted.add_metric([entry["model"]], entry["samples"])
+        for entry in _entries(learned, "ratios"):
             values = [entry["model"], entry["category"], entry["basis"]]
             if math.isfinite(entry["bytes_per_token"]):
                 ratio.add_metric(values, entry["bytes_per_token"])
             samples.add_metric(values, entry["samples"])
-        return ratio, samples
+        return ratio, samples, error, fitted
 
 
 class _Pressure(Collector):
@@ -371,3 +380,8 @@ class _Pressure(Collector):
             for result, count in results.items():
                 questions.add_metric([source, result], count)
         return pressure, saturated, questions
+
+
+def _entries(snapshot: dict[str, object], name: str) -> list[dict[str, Any]]:
+    entries = snapshot.get(name)
+    return entries if isinstance(entries, list) else []

@@ -3,7 +3,7 @@
 from extproc.budget.features import NAMES, text_bytes
 
 _COLUMN = {name: i for i, name in enumerate(NAMES)}
-_OTHER_TWO = _COLUMN["two_byte_lead"]
+_TWO_BYTES = slice(_COLUMN["cyrillic_lead"], _COLUMN["two_byte_lead"] + 1)
 _INDIC = _COLUMN["indic_lead"]
 _CJK = slice(_COLUMN["cjk_lead"], _COLUMN["hangul_lead"] + 1)
 _CODE = _COLUMN["code_punctuation"]
@@ -22,7 +22,7 @@ def content_class(features: tuple[float, ...]) -> str:
     text = text_bytes(features) or 1.0
     if 3 * sum(features[_CJK]) > 0.25 * text:  # a CJK character is three bytes, one of them a lead byte
         return "cjk"
-    if 2 * features[_OTHER_TWO] + 3 * features[_INDIC] > 0.25 * text:
+    if 2 * sum(features[_TWO_BYTES]) + 3 * features[_INDIC] > 0.25 * text:
         return "other_script"
     if features[_CODE] + features[_DIGIT] > 0.2 * text or features[_TOOLS] > 0.5 * text:
         return "structured"

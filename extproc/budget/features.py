@@ -28,7 +28,8 @@ BYTE_CLASSES: dict[str, str | Iterable[int]] = {
     "prose_punctuation": ".,'-?!:;",
     "code_punctuation": '"#$%&()*+/<=>@[\\]^_`{|}~',
     "latin_lead": range(0xC2, 0xCE),  # accented Latin, combining marks
-    "two_byte_lead": range(0xCE, 0xE0),  # Greek, Cyrillic, Hebrew, Arabic
+    "cyrillic_lead": range(0xD0, 0xD4),
+    "two_byte_lead": (0xCE, 0xCF, *range(0xD4, 0xE0)),  # Greek, Armenian, Hebrew, Arabic
     "indic_lead": range(0xE0, 0xE2),  # Devanagari to Thai, Georgian, Ethiopic
     "symbol_lead": (0xE2,),  # typographic quotes and dashes, arrows, box drawing
     "cjk_lead": (*range(0xE3, 0xEA), 0xEE, 0xEF),  # kana, Han, full-width forms
@@ -58,6 +59,7 @@ PAIRS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 NAMES = (*BYTE_CLASSES, *PAIRS, "tool_bytes", "messages")
 """The layout: `features[i]` is the number of `NAMES[i]` in the prompt."""
 
+TOOL_BYTES = NAMES.index("tool_bytes")
 MESSAGES = NAMES.index("messages")
 
 EXACT_BYTES = 16_384
@@ -72,10 +74,9 @@ PIECES = 1024
 is bounded whatever a client sends (`_thinned`)."""
 
 _CLASSES = (*BYTE_CLASSES, "continuation")  # at most 16: a class is four bits of a pair
-_BYTES_PER = tuple(
-    {"four_byte_lead": 4, "latin_lead": 2, "two_byte_lead": 2}.get(name, 3 if name in _SCRIPTS else 1)
-    for name in BYTE_CLASSES
-)
+_LEADS = {"four_byte_lead": 4, "latin_lead": 2, "cyrillic_lead": 2, "two_byte_lead": 2}
+BYTES_PER = tuple(_LEADS.get(name, 3 if name in _SCRIPTS else 1) for name in BYTE_CLASSES)
+"""Bytes of text that one of each class stands for: a lead byte for the character it begins."""
 
 
 def _class_table() -> bytes:
@@ -161,5 +162,5 @@ def _every_second_pair(prompt: bytes) -> tuple[NDArray[np.float64], int]:
 
 def text_bytes(features: tuple[float, ...]) -> float:
     """Bytes of text and tool definitions in `features`."""
-    size: float = sum(map(operator.mul, features, _BYTES_PER))
+    size: float = sum(map(operator.mul, features, BYTES_PER))
     return size

@@ -3,9 +3,15 @@
 import msgspec
 
 from extproc.budget.estimate import Estimator, Verdict
+from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Observation
 from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Table, merge
+from extproc.config import Config, Estimation
+
+KINDS = 4
+"""Kinds of figures that are kept and shared, each at most `categories.limit` of them."""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -111,3 +117,16 @@ class Learner:
             for delivery in self._deliveries.values():
                 delivery.newer = merge(delivery.newer, new, self.limit)
         return new
+
+
+def new_estimator(settings: Estimation, limit: int) -> Estimator:
+    """Return the estimator that `settings` ask for, which has learned nothing. `limit`: figures of each kind."""
+    return (LinearEstimator if settings.estimator == "linear" else RatioEstimator)(settings, limit)
+
+
+def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:
+    """Return a learner that has learned nothing. `stores`: names of those that it will be synced with."""
+    limit = config.categories.limit
+    return Learner(
+        new_estimator(config.estimation, limit), OutputReserve(config.output, limit), KINDS * limit, stores
+    )

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from extproc.budget.learner import new_learner
 from extproc.config import Config
 from extproc.render.envoy import bootstrap, snippet
 from extproc.render.envoy_gateway import envoy_gateway
 from extproc.render.istio import istio
 from extproc.render.layout import Layout, Options, RenderError, check_options, layout
 from extproc.render.text import Tree, to_yaml
-from extproc.service.in_proxy import figures, fresh_learner, resource
+from extproc.service.in_proxy import figures, resource
 
 Files = dict[str, list[Tree]]
 
@@ -35,7 +36,7 @@ TARGETS = {
     "istio": Target("manifests for an Istio ingress gateway", istio),
     "in-proxy-filter": Target(
         "the filter file to start an in-proxy Envoy with, until the service writes it",
-        lambda config, _, __: {"in-proxy.yaml": [resource(figures(config, fresh_learner(config)))]},
+        lambda config, _, __: {"in-proxy.yaml": [resource(figures(config, new_learner(config)))]},
     ),
 }
 """Kinds of proxy, by the name given to `dualpool render`."""

@@ -4,9 +4,8 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from extproc.budget.budget import Budgeter
-from extproc.budget.learner import Learner
+from extproc.budget.learner import KINDS, Learner, new_estimator, new_learner
 from extproc.budget.output import OutputReserve
-from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.metrics import Metrics, requests_by_pool
 from extproc.routing.in_flight import InFlight
@@ -16,9 +15,6 @@ from extproc.service.exchange import Context
 from extproc.service.messages import RoutingAnswers
 from extproc.service.route_settings import RouteSettingsReader
 from extproc.service.watch import described
-
-KINDS = 4
-"""Kinds of figures that a state may hold, each at most `categories.limit` of them."""
 
 
 class Pools(msgspec.Struct, frozen=True):
@@ -56,13 +52,15 @@ def compose(
     them.
     """
     pools = pools or Pools(Board(), InFlight(""))
-    estimator = RatioEstimator(config.estimation, config.categories.limit)
-    output = OutputReserve(config.output, config.categories.limit)
     if learner is None:
-        learner = Learner(estimator, output, table_limit(config), stores)
+        learner = new_learner(config, stores)
     else:
-        learner.rebuild(estimator, output, table_limit(config))
-    router = Router(config, Budgeter(estimator, output, config.categories, config.estimation), pools.board)
+        limit = config.categories.limit
+        estimator = new_estimator(config.estimation, limit)
+        learner.rebuild(estimator, OutputReserve(config.output, limit), table_limit(config))
+    router = Router(
+        config, Budgeter(learner.estimator, learner.output, config.categories, config.estimation), pools.board
+    )
     context = Context(
         router=router,
         learner=learner,

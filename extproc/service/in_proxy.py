@@ -15,8 +15,6 @@ from extproc.body.lifted import MODEL_BYTES
 from extproc.body.request import LARGEST_BODY, LARGEST_CAP, SUFFIXES, UNCAPPED_APIS
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
-from extproc.budget.output import OutputReserve
-from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.routing.router import BATCH_APIS, oversize
 from extproc.service.files import replace
@@ -62,14 +60,6 @@ def figures(config: Config, learner: Learner) -> Figures:
         "figures": {name: {m: _of(learner, m, name) for m in sorted(models)} for name in names},
         "others": {name: _of(learner, _UNHEARD_OF, name) for name in names},
     }
-
-
-def fresh_learner(config: Config) -> Learner:
-    """Return a learner that has seen nothing: its figures are the configured priors."""
-    return Learner(
-        RatioEstimator(config.estimation, config.categories.limit),
-        OutputReserve(config.output, config.categories.limit),
-    )
 
 
 def _of(learner: Learner, model: str, category: str) -> Figures:

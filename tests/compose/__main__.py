@@ -48,15 +48,15 @@ class Stack:
 
 
 def use(stack: Stack) -> None:
-    """Short and long requests reach their pools, and the ratios move."""
+    """Short and long requests reach their pools, and the weights move."""
     expect(ask("How are you?") == "short", "a short request is answered by the short pool")
     expect(ask("word " * 20_000) == "long", "a long request is answered by the long pool")
     stack.compose("run", "--rm", "load")
     state = fetch(f"{ADMIN}/state")
     pools = {entry["pool"] for entry in state["requests"] if entry["requests"] > 10}
-    samples = max(ratio["samples"] for ratio in state["learned"]["ratios"])
+    samples = max(entry["samples"] for entry in state["learned"]["linear"])
     expect({"short", "long"} <= pools, f"both pools were used: {state['requests']}")
-    expect(samples > 100, f"the ratios moved: {samples} answers were learned from")
+    expect(samples > 100, f"the weights moved: {samples} answers were learned from")
 
 
 def restart(stack: Stack) -> None:

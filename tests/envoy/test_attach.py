@@ -93,8 +93,8 @@ def test_the_filters_own_metadata(stack: Attached) -> None:
 
 
 def categories(stack: Attached) -> set[str]:
-    """What figures have been learned for."""
-    return {ratio["category"] for ratio in stack.service.state()["learned"]["ratios"]}
+    """What completion lengths have been learned for."""
+    return {entry["category"] for entry in stack.service.state()["learned"]["output"]}
 
 
 def test_a_route_with_a_pool_set(stack: Attached) -> None:
@@ -131,7 +131,7 @@ def test_metadata_of_what_routes_have_in_common(tmp_path: Path, place: str) -> N
 
 def test_a_misroute_goes_to_the_largest_of_three(tmp_path: Path) -> None:
     """What the smallest of three pools refuses is answered by the largest, whoever is between."""
-    wrong = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
+    wrong = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
     with attached(tmp_path, {"default": SETS["default"]}, wrong) as running:
         reply = running.send(chat("a1 b2 c3 d4 " * 250, max_tokens=10))
         assert (reply.status, running.reached(reply)) == (200, ["small", "large"])

@@ -15,7 +15,7 @@ from tests.envoy.counts import observed
 from tests.envoy.egctl import digest, gateway, manager, recorded
 from tests.envoy.stack import POOLS, Pools, Stack, until
 
-WRONG_PRIOR = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
+WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 ENTRIES = 'dualpool_access_log_entries_total{end="completed",pool="short"} '
 PATIENCE = "10s"
 

@@ -20,7 +20,7 @@ from tests.envoy.conftest import StartStack
 from tests.envoy.load import Load
 from tests.envoy.stack import POOLS, SHORT_CAPACITY, Pools, Stack, running, served_by, until
 
-WRONG_PRIOR = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
+WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 HEALTHY = "cluster.dualpool.membership_healthy"
 
 

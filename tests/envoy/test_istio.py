@@ -19,7 +19,7 @@ from tests.envoy.istio import gateway
 from tests.envoy.stack import POOLS, Pools, Stack, patient, until
 
 HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc.cluster.local"}
-WRONG_PRIOR = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
+WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 OPTIONS: dict[str, Options] = {
     "body": Options(namespace="llm"),
     "bodyless, access log": Options(namespace="llm", exchange="bodyless", usage="access-log", envoy=(1, 38)),

@@ -27,7 +27,7 @@ def test_body(tmp_path: Path) -> None:
     options = Options(envoy=version()[:2])
     with attached(tmp_path, SETS, options=options) as stack:
         both_pools(stack)
-        assert stack.service.state()["learned"]["ratios"]
+        assert stack.service.state()["learned"]["linear"]
 
 
 @pytest.mark.skipif(version() < ACCESS_LOG_SINCE, reason=f"Envoy {version()}: sse_to_metadata came with 1.38.3")

@@ -93,8 +93,8 @@ def test_requests_land_and_each_teaches(start: Start, exchange: Exchange) -> Non
     arrived(stack, 12)
     assert count(stack, OBSERVATIONS, verdict="used") + count(stack, OBSERVATIONS, verdict="outlier") == 12
     assert count(stack, "dualpool_prompt_tokens_total", pool="long", model="m") > 6 * 2000
-    (ratio,) = {r["basis"] for r in stack.service.state()["learned"]["ratios"]}
-    assert ratio == ("text" if exchange == "body" else "raw")
+    learned = stack.service.state()["learned"]
+    assert (bool(learned["linear"]), bool(learned["ratios"])) == (exchange == "body", exchange != "body")
 
 
 @pytest.mark.parametrize("exchange", ["bodyless", "in-proxy"])
@@ -128,7 +128,7 @@ def test_chunked_requests(start: Start, exchange: Exchange) -> None:
 @pytest.mark.parametrize("exchange", LOGGED)
 def test_how_requests_end(start: Start, exchange: Exchange) -> None:
     """A 5xx, an answer without usage and a retried misroute are each counted as what they are."""
-    stack = start(exchange, estimation={"prior_bytes_per_token": 12})
+    stack = start(exchange, estimation={"estimator": "ratio", "prior_bytes_per_token": 12})
     pools = stack.servers
     pools["short"].pool.behaviour = Behaviour(status=503)
     assert stack.send(chat("hello", max_tokens=5)).status == 503

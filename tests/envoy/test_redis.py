@@ -29,7 +29,7 @@ class Replicas:
 
     def ratios(self) -> list[object]:
         """What each has learned, by /state."""
-        return [service.state()["learned"]["ratios"] for service in self.services]
+        return [service.state()["learned"]["linear"] for service in self.services]
 
     def agree(self) -> bool:
         """Whether both have learned the same, and something."""
@@ -59,13 +59,13 @@ def replicas(tmp_path: Path, start_stack: StartStack) -> Iterator[Replicas]:
         yield Replicas(stack, redis, (one, other))
 
 
-def test_two_replicas_converge_to_one_ratio(replicas: Replicas) -> None:
+def test_two_replicas_converge(replicas: Replicas) -> None:
     """Each sees half of the answers, and both end with the figures of all of them."""
     with Load(replicas.stack.url) as load:
         until(load.more(60))
     until(replicas.agree)
     samples = [
-        entry["samples"] for entry in replicas.services[0].state()["learned"]["ratios"] if not entry["model"]
+        entry["samples"] for entry in replicas.services[0].state()["learned"]["linear"] if not entry["model"]
     ]
     answers = len(replicas.stack.pools.short.pool.received)
     assert samples == [answers]

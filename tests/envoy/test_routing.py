@@ -63,7 +63,9 @@ def test_a_killed_service_loses_nothing(stack: Stack) -> None:
 
 def test_a_burst_of_misroutes_is_answered_by_the_long_pool(start_stack: StartStack) -> None:
     """Fifty requests at once that a wrong prior calls short are refused there and answered after the retry."""
-    stack = start_stack(settings={"estimation": {"prior_bytes_per_token": 16, "min_samples": 1000}})
+    stack = start_stack(
+        settings={"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "min_samples": 1000}}
+    )
     body = chat(text("prose", 3000), max_tokens=CAP)
     with ThreadPoolExecutor(50) as threads:
         replies: list[Reply] = list(threads.map(lambda _: stack.send(body), range(50)))

@@ -92,7 +92,9 @@ def test_without_the_service_everything_goes_long(start_stack: StartStack) -> No
 
 def test_a_refused_request_is_answered_by_the_long_pool(start_stack: StartStack) -> None:
     """A 400 of the short pool is retried once, on the long pool; the client sees only the success."""
-    stack = start_stack(settings={"estimation": {"prior_bytes_per_token": 16, "deviations": 0}})
+    stack = start_stack(
+        settings={"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
+    )
     reply = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
     assert reply.status == 200
     assert stack.reached(reply) == ["short", "long"]

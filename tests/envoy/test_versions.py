@@ -12,7 +12,7 @@ from tests.envoy.version import version
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
 SETS = {"default": {"short": 2048, "long": 131_072}}
-WRONG_PRIOR = {"estimation": {"prior_bytes_per_token": 16, "deviations": 0}}
+WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 
 
 VERSION = version()[:2]

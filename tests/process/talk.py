@@ -46,9 +46,8 @@ class Serving:
         return state
 
     def samples(self) -> int:
-        """Observations behind the global ratio, by /state."""
-        found = [r["samples"] for r in self.state()["learned"]["ratios"] if not r["model"] and not r["category"]]
-        return int(found[0]) if found else 0
+        """Observations behind the weights of the model that has most, by /state."""
+        return max((entry["samples"] for entry in self.state()["learned"]["linear"]), default=0)
 
     def metric(self, sample: str) -> float:
         """Value of a sample by the text before it on /metrics, 0 when it is not there."""

@@ -19,7 +19,7 @@ pytestmark = needs_redis
 
 PATIENCE = 30
 FAILED = 'dualpool_state_exchanges_total{result="failed",store="redis"}'
-GLOBAL = ("ratio", "text", "", "")
+GLOBAL = ("linear", "")
 
 
 @pytest.fixture

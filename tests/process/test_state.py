@@ -10,7 +10,7 @@ from tests.process.talk import QUICK, Serving, exchange, serving
 
 def kept(path: Path) -> int:
     stored = load(path)
-    return stored.table["ratio", "text", "", ""].samples if stored and stored.table else 0
+    return stored.table["linear", ""].samples if stored and stored.table else 0
 
 
 def test_what_was_learned_up_to_the_last_interval_survives_a_kill(tmp_path: Path) -> None:

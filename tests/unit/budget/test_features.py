@@ -24,7 +24,8 @@ def test_an_empty_prompt_has_no_features() -> None:
     [
         ("Ab1 \n.", {"upper": 1, "lower": 1, "digit": 1, "space": 1, "line": 1, "prose_punctuation": 1}),
         ("é", {"latin_lead": 1}),
-        ("ж", {"two_byte_lead": 1}),
+        ("ж", {"cyrillic_lead": 1}),
+        ("λ", {"two_byte_lead": 1}),
         ("ก", {"indic_lead": 1}),
         ("—", {"symbol_lead": 1}),
         ("語", {"cjk_lead": 1}),

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from extproc.budget.learner import new_learner
 from extproc.config import Config
-from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, fresh_learner, moved, program
+from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, moved, program
 
 
 class Harness:
@@ -72,7 +73,7 @@ def test_nested_figures_move() -> None:
 def test_a_fresh_filter_knows_the_priors() -> None:
     """The seed decides by the configuration alone."""
     config = Config.model_validate({"estimation": {"prior_bytes_per_token": 2.5}, "models": {"m": "default"}})
-    values = figures(config, fresh_learner(config))
+    values = figures(config, new_learner(config))
     assert values["figures"]["all"]["m"]["careful"] == 2.5
     assert values["others"]["all"]["reserve_source"] == "unknown"
 

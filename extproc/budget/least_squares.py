@@ -1,0 +1,185 @@
+"""Least squares on relative errors: what is learned of one model.
+
+    tokens ≈ w · x        x: the features (`extproc.budget.features`), and 1 for a conversation, 1 for tools
+
+The weights minimise the squared *relative* errors of past observations, with forgetting, and stay near a prior
+where nothing has been seen. With u = x / y for an observation of y tokens, r = 1 − w·u is its relative error, and
+
+    w = argmin  Σ κ·λ^age·(1 − w·u)² / σ²  +  (w − w₀)ᵀ D⁻¹ (w − w₀)
+      = P · (b / σ² + D⁻¹ w₀),   P = (A / σ² + D⁻¹)⁻¹,   A = Σ κ λ^age u uᵀ,   b = Σ κ λ^age u
+
+This is recursive least squares in its information form (Ljung, *System Identification*, 2nd ed., §11.2): A and b
+are sums that fade, so they merge as all that is learned here does (`extproc.budget.sums`). D⁻¹ does not fade, so P
+is symmetric, positive definite and never larger than D however long a kind of text is not seen: nothing winds up. κ
+weighs an observation: less for a short prompt, and Huber's weight (1964) for one whose error is far out, which
+bounds what a single report can do. Weights outside what is possible are put at their bound, and the others are
+solved for again.
+
+When the model behind a name is replaced, recent errors rise far above the usual ones. Then what was learned is
+faded to the weight of a few observations, and learning starts over from there.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extproc.budget.features import MESSAGES, TOOL_BYTES
+from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
+from extproc.budget.sums import Sums
+
+Vector = NDArray[np.float64]
+
+FORGETTING = 0.001
+"""1 − λ: an observation counts for a third after 1,000 more."""
+
+NOISE = 0.05
+"""σ: the usual relative error of a settled model, measured on prose and code. It only balances the prior."""
+
+FULL_WEIGHT_TOKENS = 256.0
+"""A shorter prompt teaches less: much of it is chat template, and one token is a large share of it."""
+
+OUTLIER = 3.0
+SETTLED_SAMPLES = 20
+"""Standard deviations beyond which the influence of an error is limited; observations before it is an outlier."""
+
+DEVIATION_OF_MEAN = 1.25
+"""Standard deviation over mean absolute value, √(π/2) for a normal distribution."""
+
+PRIOR_ERROR = 0.08
+PRIOR_SPREAD = 0.2
+PRIOR_ERROR_SAMPLES = 10.0
+"""Mean absolute error assumed while few have been seen, and the most that not knowing a kind of text adds to it:
+weights vary by tokenizer as `DEVIATION` says, but against each other, not all in one direction."""
+
+RECENT = 0.05
+"""Weight of a new error in the recent mean: about the last twenty."""
+
+CHANGED = 2.5
+CHANGED_ERROR = 0.1
+CHANGED_SAMPLES = 40
+LEFT_SAMPLES = 10.0
+"""The model has changed when the recent mean error is `CHANGED` times the usual one and `CHANGED_ERROR` at least,
+with so many observations since the last change. What was learned then counts for `LEFT_SAMPLES`."""
+
+SOLVE_EACH = 64
+SOLVE_EVERY = 32
+"""Weights are solved for after each of the first observations, then after every 32nd."""
+
+_SIDE = WEIGHTS + 1
+_ROWS, _COLUMNS = np.triu_indices(_SIDE)
+_WIDTH = len(_ROWS) + 2
+_PRIOR_PRECISION = np.diag(1.0 / DEVIATION**2)
+_PRIOR_INFORMATION = PRIOR / DEVIATION**2
+
+
+def inputs(features: tuple[float, ...]) -> Vector:
+    """Return x, `WEIGHTS` values, of a feature vector."""
+    x = np.empty(WEIGHTS)
+    x[:CONVERSATION] = features
+    x[CONVERSATION] = min(1.0, features[MESSAGES])
+    x[TOOLS] = min(1.0, features[TOOL_BYTES])
+    return x
+
+
+class Fit:
+    """What is learned of one model: weights, their covariance, the usual error. Starts from the prior.
+
+    Its sums: the upper triangle of a matrix of A, b and Σκ, then Σκ and Σκ·|r| of the usual error.
+    """
+
+    __slots__ = ("_since_change", "_sums", "covariance", "recent_error", "samples", "weights")
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(_WIDTH)
+        self.samples = 0
+        self.weights: Vector = PRIOR
+        self.covariance: Vector = np.diag(DEVIATION**2)
+        self.recent_error = PRIOR_ERROR
+        self._since_change = 0
+
+    @property
+    def error(self) -> float:
+        """Mean absolute relative error, the usual one."""
+        weight, errors = self._sums[-2:].tolist()
+        return float((errors + PRIOR_ERROR_SAMPLES * PRIOR_ERROR) / (weight + PRIOR_ERROR_SAMPLES))
+
+    def estimate(self, x: Vector) -> tuple[float, float]:
+        """Return expected tokens and their relative standard deviation τ."""
+        tokens = max(1.0, float(self.weights.dot(x)))
+        spread = float(x.dot(self.covariance).dot(x)) / (tokens * tokens)
+        usual = DEVIATION_OF_MEAN * self.error
+        return tokens, math.sqrt(usual * usual + min(spread, PRIOR_SPREAD**2))
+
+    def learn(self, x: Vector, tokens: float) -> tuple[float, Vector, bool]:
+        """Take one observation into account.
+
+        Return the share of the sums that it leaves, what it adds to them, and whether it was an outlier.
+        """
+        u = np.ones(_SIDE)
+        np.divide(x, tokens, out=u[:-1])
+        error = abs(1.0 - float(self.weights.dot(u[:-1])))
+        limited = min(error, OUTLIER * DEVIATION_OF_MEAN * max(self.error, self.recent_error))
+        weight = min(1.0, tokens / FULL_WEIGHT_TOKENS)
+        values = np.empty(_WIDTH)
+        values[:-2] = u.take(_ROWS) * (u * (weight * limited / max(error, 1e-12))).take(_COLUMNS)
+        values[-2:] = weight, weight * limited
+        keep = 1.0 - FORGETTING * weight
+        self.recent_error += RECENT * weight * (limited - self.recent_error)
+        if self._has_changed():
+            keep *= min(1.0, LEFT_SAMPLES / float(self._sums[-2]))
+        self._sums *= keep
+        self._sums += values
+        self.samples += 1
+        self._since_change += 1
+        if self.samples <= SOLVE_EACH or self._since_change <= SOLVE_EACH or self.samples % SOLVE_EVERY == 0:
+            self._solve()
+        return keep, values, error > limited and self.samples > SETTLED_SAMPLES
+
+    def _has_changed(self) -> bool:
+        """Whether recent errors say that another model goes by this name now; counting starts over when they do."""
+        changed = self._since_change >= CHANGED_SAMPLES and self.recent_error > max(
+            CHANGED * self.error, CHANGED_ERROR
+        )
+        if changed:
+            self._since_change = 0
+        return changed
+
+    def _solve(self) -> None:
+        """Set weights and covariance to what the sums say."""
+        matrix = np.zeros((_SIDE, _SIDE))
+        matrix[_ROWS, _COLUMNS] = self._sums[:-2]
+        upper = matrix[:-1, :-1]
+        precision = (upper + upper.T - np.diag(upper.diagonal())) / NOISE**2 + _PRIOR_PRECISION
+        information = matrix[:-1, -1] / NOISE**2 + _PRIOR_INFORMATION
+        self.covariance = np.linalg.inv(precision)
+        self.weights = _bounded(self.covariance.dot(information), precision, information)
+
+    def sums(self) -> Sums:
+        """Return all that was learned."""
+        return Sums(self.samples, (1.0 - FORGETTING) ** self.samples, tuple(self._sums.tolist()))
+
+    def restore(self, sums: Sums, before: "Fit | None") -> bool:
+        """Become what `sums` says, going on with the recent errors of `before`; False when it is not possible."""
+        values = np.array(sums.values)
+        if len(values) != _WIDTH or sums.samples < 1 or not np.isfinite(values).all() or (values[-2:] < 0).any():
+            return False
+        self._sums, self.samples = values, sums.samples
+        try:
+            self._solve()
+        except np.linalg.LinAlgError:
+            return False
+        self.recent_error = self.error if before is None else before.recent_error
+        self._since_change = self.samples if before is None else before._since_change
+        return bool(np.isfinite(self.weights).all() and (self.covariance.diagonal() > 0).all())
+
+
+def _bounded(weights: Vector, precision: Vector, information: Vector) -> Vector:
+    """Return `weights` within `LEAST` and `MOST`, the free ones solved for again around those that were moved."""
+    bounded = np.clip(weights, LEAST, MOST)
+    free = bounded == weights
+    if free.all():
+        return weights
+    rest = information[free] - precision[np.ix_(free, ~free)].dot(bounded[~free])
+    bounded[free] = np.linalg.solve(precision[np.ix_(free, free)], rest)
+    return np.clip(bounded, LEAST, MOST)

@@ -1,0 +1,168 @@
+"""The linear estimator: what every kind of byte costs, learned online for each model.
+
+    tokens ≈ w · x
+
+The weights w are those of `extproc.budget.least_squares`. The relative variance of an estimate e is
+τ² = s² + xᵀPx / e²: the usual error s, and how little is known of the text at hand, P being the covariance of the
+weights. How far the upper estimate is above e follows from errors seen, in units of τ (`extproc.budget.margin`).
+
+Only the number of bytes is known of a raw body: there the ratio estimator stands in.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from extproc.budget.bounded import Bounded
+from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
+from extproc.budget.features import BYTES_PER, MESSAGES
+from extproc.budget.least_squares import Fit, Vector, inputs
+from extproc.budget.margin import KEEP, SIZES, STEPS, Errors, cell_of
+from extproc.budget.observation import Basis, Observation
+from extproc.budget.prior import CONVERSATION, INPUTS, MOST, TOOLS, WEIGHTS
+from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO, RatioEstimator
+from extproc.budget.sums import Recent, Sums, Table
+from extproc.config import Estimation
+
+GLOBAL_SAMPLES = 100
+"""Observations of a model that also teach what is assumed of models not yet known."""
+
+KIND = "linear"
+"""First part of a key. Sums: those of `Fit`."""
+
+ERRORS = "linear-errors"
+"""First part of a key. Sums: `Errors.counts`, flattened."""
+
+_LIMITS = np.zeros((2, WEIGHTS))
+_LIMITS[0, : len(BYTES_PER)] = BYTES_PER
+for _column in (MESSAGES, CONVERSATION, TOOLS):
+    _LIMITS[1, _column] = MOST[_column]
+"""Text bytes and longest template of the inputs."""
+
+
+class LinearEstimator:
+    """A `Fit` and `Errors` for each model, and one for models not yet known. Raw bodies have a ratio."""
+
+    def __init__(self, settings: Estimation, limit: int) -> None:
+        self._settings = settings
+        self._rate = settings.misroute_percent / 100.0
+        self._limit = limit
+        self._fits: Bounded[str, Fit] = Bounded(limit)
+        self._errors: Bounded[str, Errors] = Bounded(limit)
+        self._nothing = Fit()
+        self._no_errors = Errors()
+        self._recent = Recent(2 * limit)
+        self._raw = RatioEstimator(settings, limit)
+
+    def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
+        """Estimate prompt tokens from the byte classes in `features`; the category is that of raw bodies alone."""
+        if basis == "raw":
+            return self._raw.estimate(model, category, basis, features)
+        name, fit = self._known(model)
+        x = inputs(features)
+        expected, deviation = fit.estimate(x)
+        least, most = possible(x)
+        expected = min(max(expected, least), most)
+        errors = self._errors.get(name) or self._no_errors
+        upper = min(expected * math.exp(errors.margin(expected, deviation, self._rate)), most)
+        source: Source = "learned" if fit.samples >= self._settings.min_samples else "prior"
+        return Estimate(tokens=math.ceil(expected), upper=math.ceil(upper), source=source)
+
+    def weights(self, model: str) -> Sequence[float]:
+        """Return the tokens that one of each input costs (`inputs`), as an estimate for `model` takes them."""
+        return [float(weight) for weight in self._known(model)[1].weights]
+
+    def _known(self, model: str) -> tuple[str, Fit]:
+        """Return what an estimate for `model` goes by, and the name that it is kept under."""
+        for name in dict.fromkeys((model, "")):
+            fit = self._fits.get(name)
+            if fit is not None and (fit.samples >= self._settings.min_samples or name == ""):
+                return name, fit
+        return "", self._nothing
+
+    def raw(self, model: str, category: str) -> RawRatio:
+        """Return bytes per token of raw bodies."""
+        return self._raw.raw(model, category)
+
+    def raw_models(self) -> set[str]:
+        """Return the models whose raw bodies have been learned from."""
+        return self._raw.raw_models()
+
+    def learn(self, observation: Observation) -> Verdict:
+        """Take the error of an estimate made now into account, then move the model's weights."""
+        if observation.basis == "raw":
+            return self._raw.learn(observation)
+        usage = observation.usage
+        if usage is None or usage.prompt_tokens is None:
+            return "no_usage"
+        x = inputs(observation.features)
+        least, most = possible(x)
+        tokens = float(usage.prompt_tokens)
+        if tokens < 1 or not least <= tokens <= most:
+            return "implausible"
+        outlier = self._learn(observation.model, x, tokens)
+        fit = self._fits.get(observation.model)
+        if observation.model and fit is not None and fit.samples <= GLOBAL_SAMPLES:
+            self._learn("", x, tokens)
+        return "outlier" if outlier else "used"
+
+    def _learn(self, name: str, x: Vector, tokens: float) -> bool:
+        fit = self._fits.use(name, Fit)
+        errors = self._errors.use(name, Errors)
+        expected, deviation = fit.estimate(x)
+        cell = cell_of(expected, math.log(tokens / expected) / deviation)
+        keep, values, outlier = fit.learn(x, tokens)
+        self._recent.add((KIND, name), keep, values)
+        errors.add(cell)
+        self._recent.count((ERRORS, name), KEEP, SIZES * STEPS, cell)
+        return outlier
+
+    def export(self) -> Table:
+        """Return the sums of every model."""
+        table: Table = {(KIND, name): fit.sums() for name, fit in self._fits.items()}
+        for name, errors in self._errors.items():
+            values = tuple(errors.counts.ravel().tolist())
+            table[ERRORS, name] = Sums(errors.samples, KEEP**errors.samples, values)
+        return {**table, **self._raw.export()}
+
+    def take(self) -> Table:
+        """Return the sums of what was learned since the last `take`."""
+        return {**self._recent.take(), **self._raw.take()}
+
+    def restore(self, table: Table) -> None:
+        """Replace every model by those of `table`; impossible ones are left out."""
+        self._recent.take()
+        before, self._fits, self._errors = self._fits, Bounded(self._limit), Bounded(self._limit)
+        for key, sums in table.items():
+            if len(key) != 2:
+                continue
+            kind, name = key
+            if kind == KIND:
+                fit = Fit()
+                if fit.restore(sums, before.get(name)):
+                    self._fits.put(name, fit)
+            elif kind == ERRORS:
+                counts = np.array(sums.values)
+                if len(counts) == SIZES * STEPS and np.isfinite(counts).all() and (counts >= 0).all():
+                    self._errors.put(name, Errors(counts.reshape(SIZES, STEPS), sums.samples))
+        self._raw.restore(table)
+
+    def snapshot(self) -> dict[str, object]:
+        """Return weights (tokens each) and usual error by model, and the ratios of raw bodies."""
+        models = [
+            {
+                "model": name,
+                "samples": fit.samples,
+                "error": fit.error,
+                "weights": dict(zip(INPUTS, fit.weights.tolist(), strict=True)),
+            }
+            for name, fit in self._fits.items()
+        ]
+        return {"linear": models, **self._raw.snapshot()}
+
+
+def possible(x: Vector) -> tuple[float, float]:
+    """Return the fewest and the most tokens that a prompt of these inputs can have, whatever counts them."""
+    size, template = _LIMITS.dot(x).tolist()
+    return size / MOST_RATIO, size / LEAST_RATIO + template

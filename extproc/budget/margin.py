@@ -1,0 +1,119 @@
+"""The margin: how far above its expected value an estimate is held, so that few requests do not fit their pool.
+
+A request is misrouted when the truth is above a pool's capacity and its upper estimate is not. Let t be the
+logarithm of truth over estimate, in units of its standard deviation τ, and k the margin in the same units. Requests
+whose size is near the capacity are d per e-fold of size, as a share of all. One whose upper estimate is a share s
+below the capacity is misrouted when τ·(t − k) > s, so of all requests
+
+    ∫ d · P(τ·(t − k) > s) ds  over s ≥ 0   =   d · τ · E[max(t − k, 0)]
+
+are. The margin is the smallest k that keeps this at the rate that was accepted. It takes nothing but what is
+learned here, by model: how t is distributed (a histogram by size of the prompt) and how sizes are (the same one's
+rows). It is one-sided, so it is not the errors in general that set it but those below the truth; and no pool's
+capacity enters, so one margin holds for every threshold. What it assumes is that sizes are spread within a factor
+of two of any threshold, as those of different texts are.
+
+While few errors have been seen, the histogram of a size is filled up from that of the model, and that one from a
+Laplace distribution of the same deviation, whose tail is heavier than what is observed.
+"""
+
+import bisect
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZES = 12
+"""Rows: prompts of fewer than 2^6, 2^7 ... tokens; the last takes all larger ones."""
+
+_FIRST_SIZE = 6
+
+EDGES = np.concatenate((np.arange(0.0, 2.01, 0.125), 2.0 * 1.2 ** np.arange(1, 16)))
+"""Upper edges of the steps in which t is counted; the first takes everything that was not too low."""
+
+STEPS = len(EDGES)
+
+KEEP = 1.0 - 1.0 / 2048.0
+"""Share of the counts that is left after one more: what was seen 2,048 prompts ago counts for a third."""
+
+PRIOR_SAMPLES = 30.0
+PRIOR_DENSITY = 0.5
+"""Requests per e-fold of size, as a share of all: sizes of real traffic spread over three e-folds and more."""
+
+Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+_TAIL = np.exp(-EDGES * 2**0.5)
+PRIOR: Moments = (0.5 * 2**-0.5 * _TAIL, 0.5 * _TAIL)
+"""E[max(t − k, 0)] and E[max(t − k, 0)²] at every edge k for a Laplace distribution of standard deviation 1, whose
+scale is b = 1/√2: b/2 · exp(−k/b) and b² · exp(−k/b)."""
+
+_EXCESS = np.maximum(EDGES[:, None] - EDGES[None, :], 0.0)
+"""What a t of each step is above every edge, at most."""
+
+
+class Errors:
+    """How far estimates of one model were below the truth: a fading histogram, `SIZES` × `STEPS`."""
+
+    def __init__(self, counts: NDArray[np.float64] | None = None, samples: int = 0) -> None:
+        self.counts = np.zeros((SIZES, STEPS)) if counts is None else counts
+        self.samples = samples
+        self._excess: dict[int, tuple[float, list[float]]] = {}
+
+    def add(self, cell: int) -> None:
+        """Count one error, by its cell of the flattened histogram (`cell_of`)."""
+        self.counts *= KEEP
+        self.counts.flat[cell] += 1.0
+        self.samples += 1
+        self._excess.clear()
+
+    def margin(self, tokens: float, deviation: float, rate: float) -> float:
+        """Return the logarithm of upper over expected tokens, for an estimate of `tokens`.
+
+        `deviation`: its relative standard deviation τ. `rate`: the accepted share of misroutes, of all requests.
+        """
+        size = _size(tokens)
+        if size not in self._excess:
+            self._excess[size] = self._learned(size)
+        density, negated = self._excess[size]
+        accepted = -rate / (density * deviation)
+        step = bisect.bisect_left(negated, accepted)  # the first edge whose excess is accepted
+        if step == 0:
+            return 0.0
+        if step == STEPS:
+            return float(EDGES[-1]) * deviation
+        above = (negated[step] - accepted) / (negated[step] - negated[step - 1])
+        return float(EDGES[step] - above * (EDGES[step] - EDGES[step - 1])) * deviation
+
+    def _learned(self, size: int) -> tuple[float, list[float]]:
+        """Return d and −E[max(t − k, 0)] at every edge k, which rises, for prompts of this size.
+
+        The mean is taken half a standard error higher: few observations are not yet trusted.
+        """
+        rows = self.counts.sum(axis=1)
+        samples = PRIOR_SAMPLES + float(rows.sum())
+        near = float(rows[max(0, size - 1) : size + 2].max())
+        density = (near / math.log(2) + PRIOR_SAMPLES * PRIOR_DENSITY) / samples
+        model = _filled_up(self.counts.sum(axis=0), PRIOR)
+        mean, square = _filled_up(self.counts[size], model)
+        doubt = 0.5 * np.sqrt(square / (PRIOR_SAMPLES + float(rows[size])))
+        return density, (-(mean + doubt)).tolist()
+
+
+def _filled_up(counts: NDArray[np.float64], prior: Moments) -> Moments:
+    """Return E[max(t − k, 0)] and E[max(t − k, 0)²] at every edge k, of `counts` and `PRIOR_SAMPLES` of `prior`."""
+    samples = PRIOR_SAMPLES + float(counts.sum())
+    mean, square = prior
+    return (
+        (PRIOR_SAMPLES * mean + counts.dot(_EXCESS)) / samples,
+        (PRIOR_SAMPLES * square + counts.dot(_EXCESS**2)) / samples,
+    )
+
+
+def cell_of(tokens: float, error: float) -> int:
+    """Return where an error counts. `tokens`: the estimate. `error`: log(truth / estimate) / τ."""
+    step = min(int(np.searchsorted(EDGES, error)), STEPS - 1)
+    return _size(tokens) * STEPS + step
+
+
+def _size(tokens: float) -> int:
+    return min(max(int(tokens).bit_length() - _FIRST_SIZE, 0), SIZES - 1)

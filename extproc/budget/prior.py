@@ -1,0 +1,69 @@
+"""What a byte costs before anything is learned: the weights that the linear estimator starts from.
+
+They come from reasoning, then from least squares on text that Python installations carry: the language reference,
+the standard library's source, JSON databases, and names in 150 languages, counted by two public vocabularies,
+Mistral's Tekken (131,072 entries) and its older SentencePiece model (32,000), the first of them twice, since
+vocabularies of 100,000 and more are the rule today; rounded (`python -m benchmarks.prior` does it again).
+Three figures are reasoning alone:
+
+- a digit costs 0.7: some tokenizers cut numbers into single digits (Qwen, Mistral: 1), others into groups of up to
+  three (Llama 3, GPT: 0.33 to 0.5);
+- a message costs 4 and a conversation 4 more: role and delimiters of ChatML and its like;
+- tool definitions cost 40 tokens of instructions, and 0.05 a byte, since templates print them with spaces or
+  indentation that is not in the compact JSON counted here.
+"""
+
+import numpy as np
+
+from extproc.budget.features import NAMES
+
+# tokens for one of each, and the furthest it may be learned to be
+_PRIOR = {
+    "lower": (0.09, 1.0),
+    "upper": (0.37, 1.0),
+    "digit": (0.7, 1.0),
+    "space": (0.03, 1.0),
+    "line": (1.2, 2.0),
+    "prose_punctuation": (0.15, 1.0),
+    "code_punctuation": (0.21, 1.0),
+    "latin_lead": (1.0, 2.0),
+    "cyrillic_lead": (0.45, 2.0),
+    "two_byte_lead": (0.6, 2.0),
+    "indic_lead": (0.75, 3.0),
+    "symbol_lead": (0.6, 3.0),
+    "cjk_lead": (0.85, 3.0),
+    "hangul_lead": (0.85, 3.0),
+    "four_byte_lead": (3.0, 4.0),
+    "word": (0.55, 2.0),
+    "word_in_run": (0.5, 2.0),
+    "blank_in_run": (0.0, 1.0),
+    "camel": (0.2, 2.0),
+    "letter_digit": (0.15, 2.0),
+    "digit_in_run": (0.0, 1.0),
+    "punctuation": (0.4, 2.0),
+    "script": (0.35, 2.0),
+    "tool_bytes": (0.05, 1.0),
+    "messages": (4.0, 64.0),
+    "conversation": (4.0, 256.0),
+    "tools": (40.0, 2048.0),
+}
+INPUTS = (*NAMES, "conversation", "tools")
+"""What the weights are of: each feature, being a conversation, having tools."""
+
+CONVERSATION = INPUTS.index("conversation")
+TOOLS = INPUTS.index("tools")
+WEIGHTS = len(INPUTS)
+
+PRIOR = np.array([_PRIOR[name][0] for name in INPUTS])
+"""Tokens each."""
+
+MOST = np.array([_PRIOR[name][1] for name in INPUTS])
+"""No text costs more tokens than it has bytes; no template is longer than this."""
+
+LEAST = -0.5 * np.array([1.0 if name in ("line", "blank_in_run", "digit_in_run") else 0.0 for name in INPUTS])
+"""A weight below 0 is possible only where a feature takes back what another has counted: a byte that merely goes on
+with a run of digits or blanks, which is one of its class as well."""
+
+DEVIATION = np.maximum(PRIOR, 0.3)
+DEVIATION[NAMES.index("tool_bytes")] = 0.1
+"""Standard deviation of each weight over tokenizers and texts: as large as the weight, at least 0.3."""

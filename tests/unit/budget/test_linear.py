@@ -1,0 +1,109 @@
+"""The linear estimator, as the learner and the budget use it."""
+
+from typing import Any
+
+import pytest
+
+from extproc.body.facts import Item
+from extproc.body.usage import Usage
+from extproc.budget.features import features
+from extproc.budget.linear import GLOBAL_SAMPLES, LinearEstimator
+from extproc.budget.observation import Basis
+from extproc.config import Estimation
+from tests.unit.budget.test_ratio import observation
+
+PROSE = b"The service never rejects a request, whatever it is made of. " * 60
+TABLE = b"2026-11-24,1043,88.12,0.0031,7731\n" * 100
+TEXTS = (PROSE, TABLE, PROSE + TABLE, TABLE * 2)
+
+
+def facts(text: bytes) -> tuple[float, ...]:
+    return features(Item(text=text, messages=1))
+
+
+def teach(estimator: LinearEstimator, times: int, model: str = "m", scale: float = 1.0) -> None:
+    """Report a tokenizer that needs a token for six bytes of prose and for two of the table."""
+    for turn in range(times):
+        text = TEXTS[turn % len(TEXTS)]
+        tokens = scale * (text.count(PROSE) * len(PROSE) / 6 + text.count(TABLE) * len(TABLE) / 2) + 8
+        seen = observation(None, model=model, features=facts(text), usage=Usage(round(tokens), 10))
+        estimator.learn(seen)
+
+
+def guess(estimator: LinearEstimator, text: bytes, model: str = "m", basis: Basis = "text") -> Any:
+    return estimator.estimate(model, "any", basis, facts(text))
+
+
+def test_it_tells_kinds_of_text_apart_without_a_category() -> None:
+    """Prose and tables of one model, six bytes a token and two, are both estimated to within 3 %."""
+    estimator = LinearEstimator(Estimation(), 16)
+    teach(estimator, 200)
+    assert guess(estimator, PROSE * 3).tokens == pytest.approx(len(PROSE) * 3 / 6, rel=0.03)
+    assert guess(estimator, TABLE * 3).tokens == pytest.approx(len(TABLE) * 3 / 2, rel=0.03)
+
+
+def test_an_estimate_says_where_it_comes_from() -> None:
+    """Prior before `min_samples` observations, learned after; the upper figure is never below the expected one."""
+    estimator = LinearEstimator(Estimation(min_samples=10), 16)
+    teach(estimator, 9)
+    assert guess(estimator, PROSE).source == "prior"
+    teach(estimator, 1)
+    learned = guess(estimator, PROSE)
+    assert learned.source == "learned"
+    assert learned.upper >= learned.tokens
+
+
+def test_an_unknown_model_starts_from_what_others_taught() -> None:
+    """A model that was never seen is estimated by the first observations of those that were."""
+    estimator = LinearEstimator(Estimation(), 16)
+    teach(estimator, 60, model="other", scale=1.4)
+    known, new, prior = (
+        guess(e, PROSE, model=m).tokens
+        for e, m in ((estimator, "other"), (estimator, "new"), (LinearEstimator(Estimation(), 16), "new"))
+    )
+    assert new == pytest.approx(known, rel=0.01)
+    assert prior != pytest.approx(known, rel=0.05)
+
+
+def test_one_busy_model_does_not_speak_for_all() -> None:
+    """Only the first observations of each model teach the figures for unknown ones."""
+    estimator = LinearEstimator(Estimation(), 16)
+    teach(estimator, 3 * GLOBAL_SAMPLES)
+    entries: Any = estimator.snapshot()["linear"]
+    assert {entry["model"]: entry["samples"] for entry in entries} == {"m": 3 * GLOBAL_SAMPLES, "": GLOBAL_SAMPLES}
+
+
+def test_raw_bodies_have_a_ratio() -> None:
+    """Of a body that stays in Envoy only the size is known: bytes per token, learned apart from text."""
+    estimator = LinearEstimator(Estimation(min_samples=5), 16)
+    raw = features(Item(raw=8000))
+    for _ in range(10):
+        estimator.learn(observation(None, basis="raw", features=raw, usage=Usage(2000, 1)))
+    assert estimator.estimate("m", "all", "raw", raw).tokens == pytest.approx(2000, rel=0.02)
+    assert estimator.raw_models() == {"m", ""}
+    assert guess(estimator, PROSE).source == "prior"
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 10**9])
+def test_impossible_reports_teach_nothing(tokens: int) -> None:
+    """More tokens than bytes allow, or fewer, are refused."""
+    estimator = LinearEstimator(Estimation(), 16)
+    verdict = estimator.learn(observation(None, features=facts(PROSE), usage=Usage(tokens, 1)))
+    assert (verdict, estimator.export()) == ("implausible", {})
+
+
+def test_what_is_exported_restores_the_same_estimates() -> None:
+    """Weights and margin are as they were, after a restart or in another process."""
+    one, two = LinearEstimator(Estimation(), 16), LinearEstimator(Estimation(), 16)
+    teach(one, 64)
+    two.restore(one.export())
+    for text in TEXTS:
+        assert guess(two, text) == guess(one, text)
+
+
+def test_a_lower_rate_of_misroutes_takes_a_higher_margin() -> None:
+    """The configuration states the rate; the margin follows."""
+    careful, bold = (LinearEstimator(Estimation(misroute_percent=percent), 16) for percent in (0.01, 5.0))
+    for estimator in (careful, bold):
+        teach(estimator, 100)
+    assert guess(careful, PROSE).upper > guess(bold, PROSE).upper

@@ -1,0 +1,71 @@
+"""The margin follows from the errors seen, and from how many requests are near a threshold."""
+
+import math
+import random
+
+import pytest
+
+from extproc.budget.margin import Errors, cell_of
+
+RATE = 0.001
+DEVIATION = 0.05
+
+
+def errors(draw: random.Random, samples: int, tokens: float = 3000.0, spread: float = 1.0) -> Errors:
+    """Errors whose standardised logarithm is normal with deviation `spread`."""
+    found = Errors()
+    for _ in range(samples):
+        found.add(cell_of(tokens, draw.gauss(0.0, spread)))
+    return found
+
+
+def excess(margin: float, spread: float) -> float:
+    """E[max(t − margin, 0)] of a normal t, in closed form."""
+    z = margin / spread
+    density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return spread * (density - z * 0.5 * math.erfc(z / math.sqrt(2)))
+
+
+def test_it_keeps_the_rate_that_was_accepted() -> None:
+    """With all requests of one size the expected misroutes at the margin are at the rate, and not far below it."""
+    found = errors(random.Random(1), 5000)
+    margin = found.margin(3000.0, DEVIATION, RATE) / DEVIATION
+    misrouted = DEVIATION / math.log(2) * excess(margin, 1.0)  # all in one factor of two
+    assert RATE / 4 < misrouted < RATE
+
+
+def test_only_errors_below_the_truth_count() -> None:
+    """Estimates that are always too high need almost no margin."""
+    found = Errors()
+    for _ in range(1000):
+        found.add(cell_of(3000.0, -2.0))
+    assert found.margin(3000.0, DEVIATION, RATE) < 0.5 * errors(random.Random(1), 1000).margin(
+        3000.0, DEVIATION, RATE
+    )
+
+
+@pytest.mark.parametrize(("tight", "wide"), [(1e-4, 1e-2)])
+def test_a_lower_rate_takes_a_higher_margin(tight: float, wide: float) -> None:
+    """Accepting fewer misroutes costs margin."""
+    found = errors(random.Random(2), 1000)
+    assert found.margin(3000.0, DEVIATION, tight) > found.margin(3000.0, DEVIATION, wide)
+
+
+def test_sizes_without_requests_need_less() -> None:
+    """Where few requests are, few can be misrouted."""
+    found = errors(random.Random(3), 2000, tokens=100.0)
+    assert found.margin(50_000.0, DEVIATION, RATE) < found.margin(100.0, DEVIATION, RATE)
+
+
+def test_it_is_careful_while_young() -> None:
+    """A few good errors do not bring the margin down to that of many."""
+    few, many = errors(random.Random(4), 5, spread=0.5), errors(random.Random(4), 2000, spread=0.5)
+    nothing = Errors().margin(3000.0, DEVIATION, RATE)
+    assert nothing > 0
+    assert few.margin(3000.0, DEVIATION, RATE) > many.margin(3000.0, DEVIATION, RATE)
+
+
+def test_a_hopeless_rate_is_answered_by_the_largest_step() -> None:
+    """There is a margin for any rate, however small."""
+    found = errors(random.Random(5), 100)
+    assert 0 < found.margin(3000.0, 1.0, 1e-12) < 40
