@@ -1,10 +1,8 @@
 """The one settings model: every key, its default, its bounds and what it means."""
 
-import itertools
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from extproc.config_rules import complain, model_problems, pool_problems, spillover_problems
 
 DEFAULT_POOL_SET = "default"
 
@@ -366,67 +366,19 @@ class Config(Settings):
     @field_validator("pools")
     @classmethod
     def _ordered(cls, pools: dict[str, tuple[Pool, ...]]) -> dict[str, tuple[Pool, ...]]:
-        _raise(_pool_problems(pools))
+        complain(pool_problems(pools, DEFAULT_POOL_SET))
         return pools
 
     @field_validator("models")
     @classmethod
     def _known(cls, models: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         if "pools" in info.data:  # absent when the pools themselves are wrong
-            _raise(_model_problems(models, info.data["pools"]))
+            complain(model_problems(models, info.data["pools"]))
         return models
 
     @field_validator("spillover")
     @classmethod
     def _measurable(cls, spillover: Spillover, info: ValidationInfo) -> Spillover:
         if "pools" in info.data:
-            _raise(_spillover_problems(spillover, info.data["pools"]))
+            complain(spillover_problems(spillover, info.data["pools"]))
         return spillover
-
-
-def _raise(problems: list[str]) -> None:
-    if problems:
-        raise ValueError("\n".join(problems))
-
-
-def _pool_problems(pools: Mapping[str, tuple[Pool, ...]]) -> list[str]:
-    problems = []
-    if DEFAULT_POOL_SET not in pools:
-        problems.append(f"pools: {sorted(pools)}: one set must be named {DEFAULT_POOL_SET!r}")
-    for name, members in pools.items():
-        if not members:
-            problems.append(f"pools.{name}: []: a set needs at least one pool")
-        if len({p.name for p in members}) < len(members):
-            problems.append(f"pools.{name}: {[p.name for p in members]}: pool names must differ")
-        capacities = [p.capacity for p in members]
-        if any(a >= b for a, b in itertools.pairwise(capacities)):
-            problems.append(f"pools.{name}: {capacities}: capacities must increase, smallest pool first")
-    return problems
-
-
-def _model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[str]:
-    return [
-        f"models.{model}: {name!r}: no such pool set; there are {sorted(pools)}"
-        for model, name in models.items()
-        if name not in pools
-    ]
-
-
-def _spillover_problems(spillover: Spillover, pools: Mapping[str, tuple[Pool, ...]]) -> list[str]:
-    members = [pool for each in pools.values() for pool in each]
-    names = sorted({pool.name for pool in members})
-    problems = [
-        f"spillover.requests.{name}: {limit}: no such pool; there are {names}"
-        for name, limit in spillover.requests.items()
-        if name not in names
-    ]
-    if spillover.envoy and not spillover.requests:
-        problems.append(
-            "spillover.requests: {}: Envoy's gauges say nothing without it: how many saturate each pool?"
-        )
-    if spillover.enabled and not spillover.requests and not any(pool.endpoints for pool in members):
-        problems.append(
-            "spillover.enabled: true: nothing says how full a pool is: name its servers (pools.*.endpoints), or "
-            "how many requests saturate it (spillover.requests)"
-        )
-    return problems

@@ -50,6 +50,19 @@ FAULTS = [
     ("pools: {default: [{name: a}]}", "FILE: pools.default.0.capacity: {'name': 'a'}: Field required"),
     ("models: {llama: huge}", "FILE: models.llama: 'huge': no such pool set; there are ['default']"),
     ("categories: {sources: [moon]}", "FILE: categories.sources.0: 'moon': Input should be"),
+    (
+        "spillover: {requests: {tiny: 9}}",
+        "FILE: spillover.requests.tiny: 9: no such pool; there are ['long', 'short']",
+    ),
+    ("spillover: {leave: 1}", "FILE: spillover.leave: 1: Input should be less than 1"),
+    (
+        "spillover: {envoy: ['127.0.0.1:9901']}",
+        "FILE: spillover.requests: {}: Envoy's gauges say nothing without it",
+    ),
+    (
+        "spillover: {enabled: true}",
+        "FILE: spillover.enabled: true: nothing says how full a pool is: name its servers",
+    ),
     ("- a list", "FILE: holds a list: must be a mapping of sections"),
     ("routing: {shadow: [", "FILE: is not YAML:"),
 ]

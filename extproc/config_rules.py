@@ -1,0 +1,60 @@
+"""Rules that no single key can check by itself: each says in one line what is wrong, where, and what to do."""
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extproc.config import Pool, Spillover
+
+
+def complain(problems: list[str]) -> None:
+    """Raise `ValueError` with all problems, a line each, if there are any."""
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def pool_problems(pools: "Mapping[str, tuple[Pool, ...]]", default: str) -> list[str]:
+    """A set named `default` there must be; pools of a set differ in name and grow in capacity."""
+    problems = []
+    if default not in pools:
+        problems.append(f"pools: {sorted(pools)}: one set must be named {default!r}")
+    for name, members in pools.items():
+        if not members:
+            problems.append(f"pools.{name}: []: a set needs at least one pool")
+        if len({p.name for p in members}) < len(members):
+            problems.append(f"pools.{name}: {[p.name for p in members]}: pool names must differ")
+        capacities = [p.capacity for p in members]
+        if any(a >= b for a, b in itertools.pairwise(capacities)):
+            problems.append(f"pools.{name}: {capacities}: capacities must increase, smallest pool first")
+    return problems
+
+
+def model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[str]:
+    """A model's pool set must be there."""
+    return [
+        f"models.{model}: {name!r}: no such pool set; there are {sorted(pools)}"
+        for model, name in models.items()
+        if name not in pools
+    ]
+
+
+def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> list[str]:
+    """Marks are for pools that are there, and something must tell how full they are."""
+    members = [pool for each in pools.values() for pool in each]
+    names = sorted({pool.name for pool in members})
+    problems = [
+        f"spillover.requests.{name}: {limit}: no such pool; there are {names}"
+        for name, limit in spillover.requests.items()
+        if name not in names
+    ]
+    if spillover.envoy and not spillover.requests:
+        problems.append(
+            "spillover.requests: {}: Envoy's gauges say nothing without it: how many saturate each pool?"
+        )
+    if spillover.enabled and not spillover.requests and not any(pool.endpoints for pool in members):
+        problems.append(
+            "spillover.enabled: true: nothing says how full a pool is: name its servers (pools.*.endpoints), or "
+            "how many requests saturate it (spillover.requests)"
+        )
+    return problems
