@@ -87,9 +87,13 @@ class OutputReserve:
         return {model for (_, model, _), _ in self._lengths.items()}
 
     def learn(self, observation: Observation) -> None:
-        """Count the completion of an answered request; with several choices, their average length."""
+        """Count the completion of a request without a cap; with several choices, their average length.
+
+        A cap hides how long an answer would have been. Counted, short caps of many would make the reserve of those
+        without one too small, and their answers would end at the context of a pool that they did not fit.
+        """
         usage = observation.usage
-        if usage is None or usage.completion_tokens is None:
+        if usage is None or usage.completion_tokens is None or observation.cap is not None:
             return
         tokens = math.ceil(usage.completion_tokens / observation.choices)
         if not 0 < tokens <= observation.capacity:  # no pool produces more than its context holds

@@ -22,10 +22,11 @@ from tests.unit.budget.test_ratio import observation
         ({"usage": Usage(1, 50)}, "implausible", 0, 3),
         ({"usage": Usage(None, 50)}, "no_usage", 0, 3),
         ({"outcome": "rejected"}, "used", 3, 3),
+        ({"cap": 10}, "used", 3, 0),
     ],
 )
 def test_what_an_answer_teaches(changes: dict[str, Any], verdict: str, ratios: int, lengths: int) -> None:
-    """Only text with plausible usage moves a ratio; every completion counts for the output reserve."""
+    """Only text with plausible usage moves a ratio; every completion without a cap counts for the reserve."""
     learner = Learner(RatioEstimator(Estimation(), 16), OutputReserve(Output(), 16))
     assert learner.learn(observation(204, **changes)) == verdict
     snapshot: Any = learner.snapshot()

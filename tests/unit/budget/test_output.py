@@ -16,6 +16,14 @@ def reserve(*lengths: int, choices: int = 1, default: int | None = None) -> Outp
     return output
 
 
+def test_completions_under_a_cap_teach_nothing() -> None:
+    """However many clients ask for one token, those that state no cap get what such requests need."""
+    output = reserve(*[900] * 20)
+    for _ in range(10_000):
+        output.learn(observation(None, usage=Usage(1, 1), cap=1))
+    assert output.reserve("m", "latin", None).tokens >= 900
+
+
 def test_a_cap_is_the_reserve() -> None:
     """What the client allows is what is set aside, learned or not."""
     assert reserve(*[50] * 20).reserve("m", "latin", 7) == Reserve(7, "cap")

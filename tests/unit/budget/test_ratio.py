@@ -22,7 +22,7 @@ def observation(tokens: int | None, **changes: Any) -> Observation:
         "basis": "text",
         "features": FEATURES,
         "estimate": 0,
-        "cap": 1,
+        "cap": None,
         "prompts": 1,
         "choices": 1,
         "teaches": True,
