@@ -12,18 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
+
 from extproc.body.sse import EventStream
 from extproc.body.usage import Report
 from extproc.budget.sums import Sums
+from extproc.config import Spillover
 from extproc.config_file import ConfigError, load
 from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Head
+from extproc.routing.spillover import by_servers
 from extproc.service.access_log import AccessLog
 from extproc.service.exchange import Exchange
+from extproc.service.pressure import read_clusters, read_servers
 from extproc.state.codec import BadStateError, decode, encode, faded
 from tests.unit.body.test_bounds import SHAPES
 from tests.unit.service.test_access_log import REQUEST, USAGE, entry, message
 from tests.unit.service.test_exchange import Harness, answer_headers, headers
+from tests.unit.service.test_pressure import VLLM as METRICS
 
 PATHS = ("chat/completions", "completions", "responses", "messages", "embeddings", "score", "rerank")
 
@@ -86,6 +93,7 @@ class Service:
     def __init__(self) -> None:
         pools = [{"name": "short", "capacity": 400_000}, {"name": "long", "capacity": 1_000_000}]
         self._harness = Harness(pools={"default": pools})
+        self._logged = msgspec.structs.replace(self._harness.context, in_flight=InFlight("a"))
 
     def decide(self, data: bytes, source: random.Random) -> None:
         """A request body, under any path."""
@@ -93,7 +101,7 @@ class Service:
 
     def take_log(self, data: bytes, _: random.Random) -> None:
         """An access-log message."""
-        deque(AccessLog(lambda: self._harness.context).take(data), 0)
+        deque(AccessLog(lambda: self._logged).take(data), 0)
 
     def exchange(self, data: bytes, source: random.Random) -> None:
         """A message of an exchange, after some good ones. An exchange that failed has swallowed an exception."""
@@ -140,6 +148,14 @@ def read_config(data: bytes, _: random.Random) -> None:
             load(Path(name) / "c.yaml", {})
 
 
+def read_pressure(data: bytes, _: random.Random) -> None:
+    """A page of vLLM's metrics, or of Envoy's statistics."""
+    with suppress(ValueError):
+        by_servers(read_servers(data), Spillover())
+    with suppress(ValueError):
+        read_clusters(data)
+
+
 def targets() -> list[Target]:
     """Return every target."""
     service = Service()
@@ -150,7 +166,8 @@ def targets() -> list[Target]:
     state = encode({("ratio", "text", "m", "latin"): Sums(40, 0.1, (20.0, 80.0, 330.0))}, 1000.0)
     return [
         Target("request bodies", service.decide, [*bodies, b"{}"], 0.345, decides=True),
-        Target("usage bodies", read_answer, answers, 0.25),
+        Target("usage bodies", read_answer, answers, 0.2),
+        Target("pressure pages", read_pressure, [METRICS, b"cluster.a.upstream_rq_active: 7\n"], 0.05),
         Target("event streams", read_stream, events, 0.15),
         Target("access logs", service.take_log, logs, 0.1),
         Target("exchanges", service.exchange, [m.SerializeToString() for m in MESSAGES], 0.1),
