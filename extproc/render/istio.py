@@ -215,6 +215,9 @@ def _telemetry(options: Options) -> Tree:
         "      envoyHttpAls:\n"
         f"        service: {NAME}.{options.namespace}.svc.cluster.local\n"
         f"        port: {GRPC_PORT}\n"
+        "\n"
+        "For this gateway the provider takes the place of the mesh's own: name those beside it that are to stay "
+        "(`envoy` is the log on standard output)."
     )
     spec = {"selector": {"matchLabels": SELECTOR}, "accessLogging": [{"providers": [{"name": NAME}]}]}
     return named("telemetry.istio.io/v1", "Telemetry", NAME, _beside_proxies(options), spec, comment)
