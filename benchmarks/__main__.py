@@ -18,6 +18,7 @@ from benchmarks import decision
 from benchmarks.load import Workload, run
 from benchmarks.rows import ROWS, Row, cpu_seconds, running
 from benchmarks.table import markdown
+from benchmarks.targets import targets
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -89,12 +90,13 @@ def main() -> None:
             print(f"round {number + 1} of {args.rounds}", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{markdown(samples)}"
+    tables = markdown(samples)
+    whole = _short({"time": now.isoformat(), "machine": machine, "decision_us": decisions, "samples": samples})
+    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{targets(whole['samples'])}\n\n{tables}"
     print(text)
     args.output.mkdir(exist_ok=True)
     stem = args.output / f"{now:%Y-%m-%d}"
-    whole = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "samples": samples}
-    stem.with_suffix(".json").write_text(json.dumps(_short(whole)), "utf-8")
+    stem.with_suffix(".json").write_text(json.dumps(whole), "utf-8")
     stem.with_suffix(".md").write_text(text, "utf-8")
 
 
