@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint bench fuzz proto docs golden lock clean
+.PHONY: help demo test test-matrix lint bench bench-accuracy fuzz proto docs golden lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test-matrix: .venv/.ready ## Run each mode on every supported Envoy that has it
 
 bench: .venv/.ready ## Measure the decision and what it adds to a request through Envoy
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-accuracy: .venv/.ready ## Measure how far estimates are off; ARGS=FILE.jsonl.gz for requests of yours
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
 fuzz: .venv/.ready ## Feed 1,000,000 broken inputs to every parser; ARGS="INPUTS SEED"
 	$(BIN)/python -m tests.fuzz $(ARGS)

@@ -63,7 +63,7 @@ class Budgeter:
         `named`: the category a header asks for, used only when allowed. `route_category`: the one of its route,
         for requests whose header names none. `default_output`: the route's, in place of the configured one.
         """
-        whole = _merged(facts.items)
+        whole = merged(facts.items)
         vector = features(whole)
         model = facts.model[:MODEL_CHARACTERS] if self._by_model else ""
         basis = _basis(whole)
@@ -117,7 +117,7 @@ def _size(item: Item) -> float:
     return len(item.text) + len(item.tools) + 4 * (item.tokens or 0)
 
 
-def _merged(items: tuple[Item, ...]) -> Item:
+def merged(items: tuple[Item, ...]) -> Item:
     """All prompts of a batch as one."""
     if len(items) == 1:
         return items[0]

@@ -10,7 +10,6 @@ Only the number of bytes is known of a raw body: there the ratio estimator stand
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -68,10 +67,6 @@ class LinearEstimator:
         upper = min(expected * math.exp(errors.margin(expected, deviation, self._rate)), most)
         source: Source = "learned" if fit.samples >= self._settings.min_samples else "prior"
         return Estimate(tokens=math.ceil(expected), upper=math.ceil(upper), source=source)
-
-    def weights(self, model: str) -> Sequence[float]:
-        """Return the tokens that one of each input costs (`inputs`), as an estimate for `model` takes them."""
-        return [float(weight) for weight in self._known(model)[1].weights]
 
     def _known(self, model: str) -> tuple[str, Fit]:
         """Return what an estimate for `model` goes by, and the name that it is kept under."""

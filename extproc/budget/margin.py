@@ -36,6 +36,10 @@ STEPS = len(EDGES)
 KEEP = 1.0 - 1.0 / 2048.0
 """Share of the counts that is left after one more: what was seen 2,048 prompts ago counts for a third."""
 
+ANEW_EACH = 64
+ANEW_EVERY = 16
+"""Margins are made anew after each of the first errors, then after every sixteenth."""
+
 PRIOR_SAMPLES = 30.0
 PRIOR_DENSITY = 0.5
 """Requests per e-fold of size, as a share of all: sizes of real traffic spread over three e-folds and more."""
@@ -64,7 +68,8 @@ class Errors:
         self.counts *= KEEP
         self.counts.flat[cell] += 1.0
         self.samples += 1
-        self._excess.clear()
+        if self.samples <= ANEW_EACH or self.samples % ANEW_EVERY == 0:
+            self._excess.clear()
 
     def margin(self, tokens: float, deviation: float, rate: float) -> float:
         """Return the logarithm of upper over expected tokens, for an estimate of `tokens`.

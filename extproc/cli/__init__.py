@@ -10,6 +10,8 @@ from extproc import __version__
 COMMANDS = {
     "serve": "answer Envoy: read each request, choose its pool, learn from its usage",
     "check": "validate a configuration file and list every problem",
+    "explain": "say why a request body goes to its pool, and what would change that",
+    "calibrate": "learn from a log of requests with usage, and write the state that the service starts from",
     "plan": "say what two pools would save for your traffic, where to cut, and how many instances each needs",
     "render": "print the proxy's configuration for this configuration of Dualpool",
     "reference": "print every configuration key with its default and meaning",
@@ -18,7 +20,7 @@ COMMANDS = {
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""
 
-EXTRAS = {"plan": "plan", "simulate": "plan", "render": "render", "demo": "demo"}
+EXTRAS = {"calibrate": "calibrate", "plan": "plan", "simulate": "plan", "render": "render", "demo": "demo"}
 """Commands that need more than the serving install, and the extra that brings it."""
 
 

@@ -1,0 +1,1 @@
+"""How far estimates are off, and what that does to routing."""

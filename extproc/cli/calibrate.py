@@ -1,0 +1,146 @@
+"""`dualpool calibrate`: learn from a log of requests before the first one is routed."""
+
+import argparse
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from extproc.body.facts import PromptFacts
+from extproc.body.usage import Usage
+from extproc.budget.budget import Budget, Budgeter
+from extproc.budget.learner import Learner, new_learner
+from extproc.budget.logs import LogError, Logged, RequestLog
+from extproc.budget.observation import Observation
+from extproc.config import Config
+from extproc.config_file import ConfigError, load
+from extproc.state.file import save
+
+EPILOG = """\
+A log holds a JSON object a line, gzipped or not:
+  {"path": "/v1/chat/completions", "body": {...}, "prompt_tokens": 123}
+  {"request": {...}, "response": {"usage": {"prompt_tokens": 123, "completion_tokens": 45}}}
+Point state.file at what is written, and `dualpool serve` starts with it.
+"""
+
+Errors = dict[str, list[tuple[float, float]]]
+"""By kind of body: relative error of the prior, and of what had been learned when the request came."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `calibrate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="request logs, in the order of time")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="state file to write (default: state.file)")
+    parser.add_argument("--model", metavar="NAME", help="count every request as one of this model")
+    parser.add_argument("--tokenizer", metavar="NAME", help="which of the tokenizers in the log is the model's")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Learn and write the state; 0 when it is written, 2 when the configuration or a log cannot be used."""
+    try:
+        config = load(args.config)
+        output = args.output or config.state.file
+        if output is None:
+            raise LogError("--output: needed, since no state.file is configured")
+        learner = new_learner(config)
+        errors = _learn(config, learner, args)
+        save(output, learner.export())
+    except (ConfigError, LogError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"--output: {output}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    Console().print(_table(errors))
+    print(f"{output}: figures of {sum(map(len, errors.values()))} requests; set state.file to it")
+    return 0
+
+
+def _learn(config: Config, learner: Learner, args: argparse.Namespace) -> Errors:
+    """Teach `learner` every request, and return the errors that were made on the way. Raises `LogError`."""
+    fresh, learning = (_budgeter(config, each) for each in (new_learner(config), learner))
+    errors: Errors = defaultdict(list)
+    skipped = 0
+    with Progress(console=Console(stderr=True)) as progress:
+        for path in args.logs:
+            log = RequestLog(path)
+            task = progress.add_task(path.name, total=log.size)
+            for logged in log:
+                progress.update(task, completed=log.position)
+                facts = _named(logged.facts, args.model)
+                tokens = _tokens(path, logged, args.tokenizer)
+                before, budget = fresh.budget(facts), learning.budget(facts)
+                if budget.teaches and budget.basis == "text" and tokens > 0:
+                    error = before.expected / tokens - 1, budget.expected / tokens - 1
+                    errors[logged.kind or budget.category].append(error)
+                learner.learn(_observation(budget, facts, Usage(tokens, logged.completion_tokens), config))
+            progress.update(task, completed=log.size)
+            skipped += log.skipped
+    if not errors:
+        raise LogError(f"{args.logs[0]}: holds no request with text and prompt tokens ({skipped} lines without)")
+    if skipped:
+        print(f"{skipped} lines held nothing to learn from", file=sys.stderr)
+    return errors
+
+
+def _budgeter(config: Config, learner: Learner) -> Budgeter:
+    return Budgeter(learner.estimator, learner.output, config.categories, config.estimation)
+
+
+def _named(facts: PromptFacts, model: str | None) -> PromptFacts:
+    return facts if model is None else msgspec.structs.replace(facts, model=model)
+
+
+def _tokens(path: Path, logged: Logged, tokenizer: str | None) -> int:
+    """Return the true prompt tokens. Raises `LogError` when the log has several and none of them was asked for."""
+    if tokenizer is None and len(logged.tokens) == 1:
+        return next(iter(logged.tokens.values()))
+    found = logged.tokens.get(tokenizer or "")
+    if found is None:
+        raise LogError(f"{path}: prompt_tokens: {sorted(logged.tokens)}: name one of them with --tokenizer")
+    return found
+
+
+def _observation(budget: Budget, facts: PromptFacts, usage: Usage, config: Config) -> Observation:
+    return Observation(
+        model=budget.model,
+        category=budget.category,
+        basis=budget.basis,
+        features=budget.features,
+        estimate=budget.expected,
+        cap=facts.cap,
+        prompts=len(facts.items),
+        choices=facts.choices * len(facts.items),
+        teaches=budget.teaches,
+        pool="",
+        capacity=max(pool.capacity for pools in config.pools.values() for pool in pools),
+        largest=True,
+        usage=usage,
+    )
+
+
+def _table(errors: Errors) -> Table:
+    """Median absolute error by kind: of the prior, and of what had been learned when a request came."""
+    columns = ("kind of body", "requests", "error before", "error after")
+    table = Table(*columns, title="Median error of prompt tokens")
+    for kind, found in sorted(errors.items()):
+        table.add_row(kind, str(len(found)), *_medians(found))
+    table.add_section()
+    every = [pair for found in errors.values() for pair in found]
+    table.add_row("all", str(len(every)), *_medians(every))
+    return table
+
+
+def _medians(found: list[tuple[float, float]]) -> tuple[str, str]:
+    """The second is that of the later half: the first half teaches."""
+    before = statistics.median(abs(prior) for prior, _ in found)
+    after = statistics.median(abs(learned) for _, learned in found[len(found) // 2 :])
+    return f"{100 * before:.1f} %", f"{100 * after:.1f} %"

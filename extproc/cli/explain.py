@@ -1,0 +1,109 @@
+"""`dualpool explain`: why a request goes where it goes."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from extproc.body.facts import PromptFacts, Unreadable
+from extproc.body.request import api_of, read_request
+from extproc.budget.budget import Budget, Budgeter
+from extproc.budget.features import NAMES, text_bytes
+from extproc.budget.learner import new_learner
+from extproc.config import Config
+from extproc.config_file import ConfigError, load
+from extproc.routing.decision import Decision
+from extproc.routing.router import Head, Router
+from extproc.state.codec import BadStateError
+from extproc.state.file import load as load_state
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `explain`."""
+    parser.add_argument("body", metavar="BODY.json", help="a request body, or - for standard input")
+    parser.add_argument("--path", default="/v1/chat/completions", help="path it is sent to (default: %(default)s)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
+    parser.add_argument("--state", type=Path, metavar="FILE", help="what was learned (default: state.file)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the decision and what led to it; 0, or 2 when configuration, state or body cannot be used."""
+    try:
+        config = load(args.config)
+        body = sys.stdin.buffer.read() if args.body == "-" else Path(args.body).read_bytes()
+        learner = new_learner(config)
+        path = args.state or config.state.file
+        stored = load_state(path) if path else None
+    except (ConfigError, BadStateError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename}: cannot be read: {error.strerror}", file=sys.stderr)
+        return 2
+    if args.state and stored is None:
+        print(f"--state: {args.state}: there is no such file", file=sys.stderr)
+        return 2
+    if stored is not None:
+        learner.adopt(stored.table)
+    budgeter = Budgeter(learner.estimator, learner.output, config.categories, config.estimation)
+    decision = Router(config, budgeter).decide(Head("POST", args.path), body, whole=True)
+    for line in explain(config, budgeter, decision, args.path, body):
+        print(line)
+    return 0
+
+
+def explain(config: Config, budgeter: Budgeter, decision: Decision, path: str, body: bytes) -> Iterator[str]:
+    """Yield the lines of an explanation."""
+    api = api_of(path)
+    facts = read_request(api, body) if api else None
+    if isinstance(facts, PromptFacts) and decision.estimate is not None:
+        budget = budgeter.budget(facts)
+        yield from _prompt(facts, budget, len(body))
+        yield from _estimate(decision, budget)
+    elif isinstance(facts, Unreadable):
+        yield f"body      cannot be read ({facts.reason})"
+    yield f"pool      {decision.pool.name} ({decision.pool.capacity} tokens): {decision.reason}"
+    if decision.pool is not decision.chosen:
+        yield f"          its budget asks for {decision.chosen.name}, which {decision.reason} overrules"
+    if decision.estimate is not None:
+        yield from _otherwise(config, decision, facts)
+
+
+def _prompt(facts: PromptFacts, budget: Budget, size: int) -> Iterator[str]:
+    yield f"request   {facts.api}, model {budget.model or '(none)'}, {size} bytes"
+    media = sum(item.media for item in facts.items)
+    messages = sum(item.messages for item in facts.items)
+    text = text_bytes(budget.features)
+    yield f"prompts   {len(facts.items)}: {text:.0f} bytes of text, {messages} messages, {media} images or files"
+    counted = sorted(zip(budget.features, NAMES, strict=True), reverse=True)
+    yield "features  " + ", ".join(f"{name} {count:.0f}" for count, name in counted if count >= 1)
+    yield f"category  {budget.category}; counted by {budget.basis}"
+
+
+def _estimate(decision: Decision, budget: Budget) -> Iterator[str]:
+    estimate, reserve = decision.estimate, budget.reserve
+    assert estimate is not None
+    above = 100 * (estimate.upper / max(1, estimate.tokens) - 1)
+    yield f"estimate  {estimate.tokens} tokens, at most {estimate.upper} (+{above:.0f} %): {estimate.source}"
+    yield f"output    {reserve.tokens} tokens set aside: {reserve.source}"
+    yield f"budget    {decision.budget} tokens"
+
+
+def _otherwise(config: Config, decision: Decision, facts: PromptFacts | Unreadable | None) -> Iterator[str]:
+    """What would have to be different for another pool."""
+    pools = next(pools for pools in config.pools.values() if decision.chosen in pools)
+    place = pools.index(decision.chosen)
+    assert decision.estimate is not None
+    assert decision.reserve is not None
+    room = decision.chosen.capacity - decision.budget
+    if decision.reserve.source == "unknown":
+        yield "would     be split by budget with a max_tokens of its own, or once completions have been learned"
+    elif room >= 0 and place < len(pools) - 1:
+        yield f"would     go to {pools[place + 1].name} with {room + 1} tokens more"
+    if place > 0 and isinstance(facts, PromptFacts):
+        smaller = pools[place - 1]
+        left = smaller.capacity - decision.estimate.upper
+        if left > 0:
+            yield f"would     go to {smaller.name} with an output cap of {left} or less"
+        else:
+            yield f"would     go to {smaller.name} with {-left + decision.reserve.tokens} tokens less"
