@@ -1,8 +1,8 @@
 """How the linear estimator's prior was found: `python -m benchmarks.prior` prints what least squares say.
 
-Text: the language reference, the standard library's source, JSON databases, tool definitions, and names of countries
-and languages in many languages. Vocabularies: Tekken twice, and Mistral's older SentencePiece model once, where the
-package sentencepiece is there. The result stays near `REASONED`; a digit's weight is held there.
+Text: the language reference, the standard library's source, JSON databases, tool definitions, and names of
+countries and languages in many languages. Vocabularies: Tekken twice, and Mistral's older SentencePiece model once,
+where the package sentencepiece is there. The result stays near `REASONED`; a digit's weight is held there.
 """
 
 import inspect

@@ -223,15 +223,20 @@ class Estimation(Settings):
 class Output(Settings):
     """Output tokens set aside for requests that state no cap."""
 
-    quantile: float = Field(0.95, gt=0, lt=1, description="Quantile of completion tokens that is reserved")
+    quantile: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Quantile of completions that is reserved; none: what estimation.misroute_percent asks for",
+    )
     min_samples: int = Field(
-        100, ge=1, le=1_000_000, description="Completions seen before the quantile is used; until then: long"
+        100, ge=1, le=1_000_000, description="Completions seen before what they say is used; until then: long"
     )
     default: int | None = Field(
         None,
         ge=0,
         le=10_000_000,
-        description="Tokens reserved until the quantile is learned, instead of going long",
+        description="Tokens reserved until enough completions are seen, instead of going long",
     )
 
 

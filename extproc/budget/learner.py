@@ -124,9 +124,14 @@ def new_estimator(settings: Estimation, limit: int) -> Estimator:
     return (LinearEstimator if settings.estimator == "linear" else RatioEstimator)(settings, limit)
 
 
+def new_output(config: Config) -> OutputReserve:
+    """Return an output reserve that has learned nothing, for the accepted misroutes and the smallest pool."""
+    smallest = min(pools[0].capacity for pools in config.pools.values())
+    accepted = config.estimation.misroute_percent / 100.0 * smallest
+    return OutputReserve(config.output, config.categories.limit, accepted)
+
+
 def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:
     """Return a learner that has learned nothing. `stores`: names of those that it will be synced with."""
     limit = config.categories.limit
-    return Learner(
-        new_estimator(config.estimation, limit), OutputReserve(config.output, limit), KINDS * limit, stores
-    )
+    return Learner(new_estimator(config.estimation, limit), new_output(config), KINDS * limit, stores)

@@ -1,4 +1,10 @@
-"""Output tokens to set aside for requests that state no cap: a learned upper quantile of completion lengths.
+"""Output tokens to set aside for requests that state no cap: what completions of their kind rarely exceed.
+
+How rarely follows from the rate of misroutes that is accepted. A request whose prompt leaves room for the reserve r
+and s tokens more is cut short when its completion is longer than r + s. Of requests without a cap d per e-fold of
+size are near a pool's capacity C, so d / C · E[max(length − r, 0)] of them are cut short in all. With d = 1, more
+than real traffic has, r is the least reserve that completions exceed by no more than rate · C tokens on average, C
+being the smallest pool's. A configured quantile takes the place of that rule.
 
 Lengths fall into buckets whose edges grow by 2^(1/4), so a quantile is known within 19 % on the safe side, in
 constant memory, and two such histograms merge by addition. Every `WINDOW` completions all counts are halved: what
@@ -51,6 +57,17 @@ class Lengths:
                 return math.ceil(2 ** (bucket / 4))
         return math.ceil(2 ** ((BUCKETS - 1) / 4))
 
+    def with_excess(self, accepted: float) -> int:
+        """The fewest tokens that completions exceed by no more than `accepted` tokens on average, all counted."""
+        left = accepted * sum(self.counts)
+        longer = excess = 0.0
+        for bucket in range(BUCKETS - 1, 0, -1):
+            longer += self.counts[bucket]
+            excess += longer * (2 ** (bucket / 4) - 2 ** ((bucket - 1) / 4))
+            if excess > left:
+                return math.ceil(2 ** (bucket / 4))
+        return 1
+
 
 def bucket_of(tokens: int) -> int:
     """Return the bucket of a completion of `tokens` tokens."""
@@ -60,8 +77,10 @@ def bucket_of(tokens: int) -> int:
 class OutputReserve:
     """The reserve of a request, from its cap or from what similar requests produced."""
 
-    def __init__(self, settings: Output, limit: int) -> None:
+    def __init__(self, settings: Output, limit: int, accepted: float = 0.0) -> None:
+        """`accepted`: tokens by which completions may exceed the reserve on average, if no quantile is set."""
         self._settings = settings
+        self._accepted = accepted
         self._limit = limit
         self._lengths: Bounded[Key, Lengths] = Bounded(limit)
         self._recent = Recent(limit)
@@ -76,11 +95,15 @@ class OutputReserve:
         for key in _keys(model, category):
             lengths = self._lengths.get(key)
             if lengths is not None and lengths.samples >= self._settings.min_samples:
-                return Reserve(lengths.quantile(self._settings.quantile), "learned")
+                return Reserve(self._learned(lengths), "learned")
         default = self._settings.default if default is None else default
         if default is not None:
             return Reserve(default, "default")
         return Reserve(0, "unknown")
+
+    def _learned(self, lengths: Lengths) -> int:
+        quantile = self._settings.quantile
+        return lengths.with_excess(self._accepted) if quantile is None else lengths.quantile(quantile)
 
     def models(self) -> set[str]:
         """Return the models whose completions have been learned from."""
@@ -125,13 +148,12 @@ class OutputReserve:
                 lengths.samples, lengths.counts = sums.samples, list(sums.values)
 
     def snapshot(self) -> list[dict[str, object]]:
-        """Return each key's quantile and samples."""
+        """Return each key's reserve and samples."""
         return [
             {
                 "model": model,
                 "category": category,
-                "quantile": self._settings.quantile,
-                "tokens": lengths.quantile(self._settings.quantile),
+                "tokens": self._learned(lengths),
                 "samples": lengths.samples,
             }
             for (_, model, category), lengths in self._lengths.items()

@@ -8,9 +8,8 @@ from extproc.body.usage import Usage
 from extproc.budget.budget import Budget
 from extproc.budget.estimate import Estimate, fits
 from extproc.budget.features import NAMES
-from extproc.budget.learner import Learner
+from extproc.budget.learner import Learner, new_output
 from extproc.budget.observation import Observation, Outcome
-from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config, Pool
 from extproc.planning.text import TextModel, Texts
@@ -60,7 +59,7 @@ class Learned:
     def __init__(self, config: Config, pools: Pools, text: TextModel, seed: int) -> None:
         self._pools = pools
         limit = config.categories.limit
-        self._learner = Learner(RatioEstimator(config.estimation, limit), OutputReserve(config.output, limit))
+        self._learner = Learner(RatioEstimator(config.estimation, limit), new_output(config))
         self._texts = Texts(text, seed)
         self._flying: dict[int, tuple[Observation, int]] = {}
         self._heard = 0

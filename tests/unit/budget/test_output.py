@@ -4,8 +4,9 @@ import pytest
 
 from extproc.body.usage import Usage
 from extproc.budget.estimate import Reserve
+from extproc.budget.learner import new_output
 from extproc.budget.output import WINDOW, Lengths, OutputReserve, bucket_of
-from extproc.config import Output
+from extproc.config import Config, Output
 from tests.unit.budget.test_ratio import observation
 
 
@@ -77,3 +78,27 @@ def test_the_longest_lengths_share_a_bucket() -> None:
     lengths = Lengths()
     lengths.add(bucket_of(10**12))
     assert lengths.quantile(0.99) > 10**7
+
+
+def test_the_reserve_follows_from_what_may_be_exceeded() -> None:
+    """Without a quantile it is the least that completions exceed by no more than was accepted, on average."""
+    lengths = Lengths()
+    for tokens in range(1, 1001):
+        lengths.add(bucket_of(tokens))
+    reserve = lengths.with_excess(5.0)
+    excess = sum(max(tokens - reserve, 0) for tokens in range(1, 1001)) / 1000
+    assert excess <= 5.0
+    smaller = reserve / 2 ** (2 / 4)  # two buckets less
+    assert sum(max(tokens - smaller, 0) for tokens in range(1, 1001)) / 1000 > 5.0
+    assert lengths.with_excess(1000.0) == 1
+
+
+def test_a_lower_rate_of_misroutes_reserves_more() -> None:
+    """The rate that is accepted sets the reserve as it sets the margin."""
+    reserves = []
+    for percent in (0.01, 1.0):
+        output = new_output(Config.model_validate({"estimation": {"misroute_percent": percent}}))
+        for tokens in range(1, 1001):
+            output.learn(observation(None, cap=None, usage=Usage(10, tokens)))
+        reserves.append(output.reserve("m", "latin", None).tokens)
+    assert reserves[0] > reserves[1] > 0
