@@ -80,7 +80,10 @@ def make(args: argparse.Namespace) -> Record:
     planner = Planner(scenario)
     with tables.progress("thresholds") as report:
         curve = planner.curve(args.pools, report)
-    cases = [*changes(scenario, scenarios.texts(args)), *scenarios.output_shares(args, scenario)]
+    cases = [
+        *changes(scenario, scenarios.config(args), scenarios.texts(args)),
+        *scenarios.output_shares(args, scenario),
+    ]
     record = plan_record(planner, curve, args.objective, args.present, gpu, model, cases)
     record["other"] = _other(scenario, args)
     record["remarks"] = []

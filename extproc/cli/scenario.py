@@ -13,7 +13,7 @@ from extproc.planning import cdf, tables, text, throughput, trace
 from extproc.planning.catalog import GPUS, MODELS, Gpu, Model, find_gpu, find_model
 from extproc.planning.engine import build_engine
 from extproc.planning.errors import PlanError
-from extproc.planning.estimates import Estimates, exact
+from extproc.planning.estimates import exact, settled
 from extproc.planning.search import LENGTHS, Scenario
 from extproc.planning.sizing import Objective
 from extproc.planning.text import TextModel
@@ -207,7 +207,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
             engine=engine,
             objective=Objective(args.ttft, args.utilisation, args.spare),
             lengths=_lengths(args.lengths, args.max_model_len),
-            estimated=exact if args.estimates == "exact" else _learned(args),
+            estimated=exact if args.estimates == "exact" else _learned(args, traffic),
             rates=dict(_rate(text) for text in args.throughput),
             poisson=args.poisson,
         ),
@@ -248,8 +248,8 @@ def config(args: argparse.Namespace) -> Config:
         raise PlanError(str(error)) from None
 
 
-def _learned(args: argparse.Namespace) -> Callable[[Floats], Floats]:
-    return Estimates(texts(args), config(args).estimation.deviations).below
+def _learned(args: argparse.Namespace, traffic: Workload) -> Callable[[Floats], Floats]:
+    return settled(config(args), texts(args), traffic).below
 
 
 def _lengths(text: str, full: int) -> tuple[int, ...]:

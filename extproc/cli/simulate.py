@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="coefficient of variation of drawn gaps between arrivals (default: 1, Poisson)",
     )
+    run.add_argument(
+        "--cold",
+        action="store_true",
+        help="the service has learned nothing before (as with --replay; default: from 3,000 answers)",
+    )
     run.add_argument("--policies", default=",".join(POLICIES), help="comma-separated (default: all)")
     run.add_argument(
         "--smallest",
@@ -117,6 +122,7 @@ def setting(args: argparse.Namespace, scenario: Scenario) -> Setting:
         config=scenarios.config(args),
         reserve=scenario.reserve,
         ttft=scenario.objective.ttft,
+        before=None if getattr(args, "cold", False) or getattr(args, "replay", False) else scenario.workload,
     )
 
 

@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from extproc.config import Config, Pool
+from extproc.budget.learner import Learner, new_learner
+from extproc.config import DEFAULT_POOL_SET, Config, Pool
 from extproc.planning.dispatch import Learned, Oracle, Policy, Pools, Static
 from extproc.planning.errors import PlanError
+from extproc.planning.estimates import taught
 from extproc.planning.nextsteps import pool_names
 from extproc.planning.simulator import SimulatedPool, Simulation
 from extproc.planning.sizing import LATE, FleetPlan
 from extproc.planning.text import TextModel
 from extproc.planning.trace import Batch
+from extproc.planning.workload import Workload
 
 POLICIES = ("homogeneous", "oracle", "learned", "learned+spillover", "static")
 STATIC_RATIO = 4.0
@@ -25,7 +28,8 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Setting:
     """What all policies share. `config`: settings of the estimators. `texts`: the estimate-error model, drawn with
-    `seed`. `reserve`: output tokens the static policy sets aside without a cap. `ttft`: P99 objective, s."""
+    `seed`. `reserve`: output tokens the static policy sets aside without a cap. `ttft`: P99 objective, s. `before`:
+    traffic the service has learned from when the simulation begins, None for nothing."""
 
     arrivals: Arrivals
     texts: TextModel
@@ -33,6 +37,12 @@ class Setting:
     config: Config
     reserve: int = 0
     ttft: float | None = None
+    before: Workload | None = None
+
+    def learner(self, pools: Pools) -> Learner:
+        """What the service in front of `pools` knows when the simulation begins."""
+        config = self.config.model_copy(update={"pools": {DEFAULT_POOL_SET: pools}})
+        return taught(config, self.texts, self.before) if self.before else new_learner(config)
 
 
 def simulated(fleet: FleetPlan) -> list[SimulatedPool]:
@@ -61,7 +71,7 @@ def build(policy: str, pools: Pools, setting: Setting) -> Policy:
     if kind in ("homogeneous", "oracle"):
         return Oracle(pools)
     if kind == "learned":
-        return Learned(setting.config, pools, setting.texts, setting.seed)
+        return Learned(setting.learner(pools), pools, setting.texts, setting.seed)
     if kind == "static":
         return Static(pools, setting.texts, setting.seed, STATIC_RATIO, setting.reserve)
     raise PlanError(f"--policies: {policy!r}: must be among {', '.join(POLICIES)}")

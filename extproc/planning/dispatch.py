@@ -7,16 +7,15 @@ import msgspec
 from extproc.body.usage import Usage
 from extproc.budget.budget import Budget
 from extproc.budget.estimate import Estimate, fits
-from extproc.budget.features import NAMES
-from extproc.budget.learner import Learner, new_output
+from extproc.budget.features import text_bytes
+from extproc.budget.learner import Learner
 from extproc.budget.observation import Observation, Outcome
-from extproc.budget.ratio import RatioEstimator
-from extproc.config import Config, Pool
+from extproc.config import Pool
 from extproc.planning.text import TextModel, Texts
 from extproc.planning.workload import NO_CAP
 from extproc.routing.router import smallest_fit
 
-SETTLED, SETTLED_STEP = 10_000, 16
+SETTLED, SETTLED_STEP = 10_000, 32
 """After the first `SETTLED` answers one in `SETTLED_STEP` is learned from, as a service that reads a share of the
 response bodies does: by then the averages only follow drift, which a simulated text does not have."""
 
@@ -56,10 +55,10 @@ class Learned:
     the pools, and the real learner hears of the answers. Bytes that are unknown are made up (see `text`).
     """
 
-    def __init__(self, config: Config, pools: Pools, text: TextModel, seed: int) -> None:
+    def __init__(self, learner: Learner, pools: Pools, text: TextModel, seed: int) -> None:
+        """`learner`: what the service knows when the simulation begins."""
         self._pools = pools
-        limit = config.categories.limit
-        self._learner = Learner(RatioEstimator(config.estimation, limit), new_output(config))
+        self._learner = learner
         self._texts = Texts(text, seed)
         self._flying: dict[int, tuple[Observation, int]] = {}
         self._heard = 0
@@ -111,7 +110,7 @@ class Static:
     def choose(self, serial: int, prompt: int, output: int, cap: int, size: int = 0) -> int:  # noqa: ARG002 - the protocol's
         """Choose by bytes over the fixed ratio."""
         _, features = self._texts.draw(prompt, size)
-        tokens = int(features[NAMES.index("lower")] / self._ratio)
+        tokens = int(text_bytes(features) / self._ratio)
         estimate = Estimate(tokens, tokens, "prior")
         limit = self._reserve if cap == NO_CAP else cap
         return next(

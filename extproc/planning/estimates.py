@@ -1,42 +1,66 @@
 """What the router's estimates do to a plan: the chance that a request of known length is sent to a pool.
 
-The ratio estimator's upper estimate of a prompt of n tokens and B bytes is B / (c − z·σ), and B = n·c·f for a text
-whose bytes per token are f times the mean c of its category. So estimate over truth is f / (1 − z·σ/c); with f
-log-normal of mean 1 (`text`) its distribution is known for every category, without simulating anything.
+The service's own estimator is made as configured, learns from made-up texts (`text`) as long as those of the
+workload, and then estimates others of which the truth is known. What it is above the truth is counted.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from extproc.planning.text import TextModel
-from extproc.planning.workload import Floats
+from extproc.budget.learner import Learner, new_learner
+from extproc.config import Config
+from extproc.planning.text import TEMPLATE_TOKENS, TextModel, Texts, answered
+from extproc.planning.workload import Floats, Workload
 
-GRID = np.geomspace(0.05, 20.0, 2001)
-"""Ratios of estimate to truth at which the distribution is tabulated."""
+LEARNED, TRIED = 3_000, 2_000
+"""Answers an estimator learns from first, and texts it is tried on."""
+
+STEP = 4
+"""Of those it learns from one in so many, as its figures move in service too."""
+
+SEED = 1
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Learned ratios, settled, on texts of `texts`, less `deviations` standard deviations (the configured z)."""
+    """Upper estimates over the truth, of a settled estimator, sorted."""
 
-    texts: TextModel
-    deviations: float
+    ratios: Floats
 
     def below(self, ratio: Floats) -> Floats:
         """Chance that the upper estimate is at most `ratio` times the truth."""
-        return np.asarray(np.interp(ratio, GRID, self._table(), left=0.0), np.float64)
+        return np.asarray(np.searchsorted(self.ratios, ratio, side="right") / len(self.ratios), np.float64)
 
-    def _table(self) -> Floats:
-        total = sum(kind.share for kind in self.texts)
-        table = np.zeros(len(GRID))
-        for kind in self.texts:
-            careful = max(1 - self.deviations * kind.spread, 0.05)
-            sigma = math.sqrt(math.log1p(kind.spread**2)) or 1e-9
-            scores = (np.log(GRID * careful) + sigma**2 / 2) / sigma
-            table += kind.share / total * np.array([math.erfc(-s / math.sqrt(2)) / 2 for s in scores])
-        return table
+
+def taught(config: Config, texts: TextModel, workload: Workload) -> Learner:
+    """Return what a service of `config` knows that has answered `LEARNED` requests of `workload`."""
+    learner = new_learner(config)
+    drawn = Texts(texts, SEED)
+    for tokens, output in _lengths(workload, LEARNED):
+        learner.learn(answered(*drawn.draw(tokens), tokens, output))
+    return learner
+
+
+def settled(config: Config, texts: TextModel, workload: Workload) -> Estimates:
+    """Try the estimator of `config` on texts of `texts` with prompts as long as those of `workload`."""
+    learner = taught(config, texts, workload)
+    drawn = Texts(texts, SEED + 1)
+    ratios = np.empty(TRIED)
+    for number, (tokens, output) in enumerate(_lengths(workload, TRIED)):
+        category, features = drawn.draw(tokens)
+        ratios[number] = learner.estimator.estimate("", category, "text", features).upper / tokens
+        if number % STEP == 0:
+            learner.learn(answered(category, features, tokens, output))
+    return Estimates(np.sort(ratios))
+
+
+def _lengths(workload: Workload, count: int) -> list[tuple[int, int]]:
+    """Prompts (long enough to be a text and a message) and outputs drawn from `workload`."""
+    random = np.random.default_rng(SEED)
+    picked = random.choice(len(workload.inputs), count, p=workload.weights / workload.weights.sum())
+    prompts = np.maximum(workload.inputs[picked], 2 * TEMPLATE_TOKENS)
+    return list(zip(prompts.tolist(), workload.outputs[picked].tolist(), strict=True))
 
 
 def exact(ratio: Floats) -> Floats:

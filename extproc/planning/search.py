@@ -20,7 +20,8 @@ from extproc.planning.workload import Floats, Ints, Workload
 Cost = Literal["gpus", "cost"]
 
 RESERVE_QUANTILE = 0.95
-"""Quantile of outputs reserved for requests without a cap: the service's own default (`output.quantile`)."""
+"""Quantile of outputs reserved for requests without a cap. The service's own reserve depends on its smallest pool;
+`output.quantile` of its configuration makes it a quantile too."""
 
 LENGTHS = tuple(1024 * n for n in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128))
 """Values of max_model_len tried when none are given."""

@@ -3,14 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from extproc.config import Config
 from extproc.planning.engine import Concurrency
-from extproc.planning.estimates import Estimates, exact
+from extproc.planning.estimates import exact, settled
 from extproc.planning.savings import general_savings
 from extproc.planning.search import Planner, Scenario, Split, saved
 from extproc.planning.text import TextModel, spread
 from extproc.planning.workload import Workload, with_caps
 
-DEVIATIONS = (0.0, 1.0, 2.0)
+MISROUTE_PERCENTS = (1.0, 5.0)
 SPREADS = (0.5, 2.0)
 RATE_FACTORS = (0.1, 0.5, 2.0, 10.0)
 CAP_LAWS = ("exact", "round", "none")
@@ -45,10 +46,10 @@ def variations(chosen: Split, planner: Planner, cases: Cases) -> list[Variation]
     return [planned, *sized, *_rhos(chosen)]
 
 
-def changes(scenario: Scenario, texts: TextModel) -> Cases:
+def changes(scenario: Scenario, config: Config, texts: TextModel) -> Cases:
     """Change estimation, arrival rate, output caps and concurrency, one at a time."""
     traffic = scenario.workload
-    cases = _estimation(scenario, texts)
+    cases = _estimation(scenario, config, texts)
     cases += [(f"arrival rate x {f:g}", replace(scenario, workload=_faster(traffic, f))) for f in RATE_FACTORS]
     cases += [(f"output caps: {law}", replace(scenario, workload=with_caps(traffic, law))) for law in CAP_LAWS]
     other: Concurrency = "paged" if scenario.engine.concurrency == "reserved" else "reserved"
@@ -56,15 +57,24 @@ def changes(scenario: Scenario, texts: TextModel) -> Cases:
     return cases
 
 
-def _estimation(scenario: Scenario, texts: TextModel) -> Cases:
+def _estimation(scenario: Scenario, config: Config, texts: TextModel) -> Cases:
+    def learned(what: str, other: Config, made_of: TextModel) -> tuple[str, Scenario]:
+        return what, replace(scenario, estimated=settled(other, made_of, scenario.workload).below)
+
     cases = [("prompt lengths known exactly", replace(scenario, estimated=exact))]
-    for z in DEVIATIONS:
-        what = f"learned ratios, {z:g} deviations to the safe side"
-        cases.append((what, replace(scenario, estimated=Estimates(texts, z).below)))
+    for percent in MISROUTE_PERCENTS:
+        cases.append(
+            learned(f"{percent:g} % of requests may be misrouted", _with(config, misroute_percent=percent), texts)
+        )
     for factor in SPREADS:
-        wider = Estimates(spread(texts, factor), DEVIATIONS[-1]).below
-        cases.append((f"the same, spread of bytes per token x {factor:g}", replace(scenario, estimated=wider)))
+        cases.append(learned(f"spread of bytes per token x {factor:g}", config, spread(texts, factor)))
+    other = "ratio" if config.estimation.estimator == "linear" else "linear"
+    cases.append(learned(f"the {other} estimator", _with(config, estimator=other), texts))
     return cases
+
+
+def _with(config: Config, **changes: object) -> Config:
+    return config.model_copy(update={"estimation": config.estimation.model_copy(update=changes)})
 
 
 def _faster(workload: Workload, factor: float) -> Workload:

@@ -1,53 +1,83 @@
-"""The estimate-error model: bytes for requests of which only tokens are known.
+"""The estimate-error model: texts for requests of which only tokens are known.
 
-A category is drawn, then bytes per token for the request: the category's mean times a log-normal factor of mean 1.
+A kind of text is drawn, then bytes per token for the request: the kind's mean times a log-normal factor of mean 1.
+The bytes are of the classes that the kind has, so that an estimator finds in them what it finds in real text.
 `measure` takes the figures from request bodies with true token counts.
 """
 
 import gzip
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from extproc.body.facts import PromptFacts
 from extproc.body.request import api_of, read_request
+from extproc.body.usage import Usage
 from extproc.budget.category import content_class
 from extproc.budget.features import MESSAGES, NAMES, features, text_bytes
+from extproc.budget.linear import LinearEstimator
+from extproc.budget.observation import Observation
+from extproc.config import Config
 from extproc.planning.errors import PlanError
+from extproc.planning.workload import Floats
 
 LOWER = NAMES.index("lower")
 
-KNOWN = "known"
-"""Category of texts whose bytes a trace gives."""
+TEMPLATE_TOKENS = 4
+"""Tokens of a message that are not its text."""
+
+LEAST_TOKENS = 50
+"""Shorter prompts are mostly chat template and say little of text."""
+
+PASSES = 2
+"""An estimator is settled after having seen all bodies once; what it is off by in the last pass is the spread."""
 
 
 @dataclass(frozen=True)
 class TextKind:
-    """A category: its `share` of requests, its mean `ratio` (bytes per token) and `spread` (deviation / mean)."""
+    """A kind of text: its `share` of requests, its mean `ratio` (bytes per token) and `spread`, what a settled
+    estimator is off by, relative to the truth. `mix`: features a byte of text, by name (`extproc.budget.features`).
+    """
 
     name: str
     share: float
     ratio: float
     spread: float
+    mix: tuple[tuple[str, float], ...] = (("lower", 1.0),)
+
+    @cached_property
+    def vector(self) -> Floats:
+        """Features of one byte of text."""
+        values = dict(self.mix)
+        return np.array([values.get(name, 0.0) for name in NAMES])
+
+    @cached_property
+    def category(self) -> str:
+        """What the service takes such a text for."""
+        return content_class(tuple((1000 * self.vector).tolist()))
 
 
 TextModel = tuple[TextKind, ...]
 
-MEASURED: TextModel = (
-    TextKind("latin", 0.391, 4.16, 0.135),
-    TextKind("code", 0.264, 3.89, 0.139),
-    TextKind("structured", 0.196, 2.80, 0.169),
-    TextKind("cjk", 0.121, 3.69, 0.126),
-    TextKind("other_script", 0.027, 4.34, 0.322),
-)
-"""What `measure` says of 1,660 composed request bodies of 21 kinds with their Llama 3 token counts. The shares are
-those of that collection, not of anybody's traffic."""
 
-LEAST_TOKENS = 50
-"""Shorter prompts are mostly chat template and say little of text."""
+def read_model(text: str) -> TextModel:
+    """Return the model that `write_model` wrote."""
+    return tuple(TextKind(**{**kind, "mix": tuple(kind["mix"].items())}) for kind in json.loads(text))
+
+
+def write_model(model: TextModel) -> str:
+    """Return a model as JSON, a kind a line."""
+    return "[\n" + ",\n".join(json.dumps({**asdict(kind), "mix": dict(kind.mix)}) for kind in model) + "\n]\n"
+
+
+MEASURED = read_model((Path(__file__).parent / "texts.json").read_text("utf-8"))
+"""What `measure` says of 1,700 composed request bodies of 19 kinds with their Llama 3 token counts. The shares are
+those of that collection, not of anybody's traffic."""
 
 
 def spread(model: TextModel, factor: float) -> TextModel:
@@ -55,55 +85,117 @@ def spread(model: TextModel, factor: float) -> TextModel:
     return tuple(replace(kind, spread=kind.spread * factor) for kind in model)
 
 
+class _Body(NamedTuple):
+    kind: str
+    vector: tuple[float, ...]
+    tokens: int
+
+
 def measure(path: Path, tokenizer: str = "llama3") -> TextModel:
     """Measure a text model from JSON lines of `path` (of the API), `body` (the request, as text), `prompt_tokens`.
 
-    `prompt_tokens` is a number, or an object of numbers by tokenizer. Bodies with several prompts, token ids or
+    `prompt_tokens` is a number, or an object of numbers by tokenizer. `category`, where a line has one, names the
+    kind of text; otherwise it is what the service takes the text for. Bodies with several prompts, token ids or
     media are left out.
 
     Raises `PlanError` for a file without usable bodies.
     """
-    ratios: dict[str, list[float]] = {}
     try:
         raw = path.read_bytes()
         lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).split(b"\n")
-        for line in filter(None, lines):
-            found = _ratio(json.loads(line), tokenizer)
-            if found:
-                ratios.setdefault(found[0], []).append(found[1])
+        bodies = [b for line in filter(None, lines) if (b := _body(json.loads(line), tokenizer))]
     except OSError as error:
-        raise PlanError(f"--texts: {path}: cannot be read: {error}") from None
+        raise PlanError(f"--texts: {path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlanError(f"--texts: {path}: is not lines of path, body and prompt_tokens: {error!r}") from None
-    count = sum(map(len, ratios.values()))
-    if count == 0:
+    if not bodies:
         raise PlanError(f"--texts: {path}: no body with text and token counts")
-    return tuple(
-        TextKind(name, len(values) / count, float(np.mean(values)), float(np.std(values) / np.mean(values)))
-        for name, values in sorted(ratios.items(), key=lambda item: -len(item[1]))
-    )
+    errors = _errors(bodies)
+    names = dict.fromkeys(b.kind for b in bodies)
+    kinds = [
+        _kind(n, [(b, e) for b, e in zip(bodies, errors, strict=True) if b.kind == n], len(bodies)) for n in names
+    ]
+    return tuple(sorted(kinds, key=lambda kind: -kind.share))
 
 
-def _ratio(record: dict[str, Any], tokenizer: str) -> tuple[str, float] | None:
-    """Category and bytes per token of one body, None when it says nothing."""
+def _body(record: dict[str, Any], tokenizer: str) -> _Body | None:
+    """Kind, features and tokens of one body, None when it says nothing."""
     api = api_of(record["path"])
     facts = read_request(api, record["body"].encode()) if api else None
     if not isinstance(facts, PromptFacts) or len(facts.items) > 1:
         return None
     item = facts.items[0]
     counted = record["prompt_tokens"]
+    tokens = counted[tokenizer] if isinstance(counted, dict) else counted
     vector = features(item)
-    tokens = (counted[tokenizer] if isinstance(counted, dict) else counted) - 4 * vector[MESSAGES]
-    if item.media or item.tokens is not None or tokens < LEAST_TOKENS:
+    if item.media or item.tokens is not None or tokens - TEMPLATE_TOKENS * vector[MESSAGES] < LEAST_TOKENS:
         return None
-    return content_class(vector), text_bytes(vector) / tokens
+    return _Body(str(record.get("category") or content_class(vector)), vector, tokens)
 
 
-def _vector(size: int) -> tuple[float, ...]:
+def _errors(bodies: list[_Body]) -> list[float]:
+    """What a linear estimator that has seen all bodies is off by, as a logarithm, before it learns each again."""
+    estimator = LinearEstimator(Config().estimation, 1)
+    errors = [0.0] * len(bodies)
+    order = np.random.default_rng(1).permutation(len(bodies)).tolist()
+    for place in order * PASSES:
+        body = bodies[place]
+        errors[place] = float(np.log(body.tokens / estimator.estimate("", "", "text", body.vector).tokens))
+        estimator.learn(answered(body.kind, body.vector, body.tokens))
+    return errors
+
+
+def answered(category: str, features: tuple[float, ...], tokens: int, output: int = 1) -> Observation:
+    """What the service hears of a prompt of `features` that had `tokens` tokens, and `output` in its answer."""
+    return Observation(
+        model="",
+        category=category,
+        basis="text",
+        features=features,
+        estimate=0,
+        cap=None,
+        prompts=1,
+        choices=1,
+        teaches=True,
+        pool="",
+        capacity=0,
+        largest=True,
+        usage=Usage(prompt_tokens=tokens, completion_tokens=output),
+        finish_reason="stop",
+        outcome="completed",
+    )
+
+
+def _kind(name: str, seen: Iterable[tuple[_Body, float]], count: int) -> TextKind:
+    bodies, errors = zip(*seen, strict=True)
+    sizes = np.array([text_bytes(b.vector) for b in bodies])
+    text_tokens = np.array([b.tokens - TEMPLATE_TOKENS * b.vector[MESSAGES] for b in bodies])
+    mix = (np.array([b.vector for b in bodies]) / sizes[:, None]).mean(axis=0)
+    return TextKind(
+        name=name,
+        share=round(len(bodies) / count, 4),
+        ratio=round(float((sizes / text_tokens).mean()), 4),
+        spread=round(float(np.sqrt(np.square(errors).mean())), 4),
+        mix=tuple(_rounded(mix)),
+    )
+
+
+def _rounded(mix: Floats) -> Iterator[tuple[str, float]]:
+    for name, value in zip(NAMES, mix.tolist(), strict=True):
+        if name != "messages" and value > 0:
+            yield name, float(f"{value:.3g}")
+
+
+def _known(size: int) -> tuple[float, ...]:
+    """The features of text of which only the number of bytes is known."""
     vector = [0.0] * len(NAMES)
     vector[LOWER] = float(size)
     vector[MESSAGES] = 1.0
     return tuple(vector)
+
+
+KNOWN = "known"
+"""Category of texts whose bytes a trace gives."""
 
 
 class Texts:
@@ -119,16 +211,19 @@ class Texts:
         self._drawn: list[tuple[int, float]] = []
 
     def draw(self, tokens: int, size: int = 0) -> tuple[str, tuple[float, ...]]:
-        """Return a category and the feature vector of a text of `tokens` tokens in it.
+        """Return a category and the feature vector of a message of `tokens` tokens in it, template included.
 
         A text of known `size` (bytes) is taken as it is; its category is unknown, so all share one.
         """
         if size:
-            return KNOWN, _vector(size)
+            return KNOWN, _known(size)
         if not self._drawn:
             self._refill()
-        kind, ratio = self._drawn.pop()
-        return self._model[kind].name, _vector(round(tokens * ratio))
+        number, ratio = self._drawn.pop()
+        kind = self._model[number]
+        vector = (kind.vector * (max(tokens - TEMPLATE_TOKENS, 1) * ratio)).tolist()
+        vector[MESSAGES] = 1.0
+        return kind.category, tuple(vector)
 
     def _refill(self) -> None:
         picks = np.searchsorted(self._cumulative, self._random.random(self._AT_ONCE), side="right")
