@@ -6,9 +6,8 @@ import statistics
 import timeit
 
 from extproc.budget.budget import Budgeter
+from extproc.budget.learner import new_learner
 from extproc.budget.observation import Observation
-from extproc.budget.output import OutputReserve
-from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.routing.router import Head, Router
 
@@ -26,13 +25,11 @@ def body(size: int) -> bytes:
 
 def measure(repeats: int = 7) -> dict[str, float]:
     """Microseconds of a decision by size of the text: the median over `repeats` of the mean of a run."""
-    config = Config()
-    estimator = RatioEstimator(config.estimation, config.categories.limit)
-    output = OutputReserve(config.output, config.categories.limit)
     # A pool that nothing here outgrows: a body too large for the smaller pools would not be parsed at all.
     pools = ({"name": "short", "capacity": 10_000_000}, {"name": "long", "capacity": 100_000_000})
     config = Config.model_validate({"pools": {"default": pools}})
-    router = Router(config, Budgeter(estimator, output, config.categories, config.estimation))
+    learner = new_learner(config)
+    router = Router(config, Budgeter(learner.estimator, learner.output, config.categories, config.estimation))
     figures = {}
     for name, size in SIZES.items():
         request = body(size)

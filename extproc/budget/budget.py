@@ -8,9 +8,9 @@ from extproc.body.facts import Item, PromptFacts
 from extproc.budget.category import content_class
 from extproc.budget.estimate import Estimate, Estimator, Reserve
 from extproc.budget.features import features
-from extproc.budget.observation import Basis
+from extproc.budget.observation import Basis, Observation
 from extproc.budget.output import OutputReserve
-from extproc.config import Categories, Estimation
+from extproc.config import Categories, Estimation, Pool
 
 CANDIDATES = 8
 """Items of a batch that are estimated one by one, the largest first: enough to find the longest in tokens."""
@@ -39,6 +39,23 @@ class Budget(msgspec.Struct, frozen=True):
     def tokens(self) -> int:
         """Upper prompt tokens plus reserve: what a pool's capacity is compared with."""
         return self.estimate.upper + self.reserve.tokens
+
+    def sent_to(self, pool: Pool, facts: PromptFacts, largest: bool) -> Observation:
+        """Return what the learner needs of the request `facts`, sent to `pool`. `largest`: no pool is larger."""
+        return Observation(
+            model=self.model,
+            category=self.category,
+            basis=self.basis,
+            features=self.features,
+            estimate=self.expected,
+            cap=facts.cap,
+            prompts=len(facts.items),
+            choices=facts.choices * len(facts.items),
+            teaches=self.teaches,
+            pool=pool.name,
+            capacity=pool.capacity,
+            largest=largest,
+        )
 
 
 class Budgeter:

@@ -13,10 +13,9 @@ from rich.table import Table
 
 from extproc.body.facts import PromptFacts
 from extproc.body.usage import Usage
-from extproc.budget.budget import Budget, Budgeter
+from extproc.budget.budget import Budgeter
 from extproc.budget.learner import Learner, new_learner
 from extproc.budget.logs import LogError, Logged, RequestLog
-from extproc.budget.observation import Observation
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
 from extproc.state.file import save
@@ -67,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _learn(config: Config, learner: Learner, args: argparse.Namespace) -> Errors:
     """Teach `learner` every request, and return the errors that were made on the way. Raises `LogError`."""
     fresh, learning = (_budgeter(config, each) for each in (new_learner(config), learner))
+    largest = max((pools[-1] for pools in config.pools.values()), key=lambda pool: pool.capacity)
     errors: Errors = defaultdict(list)
     skipped = 0
     with Progress(console=Console(stderr=True)) as progress:
@@ -81,7 +81,8 @@ def _learn(config: Config, learner: Learner, args: argparse.Namespace) -> Errors
                 if budget.teaches and budget.basis == "text" and tokens > 0:
                     error = before.expected / tokens - 1, budget.expected / tokens - 1
                     errors[logged.kind or budget.category].append(error)
-                learner.learn(_observation(budget, facts, Usage(tokens, logged.completion_tokens), config))
+                usage = Usage(tokens, logged.completion_tokens)
+                learner.learn(msgspec.structs.replace(budget.sent_to(largest, facts, True), usage=usage))
             progress.update(task, completed=log.size)
             skipped += log.skipped
     if not errors:
@@ -107,24 +108,6 @@ def _tokens(path: Path, logged: Logged, tokenizer: str | None) -> int:
     if found is None:
         raise LogError(f"{path}: prompt_tokens: {sorted(logged.tokens)}: name one of them with --tokenizer")
     return found
-
-
-def _observation(budget: Budget, facts: PromptFacts, usage: Usage, config: Config) -> Observation:
-    return Observation(
-        model=budget.model,
-        category=budget.category,
-        basis=budget.basis,
-        features=budget.features,
-        estimate=budget.expected,
-        cap=facts.cap,
-        prompts=len(facts.items),
-        choices=facts.choices * len(facts.items),
-        teaches=budget.teaches,
-        pool="",
-        capacity=max(pool.capacity for pools in config.pools.values() for pool in pools),
-        largest=True,
-        usage=usage,
-    )
 
 
 def _table(errors: Errors) -> Table:

@@ -12,7 +12,6 @@ from extproc.body.request import LARGEST_BODY, api_of, read_model, read_request
 from extproc.budget.bounded import Bounded
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.estimate import fits
-from extproc.budget.observation import Observation
 from extproc.budget.ratio import MOST_RATIO
 from extproc.config import DEFAULT_POOL_SET, Config, Pool
 from extproc.routing.decision import Decision, Reason
@@ -136,20 +135,7 @@ class Router:
             estimate=budget.estimate,
             reserve=budget.reserve,
             budget=budget.tokens,
-            observation=Observation(
-                model=budget.model,
-                category=budget.category,
-                basis=budget.basis,
-                features=budget.features,
-                estimate=budget.expected,
-                cap=facts.cap,
-                prompts=len(facts.items),
-                choices=facts.choices * len(facts.items),
-                teaches=budget.teaches,
-                pool=pool.name,
-                capacity=pool.capacity,
-                largest=pool is pools[-1],
-            ),
+            observation=budget.sent_to(pool, facts, pool is pools[-1]),
         )
 
     def _spill(self, pools: PoolSet, chosen: Pool, budget: Budget, settings: RouteSettings) -> Pool | None:
