@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint bench bench-accuracy fuzz proto docs golden lock clean
+.PHONY: help demo test test-matrix lint bench bench-accuracy fuzz faults soak proto docs golden lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -47,6 +47,12 @@ bench-accuracy: .venv/.ready ## Measure how far estimates are off; ARGS=FILE.jso
 
 fuzz: .venv/.ready ## Feed 1,000,000 broken inputs to every parser; ARGS="INPUTS SEED"
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+faults: .venv/.ready ## Kill, stop and spoil things under load: requests lost, times; ARGS=TEXT for some of it
+	$(BIN)/python -m tests.faults $(ARGS)
+
+soak: .venv/.ready ## Load a real Envoy and the service for MINUTES (30) and see that memory stays flat; ARGS=MINUTES
+	$(BIN)/python -m tests.soak $(ARGS)
 
 proto: .venv/.ready ## Generate extproc/pb from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=extproc/pb --pyi_out=extproc/pb proto/*.proto

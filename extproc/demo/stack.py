@@ -1,6 +1,7 @@
 """Everything the demo runs: the two stand-in pools, the service and an Envoy, each a process of its own."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,10 +27,14 @@ _SETTINGS: dict[str, Any] = {
 
 
 class Stack:
-    """A context manager: entered, all of it is ready; left, all of it has ended. Files are in `directory`."""
+    """A context manager: entered, all of it is ready; left, all of it has ended. Files are in `directory`.
 
-    def __init__(self, directory: Path) -> None:
+    `settings`: sections of the service's configuration beyond those of the demo.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any] | None = None) -> None:
         self._directory = directory
+        self._settings = {**_SETTINGS, **(settings or {})}
         self._running = ExitStack()
         self.envoy: Envoy
         self.service: Service
@@ -45,7 +50,7 @@ class Stack:
     def _start(self) -> None:
         envoy = binary()  # what is most likely missing is looked for before anything runs
         pools = self._enter(self._pools())
-        self.service = self._enter(Service(_SETTINGS, self._directory))
+        self.service = self._enter(Service(self._settings, self._directory))
         found = {name: pools.wait_for_output(rf"pool {name} on port (\d+)")[1] for name in CAPACITIES}
         endpoints = {name: (HOST, int(port)) for name, port in found.items()}
         endpoints["dualpool"] = (HOST, self.service.port)

@@ -164,12 +164,13 @@ def _backend_ref(name: str, options: Options) -> Tree:
 def _traffic_policies(layout: Layout, options: Options) -> list[Tree]:
     retry = {
         "# vLLM answers 400 to a request that does not fit. Sent once more, with one attempt for each priority, it "
-        "goes to the fallback: the larger pool.": None,
+        "goes to the fallback: the larger pool. reset: so does one whose server died before its answer "
+        "began.": None,
         "numRetries": 1,
         "numAttemptsPerPriority": 1,
         "retryOn": {
             "httpStatusCodes": [400],
-            "triggers": ["retriable-status-codes", "connect-failure", "refused-stream"],
+            "triggers": ["retriable-status-codes", "connect-failure", "refused-stream", "reset"],
         },
         "perRetry": {"backOff": {"baseInterval": "1ms", "maxInterval": "1ms"}},
     }

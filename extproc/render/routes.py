@@ -40,9 +40,9 @@ def retry_policy(options: Options) -> Tree:
     }
     return {
         "# vLLM answers 400 to a request that does not fit. It is sent once more, to the larger pool. (The text of "
-        "the error is not matched: it changes.) connect-failure and refused-stream: nothing had been accepted, so "
-        "nothing is generated twice.": None,
-        "retry_on": "retriable-status-codes,connect-failure,refused-stream",
+        "the error is not matched: it changes.) reset: so is one whose server died before its answer began; it is "
+        "generated again.": None,
+        "retry_on": "retriable-status-codes,connect-failure,refused-stream,reset",
         "retriable_status_codes": [400],
         "num_retries": 1,
         "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.001s"},

@@ -55,14 +55,23 @@ def patient(tree: Tree) -> Tree:
     return tree
 
 
-def served_by(*ports: int) -> Callable[[Tree], Tree]:
-    """Return a change to Envoy's configuration: replicas of the service, at `ports`, in the place of one."""
+def at(**ports: int) -> Callable[[Tree], Tree]:
+    """Return a change to Envoy's configuration: the port of a cluster, by its name."""
+
+    def change(tree: Tree) -> Tree:
+        return with_addresses(tree, {name: (ANY_PORT[0], port) for name, port in ports.items()})
+
+    return change
+
+
+def served_by(*places: int | Path) -> Callable[[Tree], Tree]:
+    """Return a change to Envoy's configuration: replicas of the service, at ports or sockets, in place of one."""
 
     def change(tree: Tree) -> Tree:
         cluster = next(c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool")
+        cluster["type"] = "STATIC"  # a socket has no name to resolve
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-            {"endpoint": {"address": {"socket_address": {"address": ANY_PORT[0], "port_value": port}}}}
-            for port in ports
+            {"endpoint": {"address": _address(place)}} for place in places
         ]
         return tree
 
@@ -77,6 +86,12 @@ def default_is_short(tree: Tree) -> Tree:
     routes.insert(0, {**default, "match": {**default["match"], "headers": named}})
     routes[-1] = {**default, "route": {**default["route"], "cluster": "short"}}
     return tree
+
+
+def _address(place: int | Path) -> dict[str, Any]:
+    if isinstance(place, Path):
+        return {"pipe": {"path": str(place)}}
+    return {"socket_address": {"address": ANY_PORT[0], "port_value": place}}
 
 
 @dataclass(frozen=True)

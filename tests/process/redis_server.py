@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import ssl
 import threading
 from collections.abc import Coroutine
@@ -61,6 +62,23 @@ class RedisServer:
         """SIGKILL."""
         self._process.popen.kill()
         self._process.popen.wait()
+
+    def empty(self) -> None:
+        """Delete everything."""
+        with self.client() as client:
+            client.flushall()
+
+    def stop(self) -> None:
+        """SIGSTOP: connections are taken, nothing is answered."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def slow(self, seconds: float) -> None:
+        """Delay every answer by `seconds`."""
+        self.delay = seconds
 
     def client(self) -> "redis.Redis":
         """A client of its own, not through the proxy."""

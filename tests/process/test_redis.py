@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ pytestmark = needs_redis
 
 PATIENCE = 30
 FAILED = 'dualpool_state_exchanges_total{result="failed",store="redis"}'
+WORKED = 'dualpool_state_exchanges_total{result="ok",store="redis"}'
 GLOBAL = ("linear", "")
 
 
@@ -106,6 +107,12 @@ def test_a_redis_that_is_of_no_use_is_done_without(tmp_path: Path, redis: RedisS
         until(lambda: one.samples() == other.samples() == shared(redis) == 5, PATIENCE)
 
 
+def exchanges(service: Serving, more: int) -> Callable[[], bool]:
+    """Return a condition: the workers have exchanged with Redis so many times more; each does so twice a second."""
+    wanted = service.metric(WORKED) + more
+    return lambda: service.metric(WORKED) >= wanted
+
+
 def test_workers_deliver_what_they_learn_once(tmp_path: Path, redis: RedisServer) -> None:
     """They share among themselves and with other replicas; nobody counts an observation twice."""
     settings = {
@@ -119,7 +126,8 @@ def test_workers_deliver_what_they_learn_once(tmp_path: Path, redis: RedisServer
         other = replica(stack, tmp_path / "other", redis)
         for address in (*sockets, other.address):
             exchange(address)
-        until(lambda: service.samples() == other.samples() == shared(redis) == 3)
+        until(lambda: service.samples() == other.samples() == shared(redis) == 3, PATIENCE)
+        until(exchanges(service, 8))  # now each worker has seen the whole of it
         redis.kill()
         until(lambda: service.metric(FAILED) > 1)
         for address in (*sockets, other.address):

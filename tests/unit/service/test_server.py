@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.service import server as module
 from extproc.service.health import Health
 from extproc.service.server import BindError, build
 from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
@@ -141,6 +142,33 @@ async def test_health_fails_while_draining() -> None:
         health.drain()
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["grpc.server_handshake_timeout_ms"], b""),
+        (
+            ["grpc.keepalive_time_ms", "grpc.http2.ping_timeout_ms"],
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        ),
+    ],
+)
+async def test_a_silent_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], said: bytes
+) -> None:
+    """Who connects and says nothing, or no more than the beginning of HTTP/2, is not waited for without end."""
+    assert set(options) <= set(dict(module.OPTIONS))
+    quick = {**dict(module.OPTIONS), **dict.fromkeys(options, 100)}
+    monkeypatch.setattr(module, "OPTIONS", tuple(quick.items()))
+    harness = Harness()
+    server, port = build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10))
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    await asyncio.wait_for(reader.read(), 30)  # to its end
+    writer.close()
+    await server.stop(0)
 
 
 async def test_a_taken_port_is_an_error() -> None:

@@ -1,0 +1,92 @@
+"""Where a fault is tried, and what came of it: facts that always hold, and times that a busy machine may miss."""
+
+import itertools
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from extproc.demo.service import Service
+from tests.envoy import stack as envoy_stack
+from tests.envoy.load import Sent
+from tests.envoy.stack import Pools, Stack, running
+
+T = TypeVar("T")
+
+PATIENCE = 60.0
+
+HEALTHY = "cluster.dualpool.membership_healthy"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something measured, and the most it may be. `timed`: a time, not a fact."""
+
+    name: str
+    value: float
+    most: float
+    timed: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it is within its bound."""
+        return self.value <= self.most
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the requests, and what else was measured."""
+
+    sent: Sequence[Sent]
+    figures: Sequence[Figure] = field(default=())
+
+    @property
+    def failed(self) -> list[Sent]:
+        """Requests that were not answered with a whole 200."""
+        return [sent for sent in self.sent if sent.status != 200]
+
+
+class Ground:
+    """Starts what a scenario needs, in `directory` and before `pools`; `stack` ends it."""
+
+    def __init__(self, directory: Path, pools: Pools, stack: ExitStack) -> None:
+        self.directory = directory
+        self.pools = pools
+        self._stack = stack
+        self._numbers = itertools.count()
+
+    def start(self, pools: Pools | None = None, **options: Any) -> Stack:
+        """Start an Envoy, with a service unless told otherwise (see `running`)."""
+        return self.enter(running(self.place(), pools or self.pools, **options))
+
+    def service(self, settings: dict[str, Any]) -> Service:
+        """Start a service."""
+        return self.enter(Service(settings, self.place()))
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enter `context` until the scenario is over."""
+        return self._stack.enter_context(context)
+
+    def place(self) -> Path:
+        """Return a new directory."""
+        place = self.directory / str(next(self._numbers))
+        place.mkdir(parents=True)
+        return place
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Poll until `condition` returns something true, with the patience that a busy machine takes."""
+    return envoy_stack.until(condition, PATIENCE)
+
+
+def healthy(stack: Stack, count: int) -> Callable[[], bool]:
+    """Return a condition: Envoy asks `count` endpoints of the service."""
+    return lambda: stack.envoy.stats(HEALTHY).get(HEALTHY) == count
+
+
+def added(name: str, before: Sequence[Sent], during: Sequence[Sent]) -> Figure:
+    """Return by how much the median latency grew, in milliseconds."""
+    more = statistics.median(s.seconds for s in during) - statistics.median(s.seconds for s in before)
+    return Figure(f"{name}, median ms added", round(1e3 * more, 2), 10, timed=True)

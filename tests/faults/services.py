@@ -1,0 +1,142 @@
+"""Faults of the service: each scenario breaks something under load and returns what clients saw."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from extproc.demo.pool import Behaviour
+from extproc.demo.service import Service
+from tests.envoy.client import chat
+from tests.envoy.load import Load
+from tests.envoy.stack import POOLS, Stack, served_by
+from tests.faults.ground import Figure, Ground, Outcome, added, healthy, until
+from tests.process.talk import serving
+
+STOPPED_SECONDS = 5.0
+
+
+def kill(service: Service) -> None:
+    """SIGKILL, and wait for the end."""
+    service.process.send_signal(signal.SIGKILL)
+    service.process.popen.wait()
+
+
+def killed_ten_times(ground: Ground) -> Outcome:
+    """The service is killed and restarted ten times."""
+    stack = ground.start()
+    settings = {"pools": POOLS, "server": {"listen": f"127.0.0.1:{stack.dualpool.port}"}}
+    service = stack.dualpool
+    with Load(stack.url) as load:
+        until(load.more(5))
+        for _ in range(10):
+            kill(service)
+            until(load.more(5))
+            service = ground.service(settings)
+            until(healthy(stack, 1))
+            until(load.more(5))
+    return Outcome(load.sent)
+
+
+def streamed() -> dict[str, Any]:
+    """A request whose answer comes in pieces."""
+    return chat("Tell me something.", max_tokens=40, stream=True)
+
+
+def stopped(ground: Ground) -> Outcome:
+    """The service is stopped (SIGSTOP) for five seconds, while answers are streamed through it too."""
+    stack = ground.start(hasty=True)
+    stack.pools.short.pool.behaviour = stack.pools.long.pool.behaviour = Behaviour(pace=0.05)
+    with Load(stack.url, users=1) as load, Load(stack.url, users=2, body=streamed) as streams:
+        until(load.more(30))
+        began = time.monotonic()
+        stack.dualpool.process.send_signal(signal.SIGSTOP)
+        until(lambda: time.monotonic() > began + STOPPED_SECONDS)
+        ended = time.monotonic()
+        stack.dualpool.process.send_signal(signal.SIGCONT)
+        until(load.more(5))
+    before = [s for s in load.sent if s.started < began]
+    during = [s for s in load.sent if began + 1 < s.started < ended]
+    silence = max(s.silence for s in streams.sent)
+    return Outcome(
+        [*load.sent, *streams.sent],
+        [
+            added("after 1 s", before, during),
+            Figure("longest silence of a stream, s", round(silence, 3), 1, timed=True),
+        ],
+    )
+
+
+def rolling_restart(ground: Ground) -> Outcome:
+    """Two replicas are restarted one after the other by SIGTERM."""
+    drain = {"lame_duck_seconds": 2, "drain_seconds": 2}
+    replicas = [ground.service({"pools": POOLS, "server": drain}) for _ in range(2)]
+    stack = ground.start(service=False, change=served_by(*(replica.port for replica in replicas)))
+    until(healthy(stack, 2))
+    with Load(stack.url) as load:
+        until(load.more(20))
+        for replica in replicas:
+            replica.process.send_signal(signal.SIGTERM)
+            replica.process.popen.wait(30)
+            ground.service({"pools": POOLS, "server": {**drain, "listen": f"127.0.0.1:{replica.port}"}})
+            until(healthy(stack, 2))
+        until(load.more(20))
+    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
+
+
+def worker_signalled(ground: Ground, number: signal.Signals) -> Outcome:
+    """One of two workers is killed, stopped or asked to end."""
+    place = ground.place()
+    settings = {"pools": POOLS, "server": {"listen": f"unix://{place}/d.sock"}}
+    service = ground.enter(serving(place, settings, "--workers", "2"))
+    stack = ground.start(service=False, hasty=True, change=served_by(*(place / f"d-{n}.sock" for n in range(2))))
+    until(healthy(stack, 2))
+    supervisor = service.process.pid
+    worker = int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()[0])
+    with Load(stack.url) as load:
+        until(load.more(20))
+        os.kill(worker, number)
+        if number == signal.SIGSTOP:
+            until(healthy(stack, 1))
+            until(load.more(20))
+            os.kill(worker, signal.SIGCONT)
+        else:
+            until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
+        until(load.more(20))
+        until(healthy(stack, 2))
+        until(load.more(20))
+    return Outcome(load.sent)
+
+
+def reloaded_a_hundred_times(ground: Ground) -> Outcome:
+    """The configuration is replaced a hundred times, a third of the files are broken."""
+    stack = ground.start()
+    file = next(ground.directory.rglob("dualpool.yaml"))
+    settings = yaml.safe_load(file.read_text("utf-8"))
+    with Load(stack.url) as load:
+        until(load.more(10))
+        for turn in range(100):
+            broken = turn % 3 == 0
+            settings["estimation"] = {"min_samples": 20 + turn}
+            text = "routing: {shadow: maybe}" if broken else yaml.safe_dump(settings)
+            (file.parent / "new.yaml").write_text(text, "utf-8")
+            noticed = partial(_more_reloads, stack, broken, _reloads(stack, broken))
+            (file.parent / "new.yaml").replace(file)
+            stack.dualpool.process.send_signal(signal.SIGHUP)
+            until(noticed)
+        until(load.more(10))
+    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
+
+
+def _more_reloads(stack: Stack, broken: bool, before: float) -> bool:
+    return _reloads(stack, broken) > before
+
+
+def _reloads(stack: Stack, broken: bool) -> float:
+    sample = f'dualpool_config_reloads_total{{result="{"rejected" if broken else "ok"}"}} '
+    lines = stack.dualpool.get("/metrics").splitlines()
+    return sum(float(line.removeprefix(sample)) for line in lines if line.startswith(sample))
