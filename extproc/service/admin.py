@@ -55,6 +55,7 @@ class _Server(ThreadingHTTPServer):
         self._lock = threading.Lock()
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client on a thread of its own."""
         with self._lock:
             self._clients[request] = None
             if len(self._clients) > MOST_CLIENTS:
@@ -65,6 +66,7 @@ class _Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
+        """Hang up."""
         with self._lock:
             self._clients.pop(request, None)
         super().shutdown_request(request)

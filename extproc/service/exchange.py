@@ -70,6 +70,8 @@ class Exchange:
         self._ticket = ""
         context.metrics.exchange_opened()
         self._end = "closed"
+        self.complete = False
+        """Whether Envoy has nothing more to say that is waited for."""
 
     def handle(self, message: bytes) -> bytes | None:
         """Return the answer to a serialized `ProcessingRequest`; None when the stream is to be closed.
@@ -101,6 +103,11 @@ class Exchange:
     def decided(self) -> bool:
         """Whether it is known where the request goes."""
         return self._decision is not None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the body of the request was not waited for any longer."""
+        return self._end == "slow"
 
     def give_up(self) -> None:
         """Take note that the body of the request has not come in time. Does nothing once it is decided."""
@@ -223,19 +230,23 @@ class Exchange:
     def _response_headers(self, message: pb.HttpHeaders) -> bytes:
         observation = self._decision.observation if self._decision is not None else None
         if observation is None:
-            return READ_NOTHING
+            return self._read_nothing()
         values = _values(message.headers)
         self._answer = answer = Answer(observation, values)
         if answer.unread is None and not self._is_sampled():
             self._answer = None
             self._context.metrics.answer_unread("sampling")
-            return READ_NOTHING
+            return self._read_nothing()
         if answer.unread is not None:
             self._context.metrics.answer_unread(answer.unread)
         if answer.unread is not None or message.end_of_stream:
             self._finish()
-            return READ_NOTHING
+            return self._read_nothing()
         return READ_STREAM if answer.streamed else READ_WHOLE
+
+    def _read_nothing(self) -> bytes:
+        self.complete = True
+        return READ_NOTHING
 
     def _is_sampled(self) -> bool:
         """Whether this answer is among those that are read: all, until what it would teach is settled."""
@@ -248,8 +259,9 @@ class Exchange:
     def _response_body(self, message: pb.HttpBody) -> bytes:
         if self._answer is not None:
             self._answer.feed(message.body)
-            if message.end_of_stream:
-                self._finish()
+        if message.end_of_stream:
+            self._finish()
+            self.complete = True
         if self._modes is not None and self._modes.response_body_mode in _DUPLEX:
             return echo(message, request=False)
         return CONTINUE["response_body"]

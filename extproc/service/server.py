@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -53,6 +53,32 @@ def build(
     body of its request. Raises `BindError`.
     """
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=most)
+    access_log = AccessLog(current)
+
+    async def stream_access_logs(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> bytes:
+        async for message in messages:
+            for _turn in access_log.take(message):
+                await asyncio.sleep(0)
+        return b""  # StreamAccessLogsResponse has no field
+
+    # Bytes in and out: the exchange and the access log know their messages.
+    exchanges = {"Process": grpc.stream_stream_rpc_method_handler(_processor(current, patience))}
+    logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(SERVICE, exchanges),
+            grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs),
+        )
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
+    return server, _bind(server, listen, tls)
+
+
+Processor = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Awaitable[None]]
+
+
+def _processor(current: Callable[[], Context], patience: float) -> Processor:
+    """Return what serves one exchange: messages in, answers out."""
 
     async def process(_: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> None:
         exchange = Exchange(current(), ours(call.invocation_metadata()))
@@ -66,31 +92,16 @@ def build(
                 if answer is None:
                     return
                 await call.write(answer)
+                if exchange.complete:
+                    return  # not waiting for Envoy's reset, by which grpc.aio loses memory (grpc/grpc#43360)
         except asyncio.CancelledError:
-            pass  # Envoy ends a stream by reset: a client that hangs up is no error
+            if not exchange.given_up:  # reset by Envoy: no status is sent, which would lose more
+                raise
         finally:
             limit.cancel()
             exchange.close()
 
-    access_log = AccessLog(current)
-
-    async def stream_access_logs(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> bytes:
-        async for message in messages:
-            for _turn in access_log.take(message):
-                await asyncio.sleep(0)
-        return b""  # StreamAccessLogsResponse has no field
-
-    # Bytes in and out: the exchange and the access log know their messages.
-    exchanges = {"Process": grpc.stream_stream_rpc_method_handler(process)}
-    logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
-    server.add_generic_rpc_handlers(
-        (
-            grpc.method_handlers_generic_handler(SERVICE, exchanges),
-            grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs),
-        )
-    )
-    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
-    return server, _bind(server, listen, tls)
+    return process
 
 
 def _limit(exchange: Exchange, seconds: float) -> asyncio.TimerHandle:

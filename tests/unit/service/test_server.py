@@ -15,6 +15,7 @@ from extproc.service.health import Health
 from extproc.service.server import BindError, build
 from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
 
+PATH = "/v1/chat/completions"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
@@ -51,6 +52,21 @@ async def test_an_exchange_over_the_wire() -> None:
         body = pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
         assert pool(await exchange(call, body)) == "short"
         await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("status", ["200", "503"])
+async def test_a_complete_exchange_is_ended_by_the_service(status: str) -> None:
+    """Nothing is waited for after the end of the answer, or after headers of one that is not read."""
+    async with serving(Harness()) as (channel, _):
+        call = process(channel)
+        await exchange(call, pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": PATH})))
+        body = pb.HttpBody(body=BODY, end_of_stream=True)
+        await exchange(call, pb.ProcessingRequest(request_body=body))
+        await exchange(call, pb.ProcessingRequest(response_headers=answer_headers(status=status)))
+        if status == "200":
+            await exchange(call, pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
 
