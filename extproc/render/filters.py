@@ -67,6 +67,10 @@ def ext_proc(options: Options) -> Tree:
         "# How long a body without a content-length is.": None,
         "request_attributes": ["request.size"],
     }
+    silent = {
+        "# The answer is told by the access log: an exchange is over with the request.": None,
+        "initial_metadata": [{"key": "dualpool-answers", "value": "false"}],
+    }
     return {
         "# Asks Dualpool. A route can set pools, thresholds, category, shadow, rollout-percent and default-output "
         "for itself: grpc_initial_metadata in its ExtProcPerRoute (docs/attach.md).": None,
@@ -74,7 +78,10 @@ def ext_proc(options: Options) -> Tree:
         "typed_config": any_of(
             "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
             {
-                "grpc_service": {"envoy_grpc": {"cluster_name": SERVICE_CLUSTER}},
+                "grpc_service": {
+                    "envoy_grpc": {"cluster_name": SERVICE_CLUSTER},
+                    **(silent if options.usage == "access-log" else {}),
+                },
                 "# No request waits for Dualpool longer than this, and none fails because of it.": None,
                 "failure_mode_allow": True,
                 "message_timeout": "0.2s",

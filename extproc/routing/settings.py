@@ -8,7 +8,8 @@ class RouteSettings(msgspec.Struct, frozen=True):
 
     `pools`: pool set, whatever the model. `thresholds`: budget (tokens) up to which a pool is used, by its name;
     it lowers a capacity, never raises it. `category`: what figures are learned for, unless a request header names
-    one. `shadow`, `rollout_percent`, `default_output`: as in the configuration file.
+    one. `shadow`, `rollout_percent`, `default_output`: as in the configuration file. `answers`: whether Envoy
+    tells of the answer over the exchange too, and not by its access log alone.
     """
 
     pools: str | None = None
@@ -17,6 +18,7 @@ class RouteSettings(msgspec.Struct, frozen=True):
     shadow: bool | None = None
     rollout_percent: float | None = None
     default_output: int | None = None
+    answers: bool = True
 
 
 NO_SETTINGS = RouteSettings()

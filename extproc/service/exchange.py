@@ -91,7 +91,9 @@ class Exchange:
         if request.HasField("protocol_config"):
             self._modes = request.protocol_config
         try:
-            return self._handle(kind, request)
+            answer = self._handle(kind, request)
+            self.complete |= self.decided and not self._settings.answers
+            return answer
         except Exception as error:
             # Nothing of the traffic is logged: the type is enough to find the place, with the debug log on.
             log.error("exchange failed at %s: %s", kind, type(error).__name__)

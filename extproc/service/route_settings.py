@@ -65,6 +65,7 @@ class RouteSettingsReader:
             "shadow": _boolean,
             "rollout-percent": _percent,
             "default-output": _tokens,
+            "answers": _boolean,
         }
 
     def read(self, initial: Pairs, attributes: Mapping[str, Struct]) -> Parsed:

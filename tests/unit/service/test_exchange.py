@@ -19,7 +19,7 @@ from extproc.routing.router import Router
 from extproc.service.exchange import Context, Exchange
 from extproc.service.messages import RoutingAnswers
 from extproc.service.metadata import read_observation
-from extproc.service.route_settings import RouteSettingsReader
+from extproc.service.route_settings import Pairs, RouteSettingsReader
 
 MODE = pb.ProcessingMode
 POOLS = {"default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}]}
@@ -338,3 +338,16 @@ def test_bad_route_setting_is_counted() -> None:
     harness.ask()
     assert harness.count("dualpool_route_settings_ignored_total", setting="pools") == 1
     assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
+
+
+@pytest.mark.parametrize(("initial", "complete"), [((), False), ((("dualpool-answers", "false"),), True)])
+def test_an_exchange_that_hears_nothing_of_the_answer_is_complete_with_its_decision(
+    initial: Pairs, complete: bool
+) -> None:
+    """What is told by the access log is not waited for."""
+    harness = Harness()
+    harness.exchange = Exchange(harness.context, initial)
+    harness.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    assert not harness.exchange.complete
+    harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+    assert harness.exchange.complete is complete
