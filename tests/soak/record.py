@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from extproc.demo.requests import MODEL
 from tests.soak.load import Interval
 
 FLAT = 1.03
@@ -15,8 +16,11 @@ FLAT = 1.03
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The service at `second` of the run: resident memory (MiB), open descriptors, threads; the requests that ended
-    since the sample before, with their latency (milliseconds); bytes per token over all models."""
+    """The service at `second` of the run: resident memory (MiB), open descriptors, threads.
+
+    Of the requests that ended since the sample before: counts, latency (milliseconds). Of what was learned for the
+    model: the sum of its weights (tokens) and its usual error.
+    """
 
     second: float
     memory: float
@@ -30,7 +34,8 @@ class Sample(msgspec.Struct, frozen=True):
     long: int
     median: float
     p99: float
-    ratio: float
+    weights: float
+    error: float
 
 
 def sample(second: float, pid: int, state: dict[str, Any], interval: Interval) -> Sample:
@@ -38,6 +43,7 @@ def sample(second: float, pid: int, state: dict[str, Any], interval: Interval) -
     process = Path(f"/proc/{pid}")
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line)
     milliseconds = sorted(1e3 * each for each in interval.seconds) or [0.0]
+    weights, error = _learned(state)
     return Sample(
         second=round(second, 1),
         memory=round(int(status["VmRSS"].split()[0]) / 1024, 2),
@@ -51,14 +57,14 @@ def sample(second: float, pid: int, state: dict[str, Any], interval: Interval) -
         long=interval.pools.get("long", 0),
         median=round(statistics.median(milliseconds), 2),
         p99=round(milliseconds[int(0.99 * len(milliseconds))], 2),
-        ratio=round(_ratio(state), 4),
+        weights=round(weights, 4),
+        error=round(error, 4),
     )
 
 
-def _ratio(state: dict[str, Any]) -> float:
-    ratios = state["learned"].get("ratios", ())
-    found = [r["bytes_per_token"] for r in ratios if r["basis"] == "text" and not r["model"] and not r["category"]]
-    return float(found[0]) if found else 0.0
+def _learned(state: dict[str, Any]) -> tuple[float, float]:
+    found = [(sum(m["weights"].values()), m["error"]) for m in state["learned"]["linear"] if m["model"] == MODEL]
+    return found[0] if found else (0.0, 0.0)
 
 
 def thirds(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]]:
@@ -69,7 +75,19 @@ def thirds(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample
 
 def compared(samples: Sequence[Sample]) -> list[tuple[str, float, float]]:
     """Return the mean of each figure in the middle and in the last third, by name."""
-    names = ("memory", "descriptors", "threads", "requests", "retried", "short", "long", "median", "p99", "ratio")
+    names = (
+        "memory",
+        "descriptors",
+        "threads",
+        "requests",
+        "retried",
+        "short",
+        "long",
+        "median",
+        "p99",
+        "weights",
+        "error",
+    )
     middle, last = thirds(samples)
     return [(name, _mean(middle, name), _mean(last, name)) for name in names]
 
