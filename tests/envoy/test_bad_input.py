@@ -91,7 +91,7 @@ def test_a_body_of_50_mb_passes_whole(shared_stack: Stack, pools: Any) -> None:
     pools.long.pool.behaviour = Behaviour(status=503)
     before = resident(shared_stack.dualpool.process.pid)
     body = json.dumps(chat("secret " * 7_500_000, max_tokens=5)).encode()
-    reply = shared_stack.send(body)
+    reply = shared_stack.send(body, timeout=120)
     (received,) = shared_stack.pools.received(pools.long, reply)
     assert (reply.status, received.size) == (503, len(body))
     assert resident(shared_stack.dualpool.process.pid) < before + len(body) / 2
