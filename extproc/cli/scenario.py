@@ -195,6 +195,10 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
         batched_tokens=args.max_num_batched_tokens,
         price_per_gpu=args.price,
     )
+    rates, lengths = dict(_rate(text) for text in args.throughput), _lengths(args.lengths, args.max_model_len)
+    for length in rates:
+        if length not in (*lengths, args.max_model_len):
+            raise PlanError(f"--throughput: {length}: no pool with this max_model_len is looked at")
     traffic = workload(args)
     for name, value in (("--spare", args.spare), ("--text-spread", args.text_spread)):
         if value < 0:
@@ -206,9 +210,9 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
             workload=traffic,
             engine=engine,
             objective=Objective(args.ttft, args.utilisation, args.spare),
-            lengths=_lengths(args.lengths, args.max_model_len),
+            lengths=lengths,
             estimated=exact if args.estimates == "exact" else _learned(args, traffic),
-            rates=dict(_rate(text) for text in args.throughput),
+            rates=rates,
             poisson=args.poisson,
         ),
         gpu,

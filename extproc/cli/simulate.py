@@ -79,10 +79,11 @@ def run(args: argparse.Namespace) -> int:
 def make(args: argparse.Namespace) -> Record:
     """Return the record of every policy `args` asks for."""
     scenarios.check_threshold(args)
+    args.lengths = str(args.threshold)
     if not args.cv > 0:
         raise PlanError(f"--cv: {args.cv:g}: must be above 0")
     scenario, _, _ = scenarios.scenario(args)
-    planner = Planner(replace(scenario, lengths=(args.threshold,)))
+    planner = Planner(scenario)
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
     if args.instances:
         one, two = _sized(args.instances, one, two)

@@ -23,6 +23,9 @@ RESERVE_QUANTILE = 0.95
 """Quantile of outputs reserved for requests without a cap. The service's own reserve depends on its smallest pool;
 `output.quantile` of its configuration makes it a quantile too."""
 
+LEAST_SAVED = 0.001
+"""Share of the cost below which nothing is said to be saved."""
+
 LENGTHS = tuple(1024 * n for n in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128))
 """Values of max_model_len tried when none are given."""
 
@@ -233,12 +236,12 @@ def verdict(chosen: Split, planner: Planner) -> str:
     """Say in one sentence whether splitting pays, against which baseline, and why not when it does not."""
     baseline = planner.homogeneous
     share = saved(chosen.fleet, baseline)
-    if share > 0:
+    if share >= LEAST_SAVED:
         return f"Splitting saves {share:.1%} against {baseline.label}."
     cut = " and ".join(map(str, chosen.thresholds))
     why = f"{chosen.alpha:.1%} of requests go short, where an instance does {chosen.rho:.2f} times the requests of"
     why += f" {baseline.label}; a long one does {chosen.sigma:.2f} times"
-    if chosen.predicted >= 0.001:
+    if chosen.predicted >= LEAST_SAVED:
         why += f"; the {chosen.predicted:.1%} this is worth are lost to rounding up to whole instances"
     return f"Splitting does not pay against {baseline.label}. At the best threshold, {cut}, {why}."
 
@@ -258,5 +261,3 @@ def _check(scenario: Scenario) -> None:
     for length, given in scenario.rates.items():
         if not 0 < given.value < math.inf:
             raise PlanError(f"--throughput: {length}={given.value:g}: must be above 0 {given.unit} per second")
-        if length not in (*scenario.lengths, scenario.full):
-            raise PlanError(f"--throughput: {length}: no pool with this max_model_len is looked at")

@@ -170,6 +170,29 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
+def test_measured_throughputs_size_the_pools(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was measured at two contexts sizes the pools with those contexts, and the report says so."""
+    measured = ("--throughput", "4096=10", "--throughput", "65536=2.5")
+    code, out, _ = plan(
+        capsys,
+        trace,
+        "--rate",
+        "500",
+        "--poisson",
+        "--threshold",
+        "4096",
+        *measured,
+        "--utilisation",
+        "1",
+        "--json",
+    )
+    record = json.loads(out)
+    assert code == 0
+    assert record["baselines"][0]["instances"] == 500 / 2.5
+    assert record["chosen"]["pools"][0]["measured"]
+    assert any("max_model_len 4096: measured, 10 requests/s" in line for line in record["assumptions"])
+
+
 def test_distributions_stand_alone(trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A distribution says no number of requests, so it is not added to a trace."""
     path = tmp_path / "cdf.json"
