@@ -42,6 +42,7 @@ _PRIOR = {
     "digit_in_run": (0.0, 1.0),
     "punctuation": (0.4, 2.0),
     "script": (0.35, 2.0),
+    "kana": (0.0, 2.0),
     "tool_bytes": (0.05, 1.0),
     "messages": (4.0, 64.0),
     "conversation": (4.0, 256.0),
@@ -60,9 +61,11 @@ PRIOR = np.array([_PRIOR[name][0] for name in INPUTS])
 MOST = np.array([_PRIOR[name][1] for name in INPUTS])
 """No text costs more tokens than it has bytes; no template is longer than this."""
 
-LEAST = -0.5 * np.array([1.0 if name in ("line", "blank_in_run", "digit_in_run") else 0.0 for name in INPUTS])
+LEAST = -0.5 * np.array(
+    [1.0 if name in ("line", "blank_in_run", "digit_in_run", "kana") else 0.0 for name in INPUTS]
+)
 """A weight below 0 is possible only where a feature takes back what another has counted: a byte that merely goes on
-with a run of digits or blanks, which is one of its class as well."""
+with a run of digits or blanks, or begins a kana, which is one of its class as well."""
 
 DEVIATION = np.maximum(PRIOR, 0.3)
 DEVIATION[NAMES.index("tool_bytes")] = 0.1

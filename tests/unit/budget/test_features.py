@@ -26,6 +26,7 @@ def test_an_empty_prompt_has_no_features() -> None:
         ("é", {"latin_lead": 1}),
         ("ж", {"cyrillic_lead": 1}),
         ("λ", {"two_byte_lead": 1}),
+        ("カ", {"cjk_lead": 1, "kana": 1}),
         ("ก", {"indic_lead": 1}),
         ("—", {"symbol_lead": 1}),
         ("語", {"cjk_lead": 1}),
