@@ -216,7 +216,7 @@ def _smallest(rows: list[Record]) -> Table:
         "simulated",
         "saved by simulation",
     )
-    table = _table("Smallest pools, each for its own P99", *columns)
+    table = _table("Smallest pools that meet the objective", *columns)
     base = rows[0]["gpus"]
     for row in rows:
         table.add_row(

@@ -19,6 +19,9 @@ from extproc.planning.workload import Workload
 POLICIES = ("homogeneous", "oracle", "learned", "learned+spillover", "static")
 STATIC_RATIO = 4.0
 
+MOST_LATE = 0.5
+"""Share of its own requests for which a pool of the smallest fleet may be late."""
+
 Arrivals = Callable[[], Iterator[Batch]]
 """Starts the same stream of arrivals anew."""
 
@@ -149,10 +152,12 @@ def sizes(policy: str, planned: list[SimulatedPool], setting: Setting) -> dict[s
 
 
 def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[SimulatedPool]:
-    """Return the smallest pools whose requests meet the P99 objective by simulation, each by itself.
+    """Return the smallest pools that together meet the fleet's P99 objective by simulation.
 
-    Pools are searched one after the other, smallest capacity first, the others staying as they are given, which
-    should therefore be large enough. Without spillover pools do not act on each other.
+    Of the requests that may be late, 1 % of all, every pool has an equal part, but not more than `MOST_LATE` of its
+    own: a pool that few requests reach must keep up with them all the same. Pools are searched one after the other,
+    smallest capacity first, the others staying as they are given, which should therefore be large enough. Without
+    spillover pools do not act on each other.
     """
     found = list(pools)
     for place, pool in enumerate(pools):
@@ -160,7 +165,10 @@ def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[
         while high - low > 1:
             middle = (low + high) // 2
             trial = [replace(p, instances=middle) if i == place else p for i, p in enumerate(pools)]
-            if simulate(policy, trial, setting)["pools"][place]["late"] > LATE:
+            result = simulate(policy, trial, setting)
+            part = result["pools"][place]
+            allowed = min(LATE / len(pools) * result["requests"], MOST_LATE * part["completed"])
+            if part["late"] * part["completed"] > allowed:
                 low = middle
             else:
                 high = middle

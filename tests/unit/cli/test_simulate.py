@@ -98,7 +98,7 @@ def test_smallest_pools_are_found_by_simulation(trace: str, capsys: pytest.Captu
     """Planned and smallest simulated instances stand side by side for each policy."""
     code, out, _ = simulate(capsys, trace, "--smallest", "--policies", "oracle", *SMALL)
     assert code == 0
-    assert "Smallest pools, each for its own P99" in out
+    assert "Smallest pools that meet the objective" in out
     assert "homogeneous" in out
 
 
