@@ -1,11 +1,11 @@
 """GPUs and models: the few figures a throughput estimate needs, each with its source."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from extproc.planning.errors import PlanError
+from extproc.planning.json_file import read_json
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
 
@@ -124,12 +124,7 @@ def find_model(name: str) -> Model:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise PlanError(f"{path}: is not JSON: {error}") from None
+    record = read_json(path)
     if not isinstance(record, dict):
         raise PlanError(f"{path}: must be a JSON object")
     return record

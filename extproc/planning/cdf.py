@@ -1,6 +1,5 @@
 """Workloads known only as a distribution of totals: a CDF file, or the budget histogram of a running Dualpool."""
 
-import json
 import re
 import urllib.error
 import urllib.request
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from extproc.planning.errors import PlanError
+from extproc.planning.json_file import read_json
 from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
 
 DEFAULT_OUTPUT_SHARE = 0.5
@@ -27,12 +27,7 @@ def read_cdf(path: Path, output_share: float = DEFAULT_OUTPUT_SHARE) -> Workload
     Totals alone say nothing of input and output: every request's output is `output_share` of its total, which the
     notes name. Raises `PlanError` for anything that is not a CDF.
     """
-    try:
-        points = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise PlanError(f"{path}: is not JSON: {error}") from None
+    points = read_json(path)
     return from_points(path.name, str(path), points, output_share)
 
 

@@ -1,6 +1,5 @@
 """Requests per second one instance sustains: measured, or estimated from its `Engine`."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from extproc.planning.engine import BLOCK, Engine
 from extproc.planning.errors import PlanError
+from extproc.planning.json_file import read_json
 from extproc.planning.workload import Floats, Workload
 
 
@@ -118,12 +118,7 @@ def read_bench(path: Path) -> Measured:
 
     Raises `PlanError` where the file has no `request_throughput` above 0.
     """
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise PlanError(f"{path}: is not JSON: {error}") from None
+    record = read_json(path)
     value: Any = record.get("request_throughput") if isinstance(record, dict) else None
     if type(value) not in (int, float) or not 0 < value < math.inf:
         raise PlanError(f"{path}: request_throughput: {value!r}: must be a number above 0")
