@@ -5,8 +5,7 @@ import json
 import statistics
 import timeit
 
-from extproc.budget.budget import Budgeter
-from extproc.budget.learner import new_learner
+from extproc.budget.learner import new_budgeter, new_learner
 from extproc.budget.observation import Observation
 from extproc.config import Config
 from extproc.routing.router import Head, Router
@@ -29,7 +28,7 @@ def measure(repeats: int = 7) -> dict[str, float]:
     pools = ({"name": "short", "capacity": 10_000_000}, {"name": "long", "capacity": 100_000_000})
     config = Config.model_validate({"pools": {"default": pools}})
     learner = new_learner(config)
-    router = Router(config, Budgeter(learner.estimator, learner.output, config.categories, config.estimation))
+    router = Router(config, new_budgeter(config, learner))
     figures = {}
     for name, size in SIZES.items():
         request = body(size)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from extproc.budget.budget import Budgeter
 from extproc.budget.estimate import Estimator, Verdict
 from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Observation
@@ -135,3 +136,8 @@ def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:
     """Return a learner that has learned nothing. `stores`: names of those that it will be synced with."""
     limit = config.categories.limit
     return Learner(new_estimator(config.estimation, limit), new_output(config), KINDS * limit, stores)
+
+
+def new_budgeter(config: Config, learner: Learner) -> Budgeter:
+    """Return what makes budgets of requests by all that `learner` knows, now and later."""
+    return Budgeter(learner.estimator, learner.output, config.categories, config.estimation)

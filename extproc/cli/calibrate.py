@@ -13,8 +13,7 @@ from rich.table import Table
 
 from extproc.body.facts import PromptFacts
 from extproc.body.usage import Usage
-from extproc.budget.budget import Budgeter
-from extproc.budget.learner import Learner, new_learner
+from extproc.budget.learner import Learner, new_budgeter, new_learner
 from extproc.budget.logs import LogError, Logged, RequestLog
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _learn(config: Config, learner: Learner, args: argparse.Namespace) -> Errors:
     """Teach `learner` every request, and return the errors that were made on the way. Raises `LogError`."""
-    fresh, learning = (_budgeter(config, each) for each in (new_learner(config), learner))
+    fresh, learning = (new_budgeter(config, each) for each in (new_learner(config), learner))
     largest = max((pools[-1] for pools in config.pools.values()), key=lambda pool: pool.capacity)
     errors: Errors = defaultdict(list)
     skipped = 0
@@ -90,10 +89,6 @@ def _learn(config: Config, learner: Learner, args: argparse.Namespace) -> Errors
     if skipped:
         print(f"{skipped} lines held nothing to learn from", file=sys.stderr)
     return errors
-
-
-def _budgeter(config: Config, learner: Learner) -> Budgeter:
-    return Budgeter(learner.estimator, learner.output, config.categories, config.estimation)
 
 
 def _named(facts: PromptFacts, model: str | None) -> PromptFacts:

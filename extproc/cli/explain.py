@@ -9,7 +9,7 @@ from extproc.body.facts import PromptFacts, Unreadable
 from extproc.body.request import api_of, read_request
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.features import NAMES, text_bytes
-from extproc.budget.learner import new_learner
+from extproc.budget.learner import new_budgeter, new_learner
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
 from extproc.routing.decision import Decision
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if stored is not None:
         learner.adopt(stored.table)
-    budgeter = Budgeter(learner.estimator, learner.output, config.categories, config.estimation)
+    budgeter = new_budgeter(config, learner)
     decision = Router(config, budgeter).decide(Head("POST", args.path), body, whole=True)
     for line in explain(config, budgeter, decision, args.path, body):
         print(line)

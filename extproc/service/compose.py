@@ -3,8 +3,7 @@
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from extproc.budget.budget import Budgeter
-from extproc.budget.learner import KINDS, Learner, new_estimator, new_learner, new_output
+from extproc.budget.learner import KINDS, Learner, new_budgeter, new_estimator, new_learner, new_output
 from extproc.config import Config
 from extproc.metrics import Metrics, requests_by_pool
 from extproc.routing.in_flight import InFlight
@@ -57,9 +56,7 @@ def compose(
         limit = config.categories.limit
         estimator = new_estimator(config.estimation, limit)
         learner.rebuild(estimator, new_output(config), table_limit(config))
-    router = Router(
-        config, Budgeter(learner.estimator, learner.output, config.categories, config.estimation), pools.board
-    )
+    router = Router(config, new_budgeter(config, learner), pools.board)
     context = Context(
         router=router,
         learner=learner,
