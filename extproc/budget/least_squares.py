@@ -10,7 +10,8 @@ where nothing has been seen. With u = x / y for an observation of y tokens, r = 
 
 This is recursive least squares in its information form (Ljung, *System Identification*, 2nd ed., §11.2): A and b
 are sums that fade, so they merge as all that is learned here does (`extproc.budget.sums`). D⁻¹ does not fade, so P
-is symmetric, positive definite and never larger than D however long a kind of text is not seen: nothing winds up. κ
+is symmetric, positive definite and never larger than D however long a kind of text is not seen: nothing winds up.
+It is kept as the inverse of the Cholesky factor of P⁻¹, so that rounding cannot make it anything else. κ
 weighs an observation: less for a short prompt, and Huber's weight (1964) for one whose error is far out, which
 bounds what a single report can do. Weights outside what is possible are put at their bound, and the others are
 solved for again.
@@ -20,12 +21,15 @@ faded to the weight of a few observations, and learning starts over from there.
 """
 
 import math
+import operator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extproc.budget.features import MESSAGES, TOOL_BYTES
+from extproc.budget.features import BYTES_PER, MESSAGES, TOOL_BYTES
 from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
+from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO
 from extproc.budget.sums import Sums
 
 Vector = NDArray[np.float64]
@@ -72,14 +76,35 @@ _WIDTH = len(_ROWS) + 2
 _PRIOR_PRECISION = np.diag(1.0 / DEVIATION**2)
 _PRIOR_INFORMATION = PRIOR / DEVIATION**2
 
+_LIMITS = np.zeros((2, WEIGHTS))
+_LIMITS[0, : len(BYTES_PER)] = BYTES_PER
+for _column in (MESSAGES, CONVERSATION, TOOLS):
+    _LIMITS[1, _column] = MOST[_column]
+"""Text bytes and longest template of the inputs."""
+
+
+class Expected(NamedTuple):
+    """What a prompt is estimated at: `tokens`, with the relative standard deviation τ. No tokenizer counts fewer
+    than `least` or more than `most`."""
+
+    tokens: float
+    deviation: float
+    least: float
+    most: float
+
 
 def inputs(features: tuple[float, ...]) -> Vector:
     """Return x, `WEIGHTS` values, of a feature vector."""
-    x = np.empty(WEIGHTS)
-    x[:CONVERSATION] = features
-    x[CONVERSATION] = min(1.0, features[MESSAGES])
-    x[TOOLS] = min(1.0, features[TOOL_BYTES])
-    return x
+    return np.array((*features, min(1.0, features[MESSAGES]), min(1.0, features[TOOL_BYTES])))
+
+
+def possible(x: Vector) -> tuple[float, float]:
+    """Return the fewest and the most tokens that a prompt of these inputs can have, whatever counts them."""
+    return _possible(*_LIMITS.dot(x).tolist())
+
+
+def _possible(size: float, template: float) -> tuple[float, float]:
+    return size / MOST_RATIO, size / LEAST_RATIO + template
 
 
 class Fit:
@@ -88,15 +113,22 @@ class Fit:
     Its sums: the upper triangle of a matrix of A, b and Σκ, then Σκ and Σκ·|r| of the usual error.
     """
 
-    __slots__ = ("_since_change", "_sums", "covariance", "recent_error", "samples", "weights")
+    __slots__ = ("_root", "_rows", "_since_change", "_sums", "recent_error", "samples", "weights")
 
     def __init__(self) -> None:
         self._sums = np.zeros(_WIDTH)
         self.samples = 0
         self.weights: Vector = PRIOR
-        self.covariance: Vector = np.diag(DEVIATION**2)
+        self._root: Vector = np.diag(DEVIATION)
+        self._rows = self._estimated()
         self.recent_error = PRIOR_ERROR
         self._since_change = 0
+
+    @property
+    def covariance(self) -> Vector:
+        """P, symmetric and positive by the way it is made."""
+        covariance: Vector = self._root.T.dot(self._root)
+        return covariance
 
     @property
     def error(self) -> float:
@@ -104,12 +136,14 @@ class Fit:
         weight, errors = self._sums[-2:].tolist()
         return float((errors + PRIOR_ERROR_SAMPLES * PRIOR_ERROR) / (weight + PRIOR_ERROR_SAMPLES))
 
-    def estimate(self, x: Vector) -> tuple[float, float]:
-        """Return expected tokens and their relative standard deviation τ."""
-        tokens = max(1.0, float(self.weights.dot(x)))
-        spread = float(x.dot(self.covariance).dot(x)) / (tokens * tokens)
+    def estimate(self, x: Vector) -> Expected:
+        """Return what a prompt of the inputs x is estimated at."""
+        tokens, size, template, *spreads = self._rows.dot(x).tolist()
+        tokens = max(1.0, tokens)
+        spread = sum(map(operator.mul, spreads, spreads)) / (tokens * tokens)
         usual = DEVIATION_OF_MEAN * self.error
-        return tokens, math.sqrt(usual * usual + min(spread, PRIOR_SPREAD**2))
+        deviation = math.sqrt(usual * usual + min(spread, PRIOR_SPREAD**2))
+        return Expected(tokens, deviation, *_possible(size, template))
 
     def learn(self, x: Vector, tokens: float) -> tuple[float, Vector, bool]:
         """Take one observation into account.
@@ -152,8 +186,16 @@ class Fit:
         upper = matrix[:-1, :-1]
         precision = (upper + upper.T - np.diag(upper.diagonal())) / NOISE**2 + _PRIOR_PRECISION
         information = matrix[:-1, -1] / NOISE**2 + _PRIOR_INFORMATION
-        self.covariance = np.linalg.inv(precision)
-        self.weights = _bounded(self.covariance.dot(information), precision, information)
+        self._root = np.linalg.inv(np.linalg.cholesky(precision))
+        self.weights = _bounded(self._root.T.dot(self._root.dot(information)), precision, information)
+        self._rows = self._estimated()
+
+    def _estimated(self) -> Vector:
+        """Return the rows that an estimate is made of by one product with x.
+
+        They give w·x, the text bytes, the longest template, and numbers whose squares add up to xᵀPx.
+        """
+        return np.vstack((self.weights, _LIMITS, self._root))
 
     def sums(self) -> Sums:
         """Return all that was learned."""
@@ -171,7 +213,7 @@ class Fit:
             return False
         self.recent_error = self.error if before is None else before.recent_error
         self._since_change = self.samples if before is None else before._since_change
-        return bool(np.isfinite(self.weights).all() and (self.covariance.diagonal() > 0).all())
+        return bool(np.isfinite(self._rows).all())
 
 
 def _bounded(weights: Vector, precision: Vector, information: Vector) -> Vector:

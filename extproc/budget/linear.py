@@ -15,12 +15,11 @@ import numpy as np
 
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
-from extproc.budget.features import BYTES_PER, MESSAGES
-from extproc.budget.least_squares import Fit, Vector, inputs
+from extproc.budget.least_squares import Fit, Vector, inputs, possible
 from extproc.budget.margin import KEEP, SIZES, STEPS, Errors, cell_of
 from extproc.budget.observation import Basis, Observation
-from extproc.budget.prior import CONVERSATION, INPUTS, MOST, TOOLS, WEIGHTS
-from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO, RatioEstimator
+from extproc.budget.prior import INPUTS
+from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Recent, Sums, Table
 from extproc.config import Estimation
 
@@ -32,12 +31,6 @@ KIND = "linear"
 
 ERRORS = "linear-errors"
 """First part of a key. Sums: `Errors.counts`, flattened."""
-
-_LIMITS = np.zeros((2, WEIGHTS))
-_LIMITS[0, : len(BYTES_PER)] = BYTES_PER
-for _column in (MESSAGES, CONVERSATION, TOOLS):
-    _LIMITS[1, _column] = MOST[_column]
-"""Text bytes and longest template of the inputs."""
 
 
 class LinearEstimator:
@@ -59,10 +52,8 @@ class LinearEstimator:
         if basis == "raw":
             return self._raw.estimate(model, category, basis, features)
         name, fit = self._known(model)
-        x = inputs(features)
-        expected, deviation = fit.estimate(x)
-        least, most = possible(x)
-        expected = min(max(expected, least), most)
+        tokens, deviation, least, most = fit.estimate(inputs(features))
+        expected = min(max(tokens, least), most)
         errors = self._errors.get(name) or self._no_errors
         upper = min(expected * math.exp(errors.margin(expected, deviation, self._rate)), most)
         source: Source = "learned" if fit.samples >= self._settings.min_samples else "prior"
@@ -105,7 +96,7 @@ class LinearEstimator:
     def _learn(self, name: str, x: Vector, tokens: float) -> bool:
         fit = self._fits.use(name, Fit)
         errors = self._errors.use(name, Errors)
-        expected, deviation = fit.estimate(x)
+        expected, deviation, _, _ = fit.estimate(x)
         cell = cell_of(expected, math.log(tokens / expected) / deviation)
         keep, values, outlier = fit.learn(x, tokens)
         self._recent.add((KIND, name), keep, values)
@@ -155,9 +146,3 @@ class LinearEstimator:
             for name, fit in self._fits.items()
         ]
         return {"linear": models, **self._raw.snapshot()}
-
-
-def possible(x: Vector) -> tuple[float, float]:
-    """Return the fewest and the most tokens that a prompt of these inputs can have, whatever counts them."""
-    size, template = _LIMITS.dot(x).tolist()
-    return size / MOST_RATIO, size / LEAST_RATIO + template

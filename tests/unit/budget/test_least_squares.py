@@ -29,7 +29,7 @@ def truth(weights: np.ndarray[tuple[int], np.dtype[np.float64]], x: tuple[float,
 def test_it_starts_from_the_prior() -> None:
     """Before anything is seen the estimate is what the prior says, and its deviation that of the prior."""
     x = inputs(document(random.Random(1)))
-    tokens, deviation = Fit().estimate(x)
+    tokens, deviation, _, _ = Fit().estimate(x)
     assert tokens == pytest.approx(float(PRIOR.dot(x)))
     assert 0.1 < deviation < 0.4
 
@@ -43,7 +43,7 @@ def test_it_finds_other_weights() -> None:
         x = document(draw)
         fit.learn(inputs(x), truth(true, x))
     x = document(draw)
-    tokens, deviation = fit.estimate(inputs(x))
+    tokens, deviation, _, _ = fit.estimate(inputs(x))
     assert tokens == pytest.approx(truth(true, x), rel=0.01)
     assert deviation < 0.05
 
