@@ -13,6 +13,8 @@ import pycountry
 
 from extproc.demo import tokens
 
+FEW = 4
+
 LOCALES = Path(pycountry.__file__).parent / "locales"
 
 
@@ -48,11 +50,13 @@ def _ids(kind: str) -> tuple[str, list[int]]:
 
 
 def text(kind: str, size: int, start: float = 0.0) -> str:
-    """Return `size` tokens of `kind`, to within a few, from the place `start` (0 to 1) of all there is."""
+    """Return `size` tokens of `kind`, to within `FEW`, from the place `start` (0 to 1) of all there is."""
     whole, ids = _ids(kind)
     characters_per_token = len(whole) / len(ids)
     first = int(start * max(0, len(whole) - 2 * size * characters_per_token))
     last = first + int(size * characters_per_token)
-    for _ in range(6):
-        last += round((size - tokens.count(whole[first:last])) * characters_per_token)
+    while abs(missing := size - tokens.count(whole[first:last])) > FEW:
+        last += round(missing * characters_per_token) or missing // abs(missing)
+        assert last <= len(whole), f"too little text of kind {kind}"
+        characters_per_token *= 0.9  # smaller and smaller steps, since the text there may be denser than the whole
     return whole[first:last]
