@@ -15,7 +15,8 @@ from extproc.planning.errors import PlanError
 from extproc.planning.nextsteps import vllm_commands, write_configuration
 from extproc.planning.page import page
 from extproc.planning.record import Record, plan_record
-from extproc.planning.search import Planner, Scenario, best, verdict
+from extproc.planning.scenario import Scenario
+from extproc.planning.search import Planner, best, verdict
 from extproc.planning.sensitivity import changes
 
 CHECKED = ("homogeneous", "oracle", "learned", "static")
@@ -95,7 +96,7 @@ def make(args: argparse.Namespace) -> Record:
 
 def _check(args: argparse.Namespace, scenario: Scenario, planner: Planner, record: Record) -> None:
     """Simulate the homogeneous and the chosen fleet; what they miss becomes a problem of the plan."""
-    stream = simulations.setting(args, scenario)
+    stream = simulations.setting(args, scenario, record["chosen"]["thresholds"][0])
     one = simulated(planner.homogeneous)
     two = simulated(planner.split(tuple(record["chosen"]["thresholds"])).fleet)
     results = []

@@ -14,7 +14,7 @@ from extproc.planning.catalog import GPUS, MODELS, Gpu, Model, find_gpu, find_mo
 from extproc.planning.engine import build_engine
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import exact, settled
-from extproc.planning.search import LENGTHS, Scenario
+from extproc.planning.scenario import LENGTHS, Scenario
 from extproc.planning.sizing import Objective
 from extproc.planning.text import TextModel
 from extproc.planning.throughput import Measured
@@ -211,6 +211,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
             engine=engine,
             objective=Objective(args.ttft, args.utilisation, args.spare),
             lengths=lengths,
+            config=config(args),
             estimated=exact if args.estimates == "exact" else _learned(args, traffic),
             rates=rates,
             poisson=args.poisson,

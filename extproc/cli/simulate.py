@@ -12,7 +12,8 @@ from extproc.planning import arrivals, compare
 from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated
 from extproc.planning.errors import PlanError
 from extproc.planning.record import Record, assumptions, workload_record
-from extproc.planning.search import Planner, Scenario
+from extproc.planning.scenario import Scenario
+from extproc.planning.search import Planner
 from extproc.planning.simulator import SimulatedPool
 from extproc.planning.trace import Batch
 from extproc.planning.workload import Arrivals
@@ -87,7 +88,7 @@ def make(args: argparse.Namespace) -> Record:
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
     if args.instances:
         one, two = _sized(args.instances, one, two)
-    stream = setting(args, scenario)
+    stream = setting(args, scenario, args.threshold)
     results = []
     for policy in args.policies.split(","):
         pools = one if policy == "homogeneous" else two
@@ -99,19 +100,19 @@ def make(args: argparse.Namespace) -> Record:
             sizes.append(compare.sizes(policy, one if policy == "homogeneous" else two, stream))
     problems = [missed(r) for r in results if r["policy"] != "static"]
     return {
-        "workload": workload_record(scenario),
+        "workload": workload_record(scenario, args.threshold),
         "threshold": args.threshold,
         "concurrency": scenario.engine.concurrency,
         "seed": args.seed,
         "policies": results,
         "smallest": sizes,
-        "assumptions": [*assumptions(scenario), *text_assumptions(stream)],
+        "assumptions": [*assumptions(scenario, args.threshold), *text_assumptions(stream)],
         "problems": [p for p in problems if p],
     }
 
 
-def setting(args: argparse.Namespace, scenario: Scenario) -> Setting:
-    """What every policy of this run shares."""
+def setting(args: argparse.Namespace, scenario: Scenario, smallest: int) -> Setting:
+    """What every policy of this run shares. `smallest`: capacity of the smallest pool."""
     if args.seed < 0:
         raise PlanError(f"--seed: {args.seed}: must not be negative")
     if args.requests < 2:
@@ -121,7 +122,7 @@ def setting(args: argparse.Namespace, scenario: Scenario) -> Setting:
         texts=scenarios.texts(args),
         seed=args.seed,
         config=scenarios.config(args),
-        reserve=scenario.reserve,
+        reserve=scenario.reserve(smallest),
         ttft=scenario.objective.ttft,
         before=None if getattr(args, "cold", False) or getattr(args, "replay", False) else scenario.workload,
     )

@@ -54,7 +54,8 @@ def print_plan(record: Record) -> None:
     )
     console.print(
         f"{record['chosen']['cautious']:.2%} of requests go to a larger pool than they need, for their estimate; "
-        f"{record['chosen']['misrouted']:.2%} are refused by the pool they are sent to and retried.",
+        f"{record['chosen']['misrouted']:.2%} are refused by the pool they are sent to and retried; "
+        f"{record['chosen']['cut']:.2%} have no cap and are cut short at its context.",
         highlight=False,
     )
     console.print(_curve(record["curve"]), _sensitivity(record["sensitivity"]), sep="\n")

@@ -6,11 +6,10 @@ import numpy as np
 
 from extproc.planning import engine as engines
 from extproc.planning.catalog import Gpu, Model
+from extproc.planning.scenario import Scenario
 from extproc.planning.search import (
-    RESERVE_QUANTILE,
     Cost,
     Planner,
-    Scenario,
     Split,
     against_present,
     best,
@@ -19,7 +18,7 @@ from extproc.planning.search import (
 )
 from extproc.planning.sensitivity import Cases, variations
 from extproc.planning.sizing import FleetPlan
-from extproc.planning.workload import Workload
+from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
 
 Record = dict[str, Any]
 
@@ -47,23 +46,23 @@ def plan_record(
     if present is not None:
         headline.append(against_present(chosen, scenario, present))
     return {
-        "workload": workload_record(scenario),
+        "workload": workload_record(scenario, chosen.thresholds[0]),
         "instance": instance_record(scenario, gpu, model),
         "headline": " ".join(headline),
         "baselines": [fleet_record(b, chosen.fleet) for b in baselines] + _present(present, scenario, chosen.fleet),
         "chosen": split_record(chosen, planner),
         "curve": [split_record(s, planner) for s in curve],
         "sensitivity": [vars(v) for v in variations(chosen, planner, cases)],
-        "assumptions": assumptions(scenario),
+        "assumptions": assumptions(scenario, chosen.thresholds[0]),
         "sources": [f"{gpu.name}: {gpu.source}", f"{model.name}: {model.source}"],
         "problems": chosen.fleet.problems,
     }
 
 
-def workload_record(scenario: Scenario) -> Record:
-    """What the traffic looks like."""
+def workload_record(scenario: Scenario, smallest: int) -> Record:
+    """What the traffic looks like. `smallest`: capacity of the smallest pool, which the reserve depends on."""
     workload, arrivals = scenario.workload, scenario.workload.needs_rate()
-    budgets = workload.budgets(scenario.reserve)
+    budgets = workload.budgets(scenario.reserve(smallest))
     return {
         "name": workload.name,
         "rows": workload.rows,
@@ -157,6 +156,7 @@ def split_record(split: Split, planner: Planner) -> Record:
         "sigma": split.sigma,
         "predicted": split.predicted,
         "misrouted": split.misrouted,
+        "cut": split.cut,
         "cautious": split.cautious,
         "saved": saved(split.fleet, planner.homogeneous),
     }
@@ -180,8 +180,8 @@ def _present(instances: int | None, scenario: Scenario, chosen: FleetPlan) -> li
     ]
 
 
-def assumptions(scenario: Scenario) -> list[str]:
-    """What the figures rest on, in words."""
+def assumptions(scenario: Scenario, smallest: int) -> list[str]:
+    """What the figures rest on, in words. `smallest`: as above."""
     engine, objective = scenario.engine, scenario.objective
     held = (
         "max_model_len of KV is set aside for each sequence"
@@ -195,13 +195,20 @@ def assumptions(scenario: Scenario) -> list[str]:
         f"{engine.tp} GPUs an instance; throughput is per instance, prices are per GPU and hour",
         f"{engines.MEMORY_UTILISATION:.0%} of GPU memory used, {engines.WORKSPACE / 1e9:g} GB a GPU for buffers",
         f"{engines.BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, {engines.COMPUTE_EFFICIENCY:.0%} of peak compute",
-        f"requests without a cap are budgeted at the p{RESERVE_QUANTILE * 100:g} of outputs, {scenario.reserve}",
         "not modelled: prefix caching (a pool change loses the cached prefix), speculative decoding, CPU time, "
         "several models on one instance",
         "the closed form ignores queues of single instances and bursts within them; dualpool simulate does not",
     ]
+    if (scenario.workload.caps == NO_CAP).any():
+        words.append(f"{_set_aside(scenario.reserve(smallest))}, as the service does when it knows their answers")
     for length, given in sorted(scenario.rates.items()):
         words.append(f"max_model_len {length}: measured, {given} per instance; other lengths are estimated")
     if objective.ttft is not None:
         words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
     return words
+
+
+def _set_aside(reserve: int) -> str:
+    if reserve == MOST_TOKENS:
+        return "requests without a cap go to the largest pool"
+    return f"{reserve} output tokens are set aside for a request without a cap"

@@ -2,98 +2,22 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
-from extproc.planning.estimates import exact
 from extproc.planning.savings import general_savings
-from extproc.planning.sizing import FleetPlan, Objective, PoolPlan, size_pool
-from extproc.planning.throughput import Measured, Throughput, estimate, measured
-from extproc.planning.workload import Floats, Ints, Workload
+from extproc.planning.scenario import Scenario
+from extproc.planning.sizing import FleetPlan, PoolPlan, size_pool
 
 Cost = Literal["gpus", "cost"]
 
-RESERVE_QUANTILE = 0.95
-"""Quantile of outputs reserved for requests without a cap. The service's own reserve depends on its smallest pool;
-`output.quantile` of its configuration makes it a quantile too."""
-
 LEAST_SAVED = 0.001
 """Share of the cost below which nothing is said to be saved."""
-
-LENGTHS = tuple(1024 * n for n in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128))
-"""Values of max_model_len tried when none are given."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A workload, an instance, and what is asked of a fleet.
-
-    `engine`: at full context. `lengths`: allowed values of max_model_len below it. `estimated`: distribution
-    of estimate over truth, `estimates.exact` or `Estimates.below`. `rates`: measured throughputs
-    by max_model_len. `poisson`: size for Poisson arrivals at the mean rate, not for the busiest minute.
-    """
-
-    workload: Workload
-    engine: Engine
-    objective: Objective = field(default_factory=Objective)
-    lengths: tuple[int, ...] = LENGTHS
-    estimated: Callable[[Floats], Floats] = exact
-    rates: Mapping[int, Measured] = field(default_factory=dict)
-    poisson: bool = False
-
-    @cached_property
-    def reserve(self) -> int:
-        """Output tokens set aside for requests without a cap."""
-        return self.workload.quantile(self.workload.outputs, RESERVE_QUANTILE)
-
-    @cached_property
-    def budgets(self) -> Ints:
-        """Tokens each request asks for: its prompt and its cap, or the reserve."""
-        return self.workload.budgets(self.reserve)
-
-    def within(self, capacity: int) -> Floats:
-        """Chance of each request to be served by a pool of `capacity` or a smaller one.
-
-        It must fit (else it is rejected and served by the largest) and be estimated to fit.
-        """
-        if capacity >= self.full:
-            return np.ones(len(self.budgets))
-        return np.where(self.budgets <= capacity, self._sent_to(capacity), 0.0)
-
-    def _sent_to(self, capacity: int) -> Floats:
-        """Chance of each request to be estimated to fit a pool of `capacity`, rightly or not."""
-        room = capacity - (self.budgets - self.workload.inputs)
-        return self.estimated(np.maximum(room, 0) / self.workload.inputs)
-
-    def misrouted(self, capacity: int) -> float:
-        """Share of requests that a pool of `capacity` is sent and refuses; the largest pool serves them."""
-        return self.workload.mean(np.where(self.budgets > capacity, self._sent_to(capacity), 0.0))
-
-    def cautious(self, capacity: int) -> float:
-        """Share of requests that would fit `capacity` and are sent to a larger pool, for their estimate."""
-        return self.workload.mean(np.where(self.budgets <= capacity, 1.0 - self._sent_to(capacity), 0.0))
-
-    @cached_property
-    def load(self) -> float:
-        """Requests/s the fleet is sized for: the busiest minute, or the mean of a Poisson process."""
-        arrivals = self.workload.needs_rate()
-        return arrivals.rate if self.poisson else arrivals.peak
-
-    @property
-    def full(self) -> int:
-        """max_model_len at full context."""
-        return self.engine.max_model_len
-
-    def throughput(self, part: Workload, engine: Engine) -> Throughput:
-        """Requests/s of an instance on `part`: measured at this max_model_len, else estimated."""
-        given = self.rates.get(engine.max_model_len)
-        return estimate(part, engine) if given is None else measured(given, part, engine)
 
 
 @dataclass(frozen=True)
@@ -101,8 +25,9 @@ class Split:
     """One point of the curve. `alpha`, `rho`, `sigma`: the symbols of the closed form (two pools only).
 
     `rho` and `sigma`: throughput of a short and of a long instance over that of a homogeneous one.
-    `predicted`: savings by the general closed form, before rounding to whole instances. `misrouted`, `cautious`:
-    shares of requests sent to a pool that refuses them, and to a larger one than they need.
+    `predicted`: savings by the general closed form, before rounding to whole instances. `misrouted`, `cut`,
+    `cautious`: shares of requests sent to a pool that refuses them, to one at whose context their answer ends, and
+    to a larger one than they need.
     """
 
     thresholds: tuple[int, ...]
@@ -112,6 +37,7 @@ class Split:
     sigma: float
     predicted: float
     misrouted: float
+    cut: float
     cautious: float
 
 
@@ -120,22 +46,23 @@ class Planner:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self._sized: dict[tuple[int, int, bool], PoolPlan | None] = {}
+        self._sized: dict[tuple[int, int, int, bool], PoolPlan | None] = {}
         _check(scenario)
 
-    def pool(self, low: int, high: int, strict: bool = False) -> PoolPlan | None:
+    def pool(self, low: int, high: int, smallest: int, strict: bool = False) -> PoolPlan | None:
         """Size the pool for budgets in (low, high], or over `low` at full context; None without traffic.
 
-        At full context there is always a pool: what does not come today may come tomorrow.
+        `smallest`: capacity of the fleet's smallest pool. At full context there is always a pool: what does not
+        come today may come tomorrow.
         """
-        key = (low, high, strict)
+        key = (low, high, self.scenario.reserve(smallest), strict)
         if key not in self._sized:
-            self._sized[key] = self._size(low, high, strict)
+            self._sized[key] = self._size(*key)
         return self._sized[key]
 
-    def _size(self, low: int, high: int, strict: bool) -> PoolPlan | None:
+    def _size(self, low: int, high: int, reserve: int, strict: bool) -> PoolPlan | None:
         scenario = self.scenario
-        shares = scenario.within(high) - (scenario.within(low) if low else 0.0)
+        shares = scenario.within(high, reserve) - (scenario.within(low, reserve) if low else 0.0)
         share = float(np.average(shares, weights=scenario.workload.weights))
         part = scenario.workload.part(shares)
         if part is None and high < scenario.full:
@@ -161,7 +88,7 @@ class Planner:
         """
         edges = (0, *thresholds, self.scenario.full)
         for strict in (False, True):
-            pools = [self.pool(low, high, strict) for low, high in itertools.pairwise(edges)]
+            pools = [self.pool(low, high, edges[1], strict) for low, high in itertools.pairwise(edges)]
             fleet = FleetPlan(label, tuple(p for p in pools if p), self.scenario.objective)
             if not fleet.problems:
                 break
@@ -176,7 +103,7 @@ class Planner:
     def smallest(self) -> FleetPlan:
         """The baseline at the smallest allowed context that holds the traffic."""
         scenario = self.scenario
-        needed = scenario.budgets.max()
+        needed = scenario.needs.max()
         enough = next((n for n in scenario.lengths if needed <= n < scenario.full), scenario.full)
         scenario = replace(scenario, engine=scenario.engine.at(enough), lengths=())
         return Planner(scenario).fleet(f"one pool at {enough}, the smallest that holds the traffic", ())
@@ -186,7 +113,9 @@ class Planner:
         named = " and ".join(str(t) for t in thresholds)
         fleet = self.fleet(f"{len(thresholds) + 1} pools cut at {named}", thresholds)
         base = self.homogeneous.pools[0].throughput.rate
-        first, last = self.pool(0, thresholds[0]), self.pool(thresholds[-1], self.scenario.full)
+        smallest, largest = thresholds[0], thresholds[-1]
+        first, last = self.pool(0, smallest, smallest), self.pool(largest, self.scenario.full, smallest)
+        missent = self.scenario.missent(thresholds)
         alpha = first.share if first else 0.0
         rho = first.throughput.rate / base if first else 1.0
         sigma = last.throughput.rate / base if last else 1.0
@@ -197,8 +126,9 @@ class Planner:
             rho=rho,
             sigma=sigma,
             predicted=general_savings(alpha, rho, sigma),
-            misrouted=sum(self.scenario.misrouted(t) for t in thresholds),
-            cautious=sum(self.scenario.cautious(t) for t in thresholds),
+            misrouted=missent.refused,
+            cut=missent.cut,
+            cautious=missent.cautious,
         )
 
     def curve(self, pools: int = 2, progress: Callable[[int], None] = lambda _done: None) -> list[Split]:

@@ -7,7 +7,8 @@ from extproc.config import Config
 from extproc.planning.engine import Concurrency
 from extproc.planning.estimates import exact, settled
 from extproc.planning.savings import general_savings
-from extproc.planning.search import Planner, Scenario, Split, saved
+from extproc.planning.scenario import Scenario
+from extproc.planning.search import Planner, Split, saved
 from extproc.planning.text import TextModel, spread
 from extproc.planning.workload import Workload, with_caps
 
@@ -59,7 +60,7 @@ def changes(scenario: Scenario, config: Config, texts: TextModel) -> Cases:
 
 def _estimation(scenario: Scenario, config: Config, texts: TextModel) -> Cases:
     def learned(what: str, other: Config, made_of: TextModel) -> tuple[str, Scenario]:
-        return what, replace(scenario, estimated=settled(other, made_of, scenario.workload).below)
+        return what, replace(scenario, config=other, estimated=settled(other, made_of, scenario.workload).below)
 
     cases = [("prompt lengths known exactly", replace(scenario, estimated=exact))]
     for percent in MISROUTE_PERCENTS:
@@ -89,7 +90,8 @@ def _vary(what: str, scenario: Scenario, thresholds: tuple[int, ...]) -> Variati
 
 def _alphas(chosen: Split, scenario: Scenario) -> Cases:
     """The same lengths with fewer or more of those that go long, at the same rate."""
-    short = scenario.within(chosen.thresholds[0])
+    threshold = chosen.thresholds[0]
+    short = scenario.within(threshold, scenario.reserve(threshold))
     share = scenario.workload.mean(short)
     cases: Cases = []
     for factor in LONG_FACTORS:

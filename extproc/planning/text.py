@@ -24,7 +24,7 @@ from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Observation
 from extproc.config import Config
 from extproc.planning.errors import PlanError
-from extproc.planning.workload import Floats
+from extproc.planning.workload import MOST_TOKENS, Floats
 
 LOWER = NAMES.index("lower")
 
@@ -145,20 +145,25 @@ def _errors(bodies: list[_Body]) -> list[float]:
     return errors
 
 
-def answered(category: str, features: tuple[float, ...], tokens: int, output: int = 1) -> Observation:
-    """What the service hears of a prompt of `features` that had `tokens` tokens, and `output` in its answer."""
+def answered(
+    category: str, features: tuple[float, ...], tokens: int, output: int = 1, cap: int | None = None
+) -> Observation:
+    """What the service hears of a prompt of `features` that had `tokens` tokens, and `output` in its answer.
+
+    `cap`: of the answer, None for none. It came from a pool that holds everything.
+    """
     return Observation(
         model="",
         category=category,
         basis="text",
         features=features,
         estimate=0,
-        cap=None,
+        cap=cap,
         prompts=1,
         choices=1,
         teaches=True,
         pool="",
-        capacity=0,
+        capacity=MOST_TOKENS,
         largest=True,
         usage=Usage(prompt_tokens=tokens, completion_tokens=output),
         finish_reason="stop",

@@ -72,7 +72,7 @@ class Workload:
         """Tokens each request really used: input plus output."""
         return self.inputs + self.outputs
 
-    def budgets(self, reserve: int) -> Ints:
+    def budgets(self, reserve: int | Ints) -> Ints:
         """Tokens each request asks for: input plus its cap, or plus `reserve` where it has none."""
         return np.asarray(self.inputs + np.where(self.caps == NO_CAP, reserve, self.caps), np.int64)
 

@@ -18,7 +18,8 @@ from extproc.planning.dispatch import Learned, Oracle, Static
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import exact, settled
-from extproc.planning.search import Planner, Scenario
+from extproc.planning.scenario import Scenario
+from extproc.planning.search import Planner
 from extproc.planning.simulator import SimulatedPool
 from extproc.planning.sizing import Objective
 from extproc.planning.text import LOWER, MEASURED, TextKind, Texts, measure, read_model, spread, write_model

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extproc.config import Config
+from extproc.config import Config, Output
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import Estimates
 from extproc.planning.savings import general_savings, savings
-from extproc.planning.search import Planner, Scenario, against_present, best, saved, verdict
+from extproc.planning.scenario import Scenario
+from extproc.planning.search import Planner, against_present, best, saved, verdict
 from extproc.planning.sensitivity import changes, variations
 from extproc.planning.sizing import Objective
 from extproc.planning.text import MEASURED
@@ -143,10 +144,12 @@ def test_alpha_counts_caps_not_outputs(engine: Engine) -> None:
     assert planner(engine, workload=workload).split((100,)).alpha == pytest.approx(0.5)
 
 
-def test_reserve_stands_in_for_a_missing_cap(engine: Engine) -> None:
-    """Without caps the upper quantile of outputs is reserved."""
-    workload = make_workload(*[(50, 10, NO_CAP)] * 9, (50, 100, NO_CAP), rate=1000)
-    assert planner(engine, workload=workload).scenario.reserve == 100
+def test_misjudged_answers_without_a_cap_are_counted(engine: Engine) -> None:
+    """An answer longer than what was set aside for it is cut at the context of the pool, not refused."""
+    workload = make_workload(*[(50, 10, NO_CAP)] * 99, (50, 100, NO_CAP), rate=1000)
+    split = planner(engine, workload=workload, config=Config(output=Output(quantile=0.9))).split((100,))
+    assert split.misrouted == 0
+    assert [split.alpha, split.cut] == pytest.approx([1, 0.01])
 
 
 def test_smallest_context_baseline(engine: Engine) -> None:
