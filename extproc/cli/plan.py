@@ -9,7 +9,7 @@ from pathlib import Path
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulate as simulations
 from extproc.cli import tables
-from extproc.planning.compare import missed, simulate, simulated
+from extproc.planning.compare import missed, simulate, simulated, unsettled
 from extproc.planning.engine import Concurrency
 from extproc.planning.errors import PlanError
 from extproc.planning.nextsteps import vllm_commands, write_configuration
@@ -104,11 +104,12 @@ def _check(args: argparse.Namespace, scenario: Scenario, planner: Planner, recor
         with tables.progress(policy, args.requests) as report:
             results.append(simulate(policy, one if policy == "homogeneous" else two, stream, report))
     record["simulation"] = results
+    record["remarks"] = [words for r in results if (words := unsettled(r))]
     record["assumptions"] += simulations.text_assumptions(stream)
     sized_for = "learned" if args.estimates == "learned" else "oracle"
     record["problems"] += [p for r in results if r["policy"] == sized_for and (p := missed(r))]
     if late := missed(results[0]):
-        record["remarks"] = [f"What is saved is saved of a baseline that misses the objective itself: {late}"]
+        record["remarks"] += [f"What is saved is saved of a baseline that misses the objective itself: {late}"]
 
 
 def _write(args: argparse.Namespace, record: Record) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from extproc.cli import scenario as scenarios
 from extproc.cli import tables
 from extproc.planning import arrivals, compare
-from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated
+from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, unsettled
 from extproc.planning.errors import PlanError
 from extproc.planning.record import Record, assumptions, workload_record
 from extproc.planning.scenario import Scenario
@@ -107,6 +107,7 @@ def make(args: argparse.Namespace) -> Record:
         "policies": results,
         "smallest": sizes,
         "assumptions": [*assumptions(scenario, args.threshold), *text_assumptions(stream)],
+        "remarks": [words for r in results if (words := unsettled(r))],
         "problems": [p for p in problems if p],
     }
 

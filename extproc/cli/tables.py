@@ -174,6 +174,7 @@ def print_simulation(record: Record) -> None:
     if record["smallest"]:
         console.print(_smallest(record["smallest"]))
     _list(console, "Assumed", record["assumptions"])
+    _list(console, "Mind", record["remarks"])
     _list(console, "NOT MET", record["problems"])
 
 

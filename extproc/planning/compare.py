@@ -1,5 +1,6 @@
 """Policies side by side on the same arrivals, and the smallest fleet a policy needs by simulation."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,9 @@ from extproc.planning.workload import Workload
 
 POLICIES = ("homogeneous", "oracle", "learned", "learned+spillover", "static")
 STATIC_RATIO = 4.0
+
+SETTLED = 5
+"""Mean times in system for which requests must arrive before a pool is about as full as it will ever be."""
 
 MOST_LATE = 0.5
 """Share of its own requests for which a pool of the smallest fleet may be late."""
@@ -88,6 +92,7 @@ def record(simulation: Simulation) -> dict[str, Any]:
     return {
         "requests": simulation.arrived,
         "seconds": simulation.time,
+        "span": simulation.span,
         "rejected": simulation.rejected,
         "retried": simulation.retried,
         "truncated": simulation.truncated,
@@ -133,6 +138,19 @@ def missed(result: dict[str, Any]) -> str:
         f"simulated, {result['policy']} routing: {fleet['late']:.2%} of requests miss the TTFT objective, P99 "
         f"{fleet['ttft']['p99']:.2f} s; worst in pool {worst['name']}, P99 {worst['ttft']['p99']:.2f} s, "
         f"{worst['utilisation']:.0%} busy"
+    )
+
+
+def unsettled(result: dict[str, Any]) -> str:
+    """Why a simulation is too short to say what its fleet needs, empty when it is not."""
+    slow = max(result["pools"], key=lambda pool: pool["latency"]["mean"])
+    mean, span = slow["latency"]["mean"], result["span"]
+    if span >= SETTLED * mean:
+        return ""
+    return (
+        f"{result['policy']} routing: requests arrive for {span:.0f} s, and one of pool {slow['name']} takes "
+        f"{mean:.0f} s on average: the pool does not fill, and what is measured of it is too good; "
+        f"--requests {math.ceil(result['requests'] * SETTLED * mean / max(span, 1e-9)):,} would do"
     )
 
 

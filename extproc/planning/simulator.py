@@ -133,16 +133,17 @@ class Simulation:
         self.refused = [0] * len(pools)
         self._cut: set[int] = set()
         self._seen = 0
-        self.time = 0.0
+        self.time = self.span = 0.0
 
     def run(self, batches: Iterator[Batch], progress: Callable[[int], None] = lambda _done: None) -> None:
-        """Simulate every request of `batches` until the last has finished."""
+        """Simulate every request of `batches` until the last has finished. `span`: when the last one arrived."""
         for batch in batches:
             requests = zip(*(column.tolist() for column in batch), strict=True)
             for time, prompt, output, cap, size in requests:
                 self._advance(time)
                 self._arrive(time, prompt, max(1, output), cap, size)
             progress(self.arrived)
+        self.span = self.time
         self._drain()
 
     def _advance(self, time: float) -> None:

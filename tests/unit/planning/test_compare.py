@@ -13,7 +13,7 @@ from extproc.budget.features import text_bytes
 from extproc.budget.learner import new_learner
 from extproc.config import Config, Estimation, Pool
 from extproc.planning.arrivals import drawn
-from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, smallest
+from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, smallest, unsettled
 from extproc.planning.dispatch import Learned, Oracle, Static
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
@@ -109,8 +109,19 @@ def test_too_long_requests_are_a_missed_objective(engine: Engine) -> None:
     assert "longer than any pool holds" in missed(simulate("oracle", two_pools(engine), setting(long)))
 
 
-def test_simulated_and_planned_instances_agree(engine: Engine) -> None:
-    """Where only throughput counts, the smallest fleet by simulation is the closed form's within 10 %."""
+def test_a_simulation_shorter_than_its_answers_is_said(engine: Engine) -> None:
+    """Answers of ten seconds fill a pool in a minute; a simulation of ten seconds never sees it full."""
+    slow = make_workload((80, 1_000, NO_CAP), rate=1)
+    pools = [SimulatedPool("one", replace(engine, max_model_len=1_600), 50)]
+    short = unsettled(simulate("homogeneous", pools, setting(slow, 10)))
+    assert "one of pool one takes 10 s on average" in short
+    assert int(short.split("--requests ")[1].split()[0]) == pytest.approx(50, rel=0.5)
+    assert unsettled(simulate("homogeneous", pools, setting(slow, 100))) == ""
+
+
+@pytest.mark.parametrize(("policy", "thresholds"), [("homogeneous", ()), ("oracle", (100,))])
+def test_simulated_and_planned_instances_agree(engine: Engine, policy: str, thresholds: tuple[int, ...]) -> None:
+    """Where only throughput counts, the smallest pools by simulation are the closed form's within 10 %."""
     workload = replace(MIXED, arrivals=MIXED.with_rate(600).arrivals)
     scenario = Scenario(
         workload=workload,
@@ -118,10 +129,10 @@ def test_simulated_and_planned_instances_agree(engine: Engine) -> None:
         objective=Objective(ttft=0.3, utilisation=0.95),
         poisson=True,
     )
-    fleet = Planner(scenario).homogeneous
+    fleet = Planner(scenario).fleet("planned", thresholds)
     given = [replace(p, instances=2 * p.instances) for p in simulated(fleet)]
-    found = smallest("homogeneous", given, setting(workload, 40_000, ttft=0.3))
-    assert found[0].instances == pytest.approx(fleet.instances, rel=0.1)
+    found = smallest(policy, given, setting(workload, 20_000, ttft=0.3))
+    assert sum(p.instances for p in found) == pytest.approx(fleet.instances, rel=0.1)
 
 
 def test_spare_instances_are_not_simulated(engine: Engine) -> None:
