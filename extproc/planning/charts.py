@@ -63,13 +63,13 @@ class Lines:
 
     def svg(self, label: str) -> str:
         """Draw; `label` says what the chart shows to those who cannot see it."""
-        parts = [*self._axes()]
+        parts, keys = [*self._axes()], []
         for number, (name, points) in enumerate(self.series):
             colour = COLOURS[number % len(COLOURS)]
             if self.names_at_end:
                 parts.append(_text(WIDTH - RIGHT, self._y(points[-1][1]) - 5, name, "end"))
             elif len(self.series) > 1:
-                parts.append(_key(number, name, colour))
+                keys.append(_key(number, name, colour))
             path = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in points)
             parts.append(f'<polyline points="{path}" stroke="{colour}" class="line"/>')
         for x, text in self.marks:
@@ -85,7 +85,7 @@ class Lines:
         for x, y, text in self.dots:
             parts.append(f'<circle cx="{self._x(x):.1f}" cy="{self._y(y):.1f}" r="4.5" class="dot"/>')
             parts.append(_text(self._x(x) + 8, self._y(y) + 4, text, "start", "strong"))
-        return _frame(label, parts)
+        return _frame(label, parts + keys)
 
     def _range(self) -> tuple[float, float, float, float]:
         xs = [x for _, points in self.series for x, _ in points]

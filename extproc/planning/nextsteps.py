@@ -8,6 +8,7 @@ import yaml
 
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
+from extproc.planning.engine import MEMORY_UTILISATION
 from extproc.planning.errors import PlanError
 from extproc.planning.record import Record
 from extproc.render.layout import Options, RenderError
@@ -28,7 +29,8 @@ def vllm_commands(record: Record) -> list[str]:
     return [
         f"vllm serve {instance['model']} --tensor-parallel-size {instance['gpus_per_instance']}"
         f" --max-model-len {pool['max_model_len']} --max-num-seqs {_sequences(pool, instance)}"
-        f" --max-num-batched-tokens {instance['max_num_batched_tokens']}  # {pool['instances']} instances: {name}"
+        f" --max-num-batched-tokens {instance['max_num_batched_tokens']}"
+        f" --gpu-memory-utilization {MEMORY_UTILISATION:g}  # {pool['instances']} instances: {name}"
         for name, pool in zip(pool_names(len(record["chosen"]["pools"])), record["chosen"]["pools"], strict=True)
     ]
 

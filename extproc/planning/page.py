@@ -21,8 +21,8 @@ h2{font-size:1.1rem;margin:2em 0 .5em}.soft{color:var(--soft)}.bad{color:var(--b
 .grid{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
 figure{margin:0;background:var(--card);border-radius:8px;padding:14px;min-width:0}
 figcaption{font-size:.95rem;margin-bottom:8px}svg{width:100%;max-width:480px;height:auto;display:block}
-svg text{font:13px system-ui,sans-serif;fill:var(--soft)}svg .strong{fill:var(--ink);font-weight:600;
-paint-order:stroke;stroke:var(--card);stroke-width:4px}
+svg text{font:13px system-ui,sans-serif;fill:var(--soft);paint-order:stroke;stroke:var(--card);stroke-width:4px}
+svg .strong{fill:var(--ink);font-weight:600}
 svg .line{fill:none;stroke-width:2.2}svg .rule{stroke:var(--rule)}svg .mark{stroke:var(--ink);stroke-dasharray:4 3}
 svg .dot{fill:var(--ink)}.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:100%}
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
