@@ -26,7 +26,7 @@ from extproc.service.reload import Reloader
 from extproc.service.server import BindError
 from extproc.service.sharing import publish, tallies
 from extproc.service.watch import Watch
-from extproc.service.workers import METRICS_VARIABLE, Meeting, meeting
+from extproc.service.workers import METRICS_VARIABLE, Meeting, Pulse, ended, meeting
 from extproc.state.file import FileStore
 from extproc.state.store import Store
 from extproc.state.sync import Sync
@@ -53,7 +53,7 @@ class Supervisor:
         self._reloader = Reloader(path, load, self._apply, lambda _: None)  # each worker counts its own
         self._registry = CollectorRegistry()
         self._restarts = Counter(
-            "dualpool_worker_restarts", "Workers replaced because they had died", registry=self._registry
+            "dualpool_worker_restarts", "Workers replaced because they had died or hung", registry=self._registry
         )
         self._up = Gauge("dualpool_workers_up", "Workers that are healthy", registry=self._registry)
         export_learned(self._registry, self._core.learner.snapshot)
@@ -121,27 +121,36 @@ class Supervisor:
         """Run worker number `worker`, again whenever it ends, until the service stops."""
         pause = LEAST_PAUSE_SECONDS
         loop = asyncio.get_running_loop()
-        arguments = [*self._command, "--worker", str(worker), "--meeting", str(place.directory)]
-        environment = {**os.environ, METRICS_VARIABLE: str(place.directory)}
         while not self._stopping.is_set():
             started = loop.time()
-            process = await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=asyncio.subprocess.PIPE,
-                env=environment,
-                start_new_session=True,  # a Ctrl-C at the terminal is for the supervisor, who passes it on
-            )
-            self._processes[worker] = process
-            code = await process.wait()
-            place.forget(worker)
-            mark_process_dead(worker, str(place.directory))
+            end = await self._live(worker, place)
             if self._stopping.is_set():
                 return
             pause = LEAST_PAUSE_SECONDS if loop.time() - started > SETTLED_SECONDS else pause
-            log.error("worker %d ended with %d; it is started again in %g s", worker, code, pause)
+            log.error("worker %d %s; it is started again in %g s", worker, end, pause)
             self._restarts.inc()
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
+
+    async def _live(self, worker: int, place: Meeting) -> str:
+        """Start a worker, wait for its end, and say what it came to."""
+        arguments = [*self._command, "--worker", str(worker), "--meeting", str(place.directory)]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                env={**os.environ, METRICS_VARIABLE: str(place.directory)},
+                start_new_session=True,  # a Ctrl-C at the terminal is for the supervisor, who passes it on
+            )
+        except OSError as error:
+            return f"cannot be started: {error.strerror}"
+        self._processes[worker] = process
+        if self._stopping.is_set():  # it was not there to be told
+            process.terminate()
+        code = await ended(process, Pulse(lambda: place.last_beat(worker)))
+        place.forget(worker)
+        mark_process_dead(worker, str(place.directory))
+        return f"ended with {code}"
 
     async def _stop(self, keepers: list[asyncio.Task[None]], seconds: float) -> None:
         """Let the workers drain, and kill those that do not end."""

@@ -3,30 +3,39 @@
 Workers meet in a directory in memory. There lie a state file, through which each learns within two seconds what the
 others have learned, how full the pools are (see `extproc.service.sharing`), the files of prometheus-client's
 multiprocess mode, one for each worker's number, so that the counts of a worker that died go on in its successor,
-and a file that each touches as long as it is healthy.
+and two files that each stamps: one at every turn, one as long as it is healthy.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 from prometheus_client import values
 from prometheus_client.values import MultiProcessValue
 
+log = logging.getLogger(__name__)
+
 SHARE_SECONDS = 0.5
 """Time between two exchanges of a worker: what one learns all have after two of them."""
 
 BEAT_SECONDS = 0.5
 DEAD_SECONDS = 2.0
-"""A worker that has given no sign of life for so long is not counted on."""
+"""A worker that has given no sign of health for so long is not counted on."""
+
+LOOK_SECONDS = 1.0
+HUNG_LOOKS = 10
+START_LOOKS = 60
+"""Looks in a row without a new sign of life until a worker is held to hang; without the first one of all."""
 
 MEMORY = Path("/dev/shm")
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -65,21 +74,28 @@ class Meeting(msgspec.Struct, frozen=True):
         """What a worker has counted of requests in flight."""
         return self.directory / f"in-flight-{worker}.json"
 
-    def beat(self, worker: int) -> None:
-        """Give a sign of life."""
-        self._sign(worker).touch()
+    def beat(self, worker: int, healthy: bool) -> None:
+        """Give a sign of life, and one of health where there is any."""
+        _stamp(self._sign("turns", worker))
+        if healthy:
+            _stamp(self._sign("healthy", worker))
+
+    def last_beat(self, worker: int) -> int:
+        """Return the stamp of a worker's last sign of life, 0 when it has given none."""
+        return _stamped(self._sign("turns", worker))
 
     def forget(self, worker: int) -> None:
-        """Take a worker's sign of life away: it has ended."""
-        self._sign(worker).unlink(missing_ok=True)
+        """Take a worker's signs away: it has ended."""
+        for kind in ("turns", "healthy"):
+            self._sign(kind, worker).unlink(missing_ok=True)
 
     def alive(self, workers: int) -> int:
-        """Return how many of the `workers` gave a sign of life lately."""
-        oldest = time.time() - DEAD_SECONDS
-        return sum(_touched(self._sign(worker)) > oldest for worker in range(workers))
+        """Return how many of the `workers` gave a sign of health lately."""
+        oldest = time.monotonic_ns() - int(DEAD_SECONDS * 1e9)
+        return sum(_stamped(self._sign("healthy", worker)) > oldest for worker in range(workers))
 
-    def _sign(self, worker: int) -> Path:
-        return self.directory / f"alive-{worker}"
+    def _sign(self, kind: str, worker: int) -> Path:
+        return self.directory / f"{kind}-{worker}"
 
 
 class Worker(msgspec.Struct, frozen=True):
@@ -89,18 +105,56 @@ class Worker(msgspec.Struct, frozen=True):
     meeting: Meeting
 
     async def live(self, healthy: Callable[[], Awaitable[bool]]) -> None:
-        """Give signs of life as long as it is healthy, until cancelled."""
+        """Give signs of life, and of health as long as it is healthy, until cancelled."""
         while True:
-            if await healthy():
-                self.meeting.beat(self.number)
+            with suppress(OSError):  # no room or no descriptor for a new file: the next turn may have one
+                self.meeting.beat(self.number, await healthy())
             await asyncio.sleep(BEAT_SECONDS)
 
 
-def _touched(path: Path) -> float:
+class Pulse:
+    """Whether a worker hangs. `last_beat`: the stamp of its last sign of life.
+
+    Looks are counted and not seconds: when all processes stood still for an hour, none of them hangs.
+    """
+
+    def __init__(self, last_beat: Callable[[], int]) -> None:
+        self._last_beat = last_beat
+        self._seen = last_beat()
+        self._silent = 0
+
+    def is_lost(self) -> bool:
+        """Look; True when the worker has been silent for too many looks in a row."""
+        before, self._seen = self._seen, self._last_beat()
+        self._silent = self._silent + 1 if self._seen == before else 0
+        return self._silent >= (HUNG_LOOKS if self._seen else START_LOOKS)
+
+
+async def ended(process: Process, pulse: Pulse) -> int:
+    """Wait for the end of a worker, and bring it about when it hangs; return its exit code."""
+    end = asyncio.create_task(process.wait())
+    while not (await asyncio.wait({end}, timeout=LOOK_SECONDS))[0]:
+        if pulse.is_lost():
+            log.error("process %d gives no sign of life: it is killed", process.pid)
+            process.kill()  # SIGTERM would not reach a loop that does not turn
+    return end.result()
+
+
+def _stamp(path: Path) -> None:
+    """Set the time of a file by the monotonic clock, which never steps. Only the first time takes a descriptor."""
+    now = time.monotonic_ns()
     try:
-        return path.stat().st_mtime
+        os.utime(path, ns=(now, now))
     except FileNotFoundError:
-        return 0.0
+        path.touch()
+        os.utime(path, ns=(now, now))
+
+
+def _stamped(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager

@@ -13,6 +13,7 @@ SCENARIOS: dict[str, Callable[[Ground], Outcome]] = {
     "rolling restart, SIGTERM, two replicas": services.rolling_restart,
     "one of two workers killed": partial(services.worker_signalled, number=signal.SIGKILL),
     "one of two workers stopped": partial(services.worker_signalled, number=signal.SIGSTOP),
+    "one of two workers hangs for good": partial(services.worker_signalled, number=signal.SIGSTOP, for_good=True),
     "one of two workers asked to end": partial(services.worker_signalled, number=signal.SIGTERM),
     "short pool killed, requests waiting": partial(others.pool_signalled, number=signal.SIGKILL),
     "short pool stopped for 2 s": partial(others.pool_signalled, number=signal.SIGSTOP),

@@ -88,8 +88,8 @@ def rolling_restart(ground: Ground) -> Outcome:
     return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
 
 
-def worker_signalled(ground: Ground, number: signal.Signals) -> Outcome:
-    """One of two workers is killed, stopped or asked to end."""
+def worker_signalled(ground: Ground, number: signal.Signals, for_good: bool = False) -> Outcome:
+    """One of two workers is killed, asked to end or stopped, `for_good` or until it has been missed."""
     place = ground.place()
     settings = {"pools": POOLS, "server": {"listen": f"unix://{place}/d.sock"}}
     service = ground.enter(serving(place, settings, "--workers", "2"))
@@ -100,7 +100,7 @@ def worker_signalled(ground: Ground, number: signal.Signals) -> Outcome:
     with Load(stack.url) as load:
         until(load.more(20))
         os.kill(worker, number)
-        if number == signal.SIGSTOP:
+        if number == signal.SIGSTOP and not for_good:
             until(healthy(stack, 1))
             until(load.more(20))
             os.kill(worker, signal.SIGCONT)

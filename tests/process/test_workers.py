@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,3 +76,34 @@ def test_a_hangup_reaches_every_worker(workers: tuple[Serving, list[str]], tmp_p
     until(lambda: service.metric('dualpool_config_reloads_total{result="ok"}') >= 2)
     assert {exchange(address) for address in addresses} == {"long"}
     assert json.loads(service.get("/state")[1])["shadow"] is True
+
+
+def test_a_worker_that_hangs_is_replaced(workers: tuple[Serving, list[str]]) -> None:
+    """Stopped for good it gives no sign of life; the other answers meanwhile, its successor knows what it knew."""
+    service, (one, other) = workers
+    exchange(one)
+    until(lambda: service.samples() == 1)
+    before = children(service.process.pid)
+    os.kill(before[0], signal.SIGSTOP)
+    until(lambda: service.metric("dualpool_workers_up") == 1)
+    assert exchange(other) == "short"
+    until(lambda: service.metric("dualpool_worker_restarts_total") == 1, 60)
+    until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+    assert exchange(one) == "short"
+    until(lambda: service.samples() == 3)
+    assert before[0] not in children(service.process.pid)
+    assert before[1] in children(service.process.pid)
+    assert "gives no sign of life" in service.process.output()
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(workers: tuple[Serving, list[str]]) -> None:
+    """Without a descriptor there is no new process; the supervisor goes on until there is."""
+    service, (one, other) = workers
+    pid = service.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    os.kill(children(pid)[0], signal.SIGKILL)
+    until(lambda: "cannot be started: Too many open files" in service.process.output(), 30)
+    assert exchange(other) == "short"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    until(lambda: service.metric("dualpool_workers_up") == 2, 60)
+    assert exchange(one) == "short"

@@ -1,0 +1,103 @@
+"""Signs of life of workers."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from extproc.service import workers
+from extproc.service.workers import HUNG_LOOKS, START_LOOKS, Meeting, Pulse, Worker, ended
+
+
+def looks(*stamps: int) -> Iterator[bool]:
+    """What a pulse says at each look after the first."""
+    given = iter(stamps)
+    pulse = Pulse(lambda: next(given))
+    for _ in stamps[1:]:
+        yield pulse.is_lost()
+
+
+def test_a_silent_worker_is_held_to_hang_after_so_many_looks() -> None:
+    """And not one look before."""
+    *before, last = looks(*[7] * (HUNG_LOOKS + 1))
+    assert (any(before), last) == (False, True)
+
+
+def test_one_sign_of_life_is_enough() -> None:
+    """Counting starts over, whatever the stamp is: a clock is not asked."""
+    assert not any(looks(*[9] * HUNG_LOOKS, *[3] * HUNG_LOOKS))
+
+
+def test_a_worker_that_starts_has_more_time() -> None:
+    """It has not yet said anything; for ever it may not take either."""
+    *before, last = looks(*[0] * (START_LOOKS + 1))
+    assert (any(before), last) == (False, True)
+
+
+async def test_a_worker_that_hangs_is_brought_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By SIGKILL, since it listens to nothing else."""
+    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.001)
+    script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    assert await ended(process, Pulse(lambda: 1)) == -9
+
+
+async def test_a_worker_that_ends_is_left_alone() -> None:
+    """Its exit code is its own."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(3)")
+    assert await ended(process, Pulse(lambda: 1)) == 3
+
+
+async def live(worker: Worker, healthy: bool, turns: int) -> None:
+    """Let `worker` live for so many turns."""
+    done = asyncio.Event()
+    asked = 0
+
+    async def judged() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked > turns:
+            done.set()
+        return healthy
+
+    task = asyncio.create_task(worker.live(judged))
+    await done.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+async def test_life_is_one_thing_and_health_another(
+    tmp_path: Path, healthy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker with too much to do is not sent requests, but does not hang either."""
+    monkeypatch.setattr(workers, "BEAT_SECONDS", 0)
+    place = Meeting(tmp_path)
+    assert (place.last_beat(1), place.alive(2)) == (0, 0)
+    await live(Worker(1, place), healthy, turns=1)
+    assert place.last_beat(1) > 0
+    assert place.alive(2) == healthy
+    place.forget(1)
+    assert (place.last_beat(1), place.alive(2)) == (0, 0)
+
+
+async def test_signs_that_cannot_be_given_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, or no descriptor left, must not make a worker that works look dead for ever."""
+    monkeypatch.setattr(workers, "BEAT_SECONDS", 0)
+    place = Meeting(tmp_path / "later")
+    await live(Worker(0, place), healthy=True, turns=3)
+    assert place.last_beat(0) == 0
+    place.directory.mkdir()
+    await live(Worker(0, place), healthy=True, turns=1)
+    assert place.alive(1) == 1
+
+
+def test_old_signs_do_not_count(tmp_path: Path) -> None:
+    """Health is what was said lately."""
+    place = Meeting(tmp_path)
+    place.beat(0, healthy=True)
+    os.utime(tmp_path / "healthy-0", ns=(1, 1))
+    assert place.alive(1) == 0
