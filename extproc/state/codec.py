@@ -106,3 +106,25 @@ def faded(stored: Stored, now: float, half_life: float) -> Table:
         if samples > 0:
             table[key] = Sums(samples, sums.keep, tuple(factor * value for value in sums.values))
     return table
+
+
+class Ageing:
+    """Fades what is found at a start, by its age then.
+
+    What is written later comes from a service that runs: neither it nor the time it had nothing to learn from ages
+    it, nor a clock that steps.
+    """
+
+    def __init__(self, half_life: float) -> None:
+        """`half_life`: seconds after which confidence is halved."""
+        self._half_life = half_life
+        self._found: tuple[float, float] | None = None
+
+    def table(self, stored: Stored | None, now: float) -> Table:
+        """Return the figures of `stored` (None: nothing is kept) as sure as they are; `now`: seconds since 1970."""
+        if self._found is None:
+            self._found = (math.nan if stored is None else stored.saved, now)
+        if stored is None:
+            return {}
+        saved, started = self._found
+        return faded(stored, started, self._half_life) if stored.saved == saved else stored.table

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from extproc.budget.sums import Table, merge
-from extproc.state.codec import LARGEST, BadStateError, Stored, decode, encode, faded
+from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
 from extproc.state.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class FileStore:
         self.name = name
         self._path = path
         self._limit = limit
-        self._half_life = half_life
+        self._ageing = Ageing(half_life)
         self._clock = clock
         self._seen: tuple[int, int, int] | None = None
 
@@ -117,7 +117,7 @@ class FileStore:
             return None
 
     def _faded(self, stored: Stored | None) -> Table:
-        return {} if stored is None else faded(stored, self._clock(), self._half_life)
+        return self._ageing.table(stored, self._clock())
 
     def _set_aside(self, reason: BadStateError) -> None:
         """Keep the unreadable file for whoever wants to look at it, one of them, and go on without."""

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from extproc.budget.sums import Table, merge
 from extproc.config import Redis
-from extproc.state.codec import LARGEST, BadStateError, Stored, decode, encode, faded
+from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
 from extproc.state.store import StoreError
 
 TIMEOUT_SECONDS = 0.5
@@ -48,7 +48,7 @@ class RedisStore:
         self._key = settings.name
         self._url = settings.url
         self._limit = limit
-        self._half_life = half_life
+        self._ageing = Ageing(half_life)
         self._clock = clock
         self._client = connect(settings)
         self._me = secrets.token_hex(8)
@@ -60,7 +60,7 @@ class RedisStore:
         """Return what is kept, faded by its age by the clock of the server."""
         with self._errors():
             data = self._get(self._client, LARGEST + 1)
-            return faded(decode(data), _seconds(self._client.time()), self._half_life) if data else {}
+            return self._ageing.table(decode(data) if data else None, _seconds(self._client.time()))
 
     def exchange(self, pending: Table, whole: Table) -> Table | None:
         """Merge `pending` into the key and return the result; None when it is what was last returned."""
@@ -89,7 +89,7 @@ class RedisStore:
             data = self._get(pipe, LARGEST + 1)  # at once: a pipeline that watches does not queue
             now = _seconds(pipe.time())
             stored = decode(data) if data else Stored({}, now)
-            kept = faded(stored, now, self._half_life)
+            kept = self._ageing.table(stored, now)
             if data and (not pending or stored.writers.get(self._me) == self._number):
                 self._taken(data)
                 return kept

@@ -56,8 +56,10 @@ class Sync:
         """Exchange until cancelled."""
         while self._stores:
             await asyncio.sleep(self._interval)
+            exchange = asyncio.create_task(self.exchange())
             try:
-                await self.exchange()
+                # Cancelled half way, it would offer again what its store, in another thread, is taking already.
+                await asyncio.shield(exchange)
             except Exception:  # whatever it was, the next turn may work, and learning must not end here
                 log.exception("state: an exchange failed")
 

@@ -55,12 +55,38 @@ class Serving:
         return float(found[1]) if found else 0.0
 
 
+def mount(directory: Path, version: str, files: dict[str, str]) -> None:
+    """Put `files` into `directory` by a swapped symlink, as the kubelet mounts a ConfigMap or a Secret.
+
+    What a reader opens is `name` → `..data/name`, and `..data` → `version`, which is replaced in one step.
+    """
+    (directory / version).mkdir(parents=True)
+    for name, content in files.items():
+        (directory / version / name).write_text(content, "utf-8")
+    (directory / "..data_tmp").symlink_to(version)
+    (directory / "..data_tmp").replace(directory / "..data")
+    for name in files:
+        if not (directory / name).is_symlink():
+            (directory / name).symlink_to(f"..data/{name}")
+
+
+def configuration(settings: dict[str, Any]) -> str:
+    """Return `settings` as a file, on ports that the kernel picks."""
+    return yaml.safe_dump({**settings, "server": {**SERVER, **settings.get("server", {})}})
+
+
 @contextmanager
-def serving(directory: Path, settings: dict[str, Any], *arguments: str) -> Iterator[Serving]:
-    """Run `dualpool serve` under `settings` written to dualpool.yaml in `directory`."""
+def serving(
+    directory: Path, settings: dict[str, Any], *arguments: str, python: tuple[str, ...] = ()
+) -> Iterator[Serving]:
+    """Run `dualpool serve` under `settings`, written to dualpool.yaml in `directory` unless that is a link.
+
+    `python`: what runs in the place of `python -m extproc`.
+    """
     file = directory / "dualpool.yaml"
-    file.write_text(yaml.safe_dump({**settings, "server": {**SERVER, **settings.get("server", {})}}), "utf-8")
-    command = [sys.executable, "-m", "extproc", "serve", "--config", str(file), *arguments]
+    if not file.is_symlink():
+        file.write_text(configuration(settings), "utf-8")
+    command = [*(python or (sys.executable, "-m", "extproc")), "serve", "--config", str(file), *arguments]
     with Process(command, directory / "service.log", dict(os.environ)) as process:
         found = process.wait_for_output(r"(?:\(port (\d+)\)|workers on \S+), admin on ([0-9.]+:\d+)")
         yield Serving(process, f"127.0.0.1:{found[1]}", found[2])
@@ -71,8 +97,11 @@ def exchange(address: str, size: int = 4000, tokens: int = 1004) -> str:
     return pool(decide(address, size, tokens))
 
 
-def decide(address: str, size: int = 4000, tokens: int = 1004) -> pb.ProcessingResponse:
-    """Do the same; return the answer that says where the request goes, and what goes along with it."""
+def decide(address: str, size: int = 4000, tokens: int | None = 1004) -> pb.ProcessingResponse:
+    """Do the same; return the answer that says where the request goes, and what goes along with it.
+
+    `tokens` None: no answer comes.
+    """
     body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "max_tokens": 5}).encode()
     usage = json.dumps({"usage": {"prompt_tokens": tokens, "completion_tokens": 5}}).encode()
     messages = [
@@ -83,5 +112,12 @@ def decide(address: str, size: int = 4000, tokens: int = 1004) -> pb.ProcessingR
     ]
     with grpc.insecure_channel(address) as channel:
         stream = channel.stream_stream(METHOD)
-        answers = list(stream(iter([m.SerializeToString() for m in messages]), timeout=10, wait_for_ready=True))
+        sent = [message.SerializeToString() for message in messages[: 2 if tokens is None else 4]]
+        answers = list(stream(iter(sent), timeout=10, wait_for_ready=True))
     return pb.ProcessingResponse.FromString(answers[1])
+
+
+def estimated(address: str) -> float:
+    """Return the prompt tokens at which a prompt is estimated, of which nothing is learned."""
+    ours = decide(address, tokens=None).dynamic_metadata.fields["dualpool"].struct_value
+    return ours.fields["estimate"].number_value

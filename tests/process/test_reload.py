@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tests.envoy.stack import until
-from tests.process.talk import SERVER, exchange, serving
+from tests.process.talk import SERVER, configuration, exchange, mount, serving
 
 OK = 'dualpool_config_reloads_total{result="ok"}'
 REJECTED = 'dualpool_config_reloads_total{result="rejected"}'
@@ -41,3 +41,25 @@ def test_a_changed_file_is_noticed_and_a_broken_one_changes_nothing(tmp_path: Pa
         write(tmp_path, yaml.safe_dump({"server": SERVER, "routing": {"shadow": True}}))
         until(lambda: service.metric(OK) == 1)
         assert exchange(service.address) == "long"
+
+
+def test_a_config_map_is_followed(tmp_path: Path) -> None:
+    """Its symlink is swapped. A bad one changes nothing, nor does one that is gone; the next good one is taken."""
+    file = "dualpool.yaml"
+    shadow = {"routing": {"shadow": True}}
+    mount(tmp_path, "..1", {file: configuration({})})
+    with serving(tmp_path, {}) as service:
+        assert exchange(service.address) == "short"
+        mount(tmp_path, "..2", {file: "routing: {shadow: maybe, colour: red}\npools: {}"})
+        until(lambda: service.metric(REJECTED) == 1)
+        for problem in ("routing.shadow: 'maybe'", "routing.colour: unknown key", "pools"):
+            assert f"configuration not reloaded: {tmp_path / file}: {problem}" in service.process.output()
+        assert exchange(service.address) == "short"
+        (tmp_path / "..data").unlink()
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: service.metric(REJECTED) == 2)
+        assert exchange(service.address) == "short"
+        mount(tmp_path, "..3", {file: configuration(shadow)})
+        until(lambda: service.metric(OK) == 1)
+        assert exchange(service.address) == "long"
+        assert service.samples() == 4

@@ -25,8 +25,9 @@ class Seen:
         self.applied.append(config)
 
     async def until(self, reports: int) -> None:
-        while len(self.reports) < reports:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(30):
+            while len(self.reports) < reports:
+                await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -74,14 +75,24 @@ async def test_a_swapped_symlink_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_often")
-async def test_a_file_that_is_gone_is_waited_for(tmp_path: Path) -> None:
+async def test_a_file_that_is_gone_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deleting the file changes nothing; the one written next is read."""
     file = tmp_path / "config.yaml"
     file.write_text("{}")
     seen = Seen(file)
-    task = asyncio.create_task(seen.reloader.run())
+    missed = asyncio.Event()
+    signature = Reloader._signature
+
+    def noticed(reloader: Reloader) -> module.Signature | None:
+        found = signature(reloader)
+        if found is None:
+            missed.set()
+        return found
+
+    monkeypatch.setattr(Reloader, "_signature", noticed)
     file.unlink()
-    await asyncio.sleep(0.05)
+    task = asyncio.create_task(seen.reloader.run())
+    await missed.wait()
     assert seen.reports == []
     (tmp_path / "new").write_text(GOOD)
     (tmp_path / "new").replace(file)

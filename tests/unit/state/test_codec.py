@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from extproc.budget.sums import Sums, Table
-from extproc.state.codec import BadStateError, Stored, decode, encode, faded
+from extproc.state.codec import Ageing, BadStateError, Stored, decode, encode, faded
 
 TABLE: Table = {
     ("ratio", "text", "m", "latin"): Sums(40, 0.1, (20.0, 80.0, 330.0)),
@@ -69,3 +69,22 @@ def test_age_fades_confidence_and_keeps_the_figure() -> None:
 def test_a_stepped_clock_is_survived(now: float, kept: int) -> None:
     """A clock that went back fades nothing, one that went far ahead everything, and neither is an error."""
     assert len(faded(Stored(TABLE, 1000.0), now, half_life=3600)) == kept
+
+
+def test_what_a_running_service_keeps_does_not_age() -> None:
+    """Only what a start finds fades, by its age then, however often it is read and wherever the clock steps."""
+    ageing = Ageing(half_life=3600)
+    found, later = Stored(TABLE, 1000.0), Stored(TABLE, 5000.0)
+    half = faded(found, 4600.0, 3600)
+    assert ageing.table(found, now=4600.0) == half != TABLE
+    assert ageing.table(found, now=1e12) == half
+    assert ageing.table(later, now=1e12) == TABLE
+    assert ageing.table(later, now=0.0) == TABLE
+    assert ageing.table(None, now=1e12) == {}
+
+
+def test_what_comes_after_nothing_does_not_age() -> None:
+    """A service that found nothing wrote it itself, or another that runs."""
+    ageing = Ageing(half_life=3600)
+    assert ageing.table(None, now=1000.0) == {}
+    assert ageing.table(Stored(TABLE, 1000.0), now=1e12) == TABLE

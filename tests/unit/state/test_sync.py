@@ -1,6 +1,7 @@
 """The loop between a learner and its stores."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,28 @@ async def test_closing_exchanges_a_last_time() -> None:
     one, store = learner("file"), Fake("file")
     teach(one, 4.0, 10)
     await sync(one, store).close()
+    assert store.kept["ratio", "text", "", ""].samples == 10
+
+
+async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
+    """What a store is taking when the loop ends is not offered to it again."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Fake):
+        def exchange(self, pending: Table, whole: Table) -> Table:
+            begun.set()
+            assert go_on.wait(30)
+            return super().exchange(pending, whole)
+
+    one, store = learner("file"), Slow("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    each = sync(one, store)
+    teach(one, 4.0, 10)
+    task = asyncio.create_task(each.run())
+    assert await asyncio.to_thread(begun.wait, 30)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    go_on.set()
+    await each.close()
     assert store.kept["ratio", "text", "", ""].samples == 10
 
 
