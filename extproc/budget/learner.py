@@ -129,7 +129,7 @@ def new_output(config: Config) -> OutputReserve:
     """Return an output reserve that has learned nothing, for the accepted misroutes and the smallest pool."""
     smallest = min(pools[0].capacity for pools in config.pools.values())
     accepted = config.estimation.misroute_percent / 100.0 * smallest
-    return OutputReserve(config.output, config.categories.limit, accepted)
+    return OutputReserve(config.output, config.categories.limit, accepted, room=smallest)
 
 
 def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:

@@ -2,9 +2,10 @@
 
 How rarely follows from the rate of misroutes that is accepted. A request whose prompt leaves room for the reserve r
 and s tokens more is cut short when its completion is longer than r + s. Of requests without a cap d per e-fold of
-size are near a pool's capacity C, so d / C · E[max(length − r, 0)] of them are cut short in all. With d = 1, more
-than real traffic has, r is the least reserve that completions exceed by no more than rate · C tokens on average, C
-being the smallest pool's. A configured quantile takes the place of that rule.
+size are near a pool's capacity C, so d / C · E[min(max(length − r, 0), C)] of them are cut short in all: s is at
+most C, and an answer without end counts for no more than that. With d = 1, more than real traffic has, r is the
+least reserve that completions exceed by no more than rate · C tokens on average, C being the smallest pool's. A
+configured quantile takes the place of that rule.
 
 Lengths fall into buckets whose edges grow by 2^(1/4), so a quantile is known within 19 % on the safe side, in
 constant memory, and two such histograms merge by addition. Every `WINDOW` completions all counts are halved: what
@@ -12,6 +13,7 @@ was seen long ago fades.
 """
 
 import math
+from collections import deque
 
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Reserve
@@ -28,6 +30,11 @@ KIND = "output"
 """First part of a key. Sums: completions by bucket, fading by half over `WINDOW` completions."""
 
 KEEP = 0.5 ** (1 / WINDOW)
+
+EDGES = tuple(2 ** (bucket / 4) for bucket in range(BUCKETS))
+"""Upper edges of the buckets, tokens."""
+
+LARGEST_ROOM = EDGES[-1]
 
 Key = tuple[str, str, str]
 
@@ -57,15 +64,25 @@ class Lengths:
                 return math.ceil(2 ** (bucket / 4))
         return math.ceil(2 ** ((BUCKETS - 1) / 4))
 
-    def with_excess(self, accepted: float) -> int:
-        """The fewest tokens that completions exceed by no more than `accepted` tokens on average, all counted."""
+    def with_excess(self, accepted: float, room: float) -> int:
+        """The fewest tokens that completions exceed by no more than `accepted` on average.
+
+        All completions are counted, each excess up to `room` tokens.
+        """
         left = accepted * sum(self.counts)
         longer = excess = 0.0
+        slices: deque[tuple[float, float]] = (
+            deque()
+        )  # lower edge of a bucket, and what exceeds it within the bucket
         for bucket in range(BUCKETS - 1, 0, -1):
             longer += self.counts[bucket]
-            excess += longer * (2 ** (bucket / 4) - 2 ** ((bucket - 1) / 4))
+            low, high = EDGES[bucket - 1], EDGES[bucket]
+            slices.append((low, longer * min(high - low, room)))
+            excess += slices[-1][1]
+            while slices[0][0] >= low + room:
+                excess -= slices.popleft()[1]
             if excess > left:
-                return math.ceil(2 ** (bucket / 4))
+                return math.ceil(high)
         return 1
 
 
@@ -77,10 +94,12 @@ def bucket_of(tokens: int) -> int:
 class OutputReserve:
     """The reserve of a request, from its cap or from what similar requests produced."""
 
-    def __init__(self, settings: Output, limit: int, accepted: float = 0.0) -> None:
-        """`accepted`: tokens by which completions may exceed the reserve on average, if no quantile is set."""
+    def __init__(self, settings: Output, limit: int, accepted: float = 0.0, room: float = LARGEST_ROOM) -> None:
+        """`accepted`: tokens by which completions may exceed the reserve on average, each of them counted up to
+        `room`; where no quantile is set."""
         self._settings = settings
         self._accepted = accepted
+        self._room = room
         self._limit = limit
         self._lengths: Bounded[Key, Lengths] = Bounded(limit)
         self._recent = Recent(limit)
@@ -103,7 +122,7 @@ class OutputReserve:
 
     def _learned(self, lengths: Lengths) -> int:
         quantile = self._settings.quantile
-        return lengths.with_excess(self._accepted) if quantile is None else lengths.quantile(quantile)
+        return lengths.with_excess(self._accepted, self._room) if quantile is None else lengths.quantile(quantile)
 
     def models(self) -> set[str]:
         """Return the models whose completions have been learned from."""

@@ -1,5 +1,7 @@
 """Rules of `extproc.budget.output`."""
 
+import random
+
 import pytest
 
 from extproc.body.usage import Usage
@@ -85,12 +87,12 @@ def test_the_reserve_follows_from_what_may_be_exceeded() -> None:
     lengths = Lengths()
     for tokens in range(1, 1001):
         lengths.add(bucket_of(tokens))
-    reserve = lengths.with_excess(5.0)
+    reserve = lengths.with_excess(5.0, room=1e6)
     excess = sum(max(tokens - reserve, 0) for tokens in range(1, 1001)) / 1000
     assert excess <= 5.0
     smaller = reserve / 2 ** (2 / 4)  # two buckets less
     assert sum(max(tokens - smaller, 0) for tokens in range(1, 1001)) / 1000 > 5.0
-    assert lengths.with_excess(1000.0) == 1
+    assert lengths.with_excess(1000.0, room=1e6) == 1
 
 
 def test_a_lower_rate_of_misroutes_reserves_more() -> None:
@@ -102,3 +104,24 @@ def test_a_lower_rate_of_misroutes_reserves_more() -> None:
             output.learn(observation(None, cap=None, usage=Usage(10, tokens)))
         reserves.append(output.reserve("m", "latin", None).tokens)
     assert reserves[0] > reserves[1] > 0
+
+
+def test_an_answer_without_end_counts_for_no_more_than_the_pool() -> None:
+    """One runaway among a thousand must not send every request without a cap to the long pool."""
+    output = new_output(Config())  # short: 8,192 tokens
+    for turn in range(4000):
+        output.learn(observation(None, cap=None, usage=Usage(10, 120_000 if turn % 2000 == 999 else 300)))
+    assert 300 <= output.reserve("m", "latin", None).tokens <= 2 * 300
+
+
+def test_an_excess_is_counted_up_to_the_room() -> None:
+    """By definition: the mean of min(max(length - reserve, 0), room), for any lengths."""
+    draw = random.Random(1)
+    for room in (100.0, 1000.0, 1e6):
+        lengths, seen = Lengths(), [round(draw.lognormvariate(5, 1.5)) + 1 for _ in range(3000)]
+        for tokens in seen:
+            lengths.add(bucket_of(tokens))
+        reserve = lengths.with_excess(5.0, room)
+        assert sum(min(max(tokens - reserve, 0), room) for tokens in seen) / len(seen) <= 5.0
+        less = reserve / 2 ** (3 / 4)
+        assert sum(min(max(tokens - less, 0), room) for tokens in seen) / len(seen) > 5.0
