@@ -2,18 +2,23 @@
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.fuzz.corpus import kept
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import Target, shapes, targets
 
 DECISION_SECONDS = 0.05
 """Thread CPU time that no decision may take."""
 
+REPLAYS = 8
+"""Times that a kept input is tried: what else a target draws, a path or how a stream is cut, differs."""
+
 
 @dataclass
 class Outcome:
-    """`slowest`: thread CPU seconds of the slowest decision. `failures`: target, input and exception."""
+    """`slowest`: thread CPU seconds of the slowest decision. `failures`: target, input and what was wrong."""
 
     inputs: int = 0
     slowest: float = 0.0
@@ -21,13 +26,20 @@ class Outcome:
     failures: list[tuple[str, bytes, str]] = field(default_factory=list)
 
 
-def fuzz(inputs: int, seed: int) -> Outcome:
-    """Feed `inputs` mutated inputs, shared out over the targets; the same `seed` gives the same inputs."""
+def fuzz(inputs: int, seed: int, these: Sequence[Target] | None = None) -> Outcome:
+    """Replay what is kept and feed `inputs` mutated inputs, shared out over the targets; by default over all.
+
+    The same `seed` gives the same inputs.
+    """
     outcome = Outcome()
     source = random.Random(seed)
-    for target in targets():
+    for target in targets() if these is None else these:
+        found = kept(target.name)
+        for data in found * REPLAYS:
+            _feed(target, data, source, outcome)
+        seeds = [*target.seeds, *found]
         for _ in range(round(inputs * target.share)):
-            _feed(target, mutated(target.seeds, source), source, outcome)
+            _feed(target, mutated(seeds, source), source, outcome)
         if target.decides:
             for body in shapes():
                 _feed(target, body, source, outcome)
@@ -43,7 +55,9 @@ def _feed(target: Target, data: bytes, source: random.Random, outcome: Outcome) 
         spent = min(spent, _run(target, data, source, outcome))
     if target.decides:
         outcome.slowest = max(outcome.slowest, spent)
-        outcome.slow += spent > DECISION_SECONDS
+        if spent > DECISION_SECONDS:
+            outcome.slow += 1
+            outcome.failures.append((target.name, data, f"{spent * 1e3:.0f} ms"))
 
 
 def _run(target: Target, data: bytes, source: random.Random, outcome: Outcome) -> float:
@@ -51,5 +65,5 @@ def _run(target: Target, data: bytes, source: random.Random, outcome: Outcome) -
     try:
         target.run(data, source)
     except Exception as error:
-        outcome.failures.append((target.name, data[:200], repr(error)))
+        outcome.failures.append((target.name, data, repr(error)))
     return time.thread_time() - started

@@ -1,6 +1,6 @@
 """What is fuzzed: every parser that reads what others wrote, with good inputs to start from.
 
-A target takes bytes and must not raise. The kept corpus is the list of seeds: what once broke is added here.
+A target takes bytes and must not raise. Beside the seeds here stands the kept corpus (`tests.fuzz.corpus`).
 """
 
 import json
