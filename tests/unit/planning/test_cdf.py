@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
+from extproc.budget.estimate import Estimate
+from extproc.config import Pool
+from extproc.metrics import Metrics
 from extproc.planning.cdf import from_points, read_cdf, read_metrics
 from extproc.planning.errors import PlanError
+from extproc.routing.decision import Decision
 
 
 def test_share_at_a_point_is_its_fraction() -> None:
@@ -72,6 +77,22 @@ def test_metrics_page_of_a_running_dualpool(tmp_path: Path) -> None:
     assert read.share(read.budgets(0) <= 1024) == pytest.approx(0.6)
     assert read.share(read.budgets(0) <= 8192) == pytest.approx(0.9)
     assert "10.00% are beyond" in read.notes[-1]
+
+
+def test_metrics_page_as_the_service_writes_it(tmp_path: Path) -> None:
+    """What a service in shadow mode has counted is read by the names that it exports."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    long = Pool(name="long", capacity=8192)
+    for budget in (100, 100, 5_000, 100_000):
+        estimate = Estimate(budget, budget, "exact")
+        metrics.decided(Decision(pool=long, chosen=long, reason="shadow", estimate=estimate, budget=budget), 0.001)
+    page = tmp_path / "page.prom"
+    page.write_bytes(generate_latest(registry))
+    read = read_metrics(str(page))
+    assert read.rows == 4
+    assert read.share(read.budgets(0) <= 1024) == pytest.approx(0.5)
+    assert read.share(read.budgets(0) <= 8192) == pytest.approx(0.75)
 
 
 def test_metrics_page_without_requests(tmp_path: Path) -> None:
