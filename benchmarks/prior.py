@@ -25,7 +25,7 @@ from extproc.demo import texts, tokens
 
 Array = NDArray[np.float64]
 
-TEXTS = NAMES[: NAMES.index("kana")]
+TEXTS = NAMES[: NAMES.index("tool_bytes")]
 REASONED = dict(zip(INPUTS, PRIOR.tolist(), strict=True))
 NEAR = 0.1
 """Weight of the reasoned figures against one text."""

@@ -50,17 +50,23 @@ PAIRS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "blank_in_run": (("space",), ("space",)),  # indentation, padding
     "camel": (("lower",), ("upper",)),
     "letter_digit": (_LETTERS, ("digit",)),
+    "digit_letter": (("digit",), _LETTERS),  # besides `word`: hashes and base64 go back and forth
     "digit_in_run": (("digit",), ("digit",)),
     "punctuation": ((*_LETTERS, "digit", *_BLANK, "continuation"), _PUNCTUATION),
     "script": ((*_LETTERS, "digit", *_BLANK, *_PUNCTUATION), _SCRIPTS),  # other writing begins
 }
 """Pairs of neighbouring bytes: a byte of the first classes followed by one of the second."""
 
-KANA = b"\xe3"
-"""First byte of kana and of Chinese and Japanese punctuation. They are of the class `cjk_lead`, like Han, but cost
-otherwise; and nothing is found faster in a text than one byte."""
+WITHIN: dict[str, tuple[str, bytes]] = {
+    "hebrew": ("two_byte_lead", b"\xd7"),
+    "arabic": ("two_byte_lead", b"\xd8\xd9"),
+    "e1_script": ("indic_lead", b"\xe1"),  # Vietnamese, Georgian, Ethiopic, Khmer, extended Greek, rare scripts
+    "kana": ("cjk_lead", b"\xe3"),  # with Chinese and Japanese punctuation
+}
+"""Lead bytes that cost otherwise than the rest of their class: the class they are of, and the bytes. They are
+looked for only in a prompt that has some of the class."""
 
-NAMES = (*BYTE_CLASSES, *PAIRS, "kana", "tool_bytes", "messages")
+NAMES = (*BYTE_CLASSES, *PAIRS, *WITHIN, "tool_bytes", "messages")
 """The layout: `features[i]` is the number of `NAMES[i]` in the prompt."""
 
 TOOL_BYTES = NAMES.index("tool_bytes")
@@ -113,6 +119,8 @@ def _pair_tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 _NO_MORE = (0.0,) * (len(NAMES) - 1)
+_NONE_WITHIN = (0.0,) * len(WITHIN)
+_WITHIN = tuple((NAMES.index(name), [bytes((lead,)) for lead in leads]) for name, leads in WITHIN.values())
 _CLASS_OF = _class_table()
 _ALL_PAIRS, _HALF_THE_PAIRS = _pair_tables()
 
@@ -126,17 +134,26 @@ def features(item: Item) -> tuple[float, ...]:
         return (float(item.raw), *_NO_MORE)
     # Text and tools each begin after a line break, which is the first of their first pair.
     prompt = b"\n%b\n%b" % (item.text, item.tools) if item.tools else b"\n" + item.text
+    sample, scale = prompt, 1.0
     if len(prompt) <= EXACT_BYTES:
         classes = np.frombuffer(prompt.translate(_CLASS_OF), np.uint8)
         pairs = classes[:-1] << 4
         pairs |= classes[1:]
         counts = np.bincount(pairs, minlength=256).dot(_ALL_PAIRS)
     else:
-        sample = _thinned(prompt) if len(prompt) > PIECES * PIECE else prompt
+        if len(prompt) > PIECES * PIECE:
+            sample = _thinned(prompt)
+            scale = len(prompt) / len(sample)
         counts, counted = _every_second_pair(sample.translate(_CLASS_OF))
         counts *= (len(prompt) - 1) / counted
-    kana = 0 if prompt.isascii() else prompt.count(KANA)
-    return (*counts.tolist(), kana, len(item.tools), item.messages)
+    return (*counts.tolist(), *_within(sample, scale, counts), len(item.tools), item.messages)
+
+
+def _within(sample: bytes, scale: float, counts: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the counts of `WITHIN` in a prompt of which `sample` is one part in `scale`."""
+    if sample.isascii():
+        return _NONE_WITHIN
+    return tuple(scale * sum(map(sample.count, leads)) if counts[column] else 0.0 for column, leads in _WITHIN)
 
 
 def _thinned(prompt: bytes) -> bytes:

@@ -37,7 +37,7 @@ Vector = NDArray[np.float64]
 FORGETTING = 0.001
 """1 − λ: an observation counts for a third after 1,000 more."""
 
-NOISE = 0.05
+NOISE = 0.03
 """σ: the usual relative error of a settled model, measured on prose and code. It only balances the prior."""
 
 FULL_WEIGHT_TOKENS = 256.0
@@ -217,11 +217,17 @@ class Fit:
 
 
 def _bounded(weights: Vector, precision: Vector, information: Vector) -> Vector:
-    """Return `weights` within `LEAST` and `MOST`, the free ones solved for again around those that were moved."""
-    bounded = np.clip(weights, LEAST, MOST)
-    free = bounded == weights
-    if free.all():
-        return weights
-    rest = information[free] - precision[np.ix_(free, ~free)].dot(bounded[~free])
-    bounded[free] = np.linalg.solve(precision[np.ix_(free, free)], rest)
-    return np.clip(bounded, LEAST, MOST)
+    """Return `weights` within `LEAST` and `MOST`, the free ones solved for again around those that were moved.
+
+    Solving again may move others beyond their bound, which then stay there too, until none does.
+    """
+    free = np.ones(len(weights), bool)
+    while True:
+        bounded = np.clip(weights, LEAST, MOST)
+        moved = free & (bounded != weights)
+        if not moved.any():
+            return bounded
+        free &= ~moved
+        weights = bounded
+        rest = information[free] - precision[np.ix_(free, ~free)].dot(bounded[~free])
+        weights[free] = np.linalg.solve(precision[np.ix_(free, free)], rest)

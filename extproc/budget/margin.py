@@ -13,7 +13,7 @@ rows). It is one-sided, so it is not the errors in general that set it but those
 capacity enters, so one margin holds for every threshold. What it assumes is that sizes are spread within a factor
 of two of any threshold, as those of different texts are.
 
-While few errors have been seen, the histogram of a size is filled up from that of the model, and that one from a
+While few errors have been seen, the histogram near a size is filled up from that of the model, and that one from a
 Laplace distribution of the same deviation, whose tail is heavier than what is observed.
 """
 
@@ -44,12 +44,9 @@ PRIOR_SAMPLES = 30.0
 PRIOR_DENSITY = 0.5
 """Requests per e-fold of size, as a share of all: sizes of real traffic spread over three e-folds and more."""
 
-Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-_TAIL = np.exp(-EDGES * 2**0.5)
-PRIOR: Moments = (0.5 * 2**-0.5 * _TAIL, 0.5 * _TAIL)
-"""E[max(t − k, 0)] and E[max(t − k, 0)²] at every edge k for a Laplace distribution of standard deviation 1, whose
-scale is b = 1/√2: b/2 · exp(−k/b) and b² · exp(−k/b)."""
+PRIOR = 0.5 * 2**-0.5 * np.exp(-EDGES * 2**0.5)
+"""E[max(t − k, 0)] at every edge k for a Laplace distribution of standard deviation 1, whose scale is b = 1/√2:
+b/2 · exp(−k/b)."""
 
 _EXCESS = np.maximum(EDGES[:, None] - EDGES[None, :], 0.0)
 """What a t of each step is above every edge, at most."""
@@ -90,28 +87,24 @@ class Errors:
         return float(EDGES[step] - above * (EDGES[step] - EDGES[step - 1])) * deviation
 
     def _learned(self, size: int) -> tuple[float, list[float]]:
-        """Return d and −E[max(t − k, 0)] at every edge k, which rises, for prompts of this size.
+        """Return d and −E[max(t − k, 0)] at every edge k, which rises, for prompts of about this size.
 
-        The mean is taken half a standard error higher: few observations are not yet trusted.
+        About: a row and its neighbours, half to twice the size, since one row alone holds few of the errors that
+        matter. The density is that of the fullest of them.
         """
         rows = self.counts.sum(axis=1)
-        samples = PRIOR_SAMPLES + float(rows.sum())
-        near = float(rows[max(0, size - 1) : size + 2].max())
-        density = (near / math.log(2) + PRIOR_SAMPLES * PRIOR_DENSITY) / samples
+        near = slice(max(0, size - 1), size + 2)
+        density = (float(rows[near].max()) / math.log(2) + PRIOR_SAMPLES * PRIOR_DENSITY) / (
+            PRIOR_SAMPLES + float(rows.sum())
+        )
         model = _filled_up(self.counts.sum(axis=0), PRIOR)
-        mean, square = _filled_up(self.counts[size], model)
-        doubt = 0.5 * np.sqrt(square / (PRIOR_SAMPLES + float(rows[size])))
-        return density, (-(mean + doubt)).tolist()
+        return density, (-_filled_up(self.counts[near].sum(axis=0), model)).tolist()
 
 
-def _filled_up(counts: NDArray[np.float64], prior: Moments) -> Moments:
-    """Return E[max(t − k, 0)] and E[max(t − k, 0)²] at every edge k, of `counts` and `PRIOR_SAMPLES` of `prior`."""
-    samples = PRIOR_SAMPLES + float(counts.sum())
-    mean, square = prior
-    return (
-        (PRIOR_SAMPLES * mean + counts.dot(_EXCESS)) / samples,
-        (PRIOR_SAMPLES * square + counts.dot(_EXCESS**2)) / samples,
-    )
+def _filled_up(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return E[max(t − k, 0)] at every edge k, of `counts` and `PRIOR_SAMPLES` of `prior`."""
+    excess: NDArray[np.float64] = (PRIOR_SAMPLES * prior + counts.dot(_EXCESS)) / (PRIOR_SAMPLES + counts.sum())
+    return excess
 
 
 def cell_of(tokens: float, error: float) -> int:

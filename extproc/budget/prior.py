@@ -4,7 +4,7 @@ They come from reasoning, then from least squares on text that Python installati
 the standard library's source, JSON databases, and names in 150 languages, counted by two public vocabularies,
 Mistral's Tekken (131,072 entries) and its older SentencePiece model (32,000), the first of them twice, since
 vocabularies of 100,000 and more are the rule today; rounded (`python -m benchmarks.prior` does it again).
-Three figures are reasoning alone:
+These figures are reasoning alone:
 
 - a digit costs 0.7: some tokenizers cut numbers into single digits (Qwen, Mistral: 1), others into groups of up to
   three (Llama 3, GPT: 0.33 to 0.5);
@@ -19,13 +19,13 @@ from extproc.budget.features import NAMES
 
 # tokens for one of each, and the furthest it may be learned to be
 _PRIOR = {
-    "lower": (0.09, 1.0),
-    "upper": (0.37, 1.0),
-    "digit": (0.7, 1.0),
-    "space": (0.03, 1.0),
+    "lower": (0.09, 2.0),
+    "upper": (0.37, 2.0),
+    "digit": (0.7, 2.0),
+    "space": (0.03, 2.0),
     "line": (1.2, 2.0),
-    "prose_punctuation": (0.15, 1.0),
-    "code_punctuation": (0.21, 1.0),
+    "prose_punctuation": (0.15, 2.0),
+    "code_punctuation": (0.21, 2.0),
     "latin_lead": (1.0, 2.0),
     "cyrillic_lead": (0.45, 2.0),
     "two_byte_lead": (0.6, 2.0),
@@ -36,12 +36,16 @@ _PRIOR = {
     "four_byte_lead": (3.0, 4.0),
     "word": (0.55, 2.0),
     "word_in_run": (0.5, 2.0),
-    "blank_in_run": (0.0, 1.0),
+    "blank_in_run": (0.0, 2.0),
     "camel": (0.2, 2.0),
     "letter_digit": (0.15, 2.0),
-    "digit_in_run": (0.0, 1.0),
+    "digit_letter": (0.0, 2.0),
+    "digit_in_run": (0.0, 2.0),
     "punctuation": (0.4, 2.0),
     "script": (0.35, 2.0),
+    "hebrew": (0.0, 2.0),
+    "arabic": (0.0, 2.0),
+    "e1_script": (0.0, 3.0),
     "kana": (0.0, 2.0),
     "tool_bytes": (0.05, 1.0),
     "messages": (4.0, 64.0),
@@ -59,14 +63,14 @@ PRIOR = np.array([_PRIOR[name][0] for name in INPUTS])
 """Tokens each."""
 
 MOST = np.array([_PRIOR[name][1] for name in INPUTS])
-"""No text costs more tokens than it has bytes; no template is longer than this."""
+"""The furthest that weights may be learned to be. No template is longer than this."""
 
-LEAST = -0.5 * np.array(
-    [1.0 if name in ("line", "blank_in_run", "digit_in_run", "kana") else 0.0 for name in INPUTS]
-)
-"""A weight below 0 is possible only where a feature takes back what another has counted: a byte that merely goes on
-with a run of digits or blanks, or begins a kana, which is one of its class as well."""
+LEAST = np.where(np.isin(INPUTS, ("tool_bytes", "messages", "conversation", "tools")), 0.0, -1.0)
+"""Bytes are counted in their class, and again where they begin a run or are of a script within the class: a weight
+may take back what the others have counted. What a whole text can cost is limited besides (`possible`)."""
 
 DEVIATION = np.maximum(PRIOR, 0.3)
 DEVIATION[NAMES.index("tool_bytes")] = 0.1
-"""Standard deviation of each weight over tokenizers and texts: as large as the weight, at least 0.3."""
+DEVIATION[NAMES.index("e1_script")] = 1.0
+"""Standard deviation of each weight over tokenizers and texts: as large as the weight, at least 0.3. A rare script
+costs up to a token a byte where a vocabulary does not have it."""

@@ -5,7 +5,7 @@ import pytest
 from extproc.body.facts import Item
 from extproc.budget.features import EXACT_BYTES, NAMES, PIECE, PIECES, features, text_bytes
 
-MIXED = "def total(rows):\n    return 10 + 2 * len(rows)  # Größe, «цена», 価格 — 42 가격 🎉\n"
+MIXED = "def total(rows):\n    return 10 + 2 * len(rows)  # Größe, «цена», カ格 — מחיר, سعر, giá trị, 42 가격 🎉\n"
 
 
 def named(text: str, tools: bytes = b"", messages: int = 0) -> dict[str, float]:
@@ -26,6 +26,9 @@ def test_an_empty_prompt_has_no_features() -> None:
         ("é", {"latin_lead": 1}),
         ("ж", {"cyrillic_lead": 1}),
         ("λ", {"two_byte_lead": 1}),
+        ("ש", {"two_byte_lead": 1, "hebrew": 1}),
+        ("م", {"two_byte_lead": 1, "arabic": 1}),
+        ("ế", {"indic_lead": 1, "e1_script": 1}),
         ("カ", {"cjk_lead": 1, "kana": 1}),
         ("ก", {"indic_lead": 1}),
         ("—", {"symbol_lead": 1}),
@@ -50,6 +53,7 @@ def test_a_character_counts_once_in_its_class(text: str, expected: dict[str, flo
         ("    indented", "blank_in_run", 3),
         ("camelCaseName", "camel", 2),
         ("v1 b2", "letter_digit", 2),
+        ("3d 4 K", "digit_letter", 1),
         ("20250101", "digit_in_run", 7),
         ("a, b...", "punctuation", 2),
         ("это 日本", "script", 2),

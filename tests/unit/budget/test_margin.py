@@ -57,6 +57,13 @@ def test_sizes_without_requests_need_less() -> None:
     assert found.margin(50_000.0, DEVIATION, RATE) < found.margin(100.0, DEVIATION, RATE)
 
 
+def test_errors_of_half_and_twice_the_size_count() -> None:
+    """A size of which nothing was seen has the margin of its neighbours in size."""
+    found = errors(random.Random(6), 1000, tokens=3000.0)
+    margin = found.margin(3000.0, DEVIATION, RATE)
+    assert found.margin(1500.0, DEVIATION, RATE) == margin == found.margin(6000.0, DEVIATION, RATE)
+
+
 def test_it_is_careful_while_young() -> None:
     """A few good errors do not bring the margin down to that of many."""
     few, many = errors(random.Random(4), 5, spread=0.5), errors(random.Random(4), 2000, spread=0.5)
