@@ -113,7 +113,7 @@ class Fit:
     Its sums: the upper triangle of a matrix of A, b and Σκ, then Σκ and Σκ·|r| of the usual error.
     """
 
-    __slots__ = ("_root", "_rows", "_since_change", "_sums", "recent_error", "samples", "weights")
+    __slots__ = ("_root", "_rows", "_since_change", "_sums", "error", "recent_error", "samples", "weights")
 
     def __init__(self) -> None:
         self._sums = np.zeros(_WIDTH)
@@ -121,6 +121,8 @@ class Fit:
         self.weights: Vector = PRIOR
         self._root: Vector = np.diag(DEVIATION)
         self._rows = self._estimated()
+        self.error = PRIOR_ERROR
+        """Mean absolute relative error, the usual one."""
         self.recent_error = PRIOR_ERROR
         self._since_change = 0
 
@@ -129,12 +131,6 @@ class Fit:
         """P, symmetric and positive by the way it is made."""
         covariance: Vector = self._root.T.dot(self._root)
         return covariance
-
-    @property
-    def error(self) -> float:
-        """Mean absolute relative error, the usual one."""
-        weight, errors = self._sums[-2:].tolist()
-        return float((errors + PRIOR_ERROR_SAMPLES * PRIOR_ERROR) / (weight + PRIOR_ERROR_SAMPLES))
 
     def estimate(self, x: Vector) -> Expected:
         """Return what a prompt of the inputs x is estimated at."""
@@ -150,25 +146,33 @@ class Fit:
 
         Return the share of the sums that it leaves, what it adds to them, and whether it was an outlier.
         """
-        u = np.ones(_SIDE)
-        np.divide(x, tokens, out=u[:-1])
-        error = abs(1.0 - float(self.weights.dot(u[:-1])))
+        error = abs(1.0 - float(self.weights.dot(x)) / tokens)
         limited = min(error, OUTLIER * DEVIATION_OF_MEAN * max(self.error, self.recent_error))
         weight = min(1.0, tokens / FULL_WEIGHT_TOKENS)
+        u = np.empty(_SIDE)
+        u[-1] = 1.0
+        np.divide(x, tokens, out=u[:-1])
         values = np.empty(_WIDTH)
-        values[:-2] = u.take(_ROWS) * (u * (weight * limited / max(error, 1e-12))).take(_COLUMNS)
-        values[-2:] = weight, weight * limited
+        np.multiply(u.take(_ROWS), u.take(_COLUMNS), out=values[:-2])
+        values[:-2] *= weight * limited / max(error, 1e-12)
+        values[-2] = weight
+        values[-1] = weight * limited
         keep = 1.0 - FORGETTING * weight
         self.recent_error += RECENT * weight * (limited - self.recent_error)
         if self._has_changed():
             keep *= min(1.0, LEFT_SAMPLES / float(self._sums[-2]))
         self._sums *= keep
         self._sums += values
+        self.error = self._usual_error()
         self.samples += 1
         self._since_change += 1
         if self.samples <= SOLVE_EACH or self._since_change <= SOLVE_EACH or self.samples % SOLVE_EVERY == 0:
             self._solve()
         return keep, values, error > limited and self.samples > SETTLED_SAMPLES
+
+    def _usual_error(self) -> float:
+        weight, errors = self._sums[-2:].tolist()
+        return float((errors + PRIOR_ERROR_SAMPLES * PRIOR_ERROR) / (weight + PRIOR_ERROR_SAMPLES))
 
     def _has_changed(self) -> bool:
         """Whether recent errors say that another model goes by this name now; counting starts over when they do."""
@@ -207,6 +211,7 @@ class Fit:
         if len(values) != _WIDTH or sums.samples < 1 or not np.isfinite(values).all() or (values[-2:] < 0).any():
             return False
         self._sums, self.samples = values, sums.samples
+        self.error = self._usual_error()
         try:
             self._solve()
         except np.linalg.LinAlgError:
