@@ -21,7 +21,7 @@ faded to the weight of a few observations, and learning starts over from there.
 """
 
 import math
-import operator
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +76,8 @@ _WIDTH = len(_ROWS) + 2
 _PRIOR_PRECISION = np.diag(1.0 / DEVIATION**2)
 _PRIOR_INFORMATION = PRIOR / DEVIATION**2
 
+_pack = struct.Struct(f"{WEIGHTS}d").pack  # half the time that an array takes to be made of a tuple
+
 _LIMITS = np.zeros((2, WEIGHTS))
 _LIMITS[0, : len(BYTES_PER)] = BYTES_PER
 for _column in (MESSAGES, CONVERSATION, TOOLS):
@@ -95,7 +97,7 @@ class Expected(NamedTuple):
 
 def inputs(features: tuple[float, ...]) -> Vector:
     """Return x, `WEIGHTS` values, of a feature vector."""
-    return np.array((*features, min(1.0, features[MESSAGES]), min(1.0, features[TOOL_BYTES])))
+    return np.frombuffer(_pack(*features, min(1.0, features[MESSAGES]), min(1.0, features[TOOL_BYTES])))
 
 
 def possible(x: Vector) -> tuple[float, float]:
@@ -136,9 +138,8 @@ class Fit:
         """Return what a prompt of the inputs x is estimated at."""
         tokens, size, template, *spreads = self._rows.dot(x).tolist()
         tokens = max(1.0, tokens)
-        spread = sum(map(operator.mul, spreads, spreads)) / (tokens * tokens)
-        usual = DEVIATION_OF_MEAN * self.error
-        deviation = math.sqrt(usual * usual + min(spread, PRIOR_SPREAD**2))
+        spread = min(math.hypot(*spreads) / tokens, PRIOR_SPREAD)
+        deviation = math.hypot(DEVIATION_OF_MEAN * self.error, spread)
         return Expected(tokens, deviation, *_possible(size, template))
 
     def learn(self, x: Vector, tokens: float) -> tuple[float, Vector, bool]:
