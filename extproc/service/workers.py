@@ -137,7 +137,8 @@ async def ended(process: Process, pulse: Pulse) -> int:
         if pulse.is_lost():
             log.error("process %d gives no sign of life: it is killed", process.pid)
             process.kill()  # SIGTERM would not reach a loop that does not turn
-    return end.result()
+            break
+    return await end
 
 
 def _stamp(path: Path) -> None:
