@@ -11,7 +11,7 @@ from typing import Self
 from aiohttp import web
 
 from extproc.demo import tokens
-from extproc.demo.pool import Pool
+from extproc.demo.pool import Behaviour, Pool
 
 HOST = "127.0.0.1"
 
@@ -81,7 +81,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Stand-in vLLM pools. The ports they listen on are printed.")
     parser.add_argument("pools", type=_pool, nargs="+", metavar="NAME=CAPACITY[:PORT]")
     parser.add_argument("--host", default=HOST, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--pace", type=float, default=0.0, help="seconds between the events of a streamed answer")
     args = parser.parse_args()
+    for pool, _ in args.pools:
+        pool.behaviour = Behaviour(pace=args.pace)
     asyncio.run(_run(args.pools, args.host))
 
 

@@ -16,13 +16,15 @@ from tests.envoy.client import CHAT, chat
 @dataclass(frozen=True)
 class Sent:
     """One request: when it began (monotonic seconds), how long it took, its status, the longest silence within its
-    answer (seconds). `status` 0: no whole answer; `error`: what the client saw instead."""
+    answer (seconds). `status` 0: no whole answer; `error`: what the client saw instead. `begun`: whether its answer
+    had begun."""
 
     started: float
     seconds: float
     status: int
     silence: float
     error: str = ""
+    begun: bool = False
 
 
 class Load:
@@ -72,12 +74,14 @@ class Load:
     async def _one(self, session: aiohttp.ClientSession) -> Sent:
         started = time.monotonic()
         silence = 0.0
+        begun = False
         try:
             async with session.post(self._url, json=self._body()) as answer:
+                begun = True
                 last = time.monotonic()
                 async for _ in answer.content.iter_any():
                     now = time.monotonic()
                     silence, last = max(silence, now - last), now
-                return Sent(started, time.monotonic() - started, answer.status, silence)
+                return Sent(started, time.monotonic() - started, answer.status, silence, begun=begun)
         except (aiohttp.ClientError, TimeoutError) as error:
-            return Sent(started, time.monotonic() - started, 0, silence, repr(error))
+            return Sent(started, time.monotonic() - started, 0, silence, repr(error), begun)

@@ -1,7 +1,6 @@
 """Where a fault is tried, and what came of it: facts that always hold, and times that a busy machine may miss."""
 
 import itertools
-import statistics
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -86,7 +85,14 @@ def healthy(stack: Stack, count: int) -> Callable[[], bool]:
     return lambda: stack.envoy.stats(HEALTHY).get(HEALTHY) == count
 
 
-def added(name: str, before: Sequence[Sent], during: Sequence[Sent]) -> Figure:
-    """Return by how much the median latency grew, in milliseconds."""
-    more = statistics.median(s.seconds for s in during) - statistics.median(s.seconds for s in before)
-    return Figure(f"{name}, median ms added", round(1e3 * more, 2), 10, timed=True)
+def added(name: str, before: Sequence[Sent], during: Sequence[Sent]) -> list[Figure]:
+    """Return by how much the median and the 95th percentile of latency grew, in milliseconds."""
+    was, now = (sorted(sent.seconds for sent in each) for each in (before, during))
+    return [
+        Figure(f"{name}, {word} ms added", round(1e3 * (_quantile(now, q) - _quantile(was, q)), 2), 10, timed=True)
+        for word, q in (("median", 0.5), ("95th percentile", 0.95))
+    ]
+
+
+def _quantile(ordered: Sequence[float], q: float) -> float:
+    return ordered[min(int(q * len(ordered)), len(ordered) - 1)]

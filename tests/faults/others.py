@@ -14,6 +14,7 @@ from tests.envoy.client import CHAT, chat
 from tests.envoy.load import Load, Sent
 from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, at, served_by
 from tests.faults.ground import Figure, Ground, Outcome, added, healthy, until
+from tests.faults.services import streamed
 from tests.process.redis_server import RedisServer
 
 WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
@@ -21,9 +22,9 @@ ACTIVE = "cluster.short.upstream_rq_active"
 
 
 @contextmanager
-def pool_process(ground: Ground, name: str, capacity: int) -> Iterator[tuple[Process, int]]:
-    """Run a stand-in pool as a process of its own; yields it and its port."""
-    command = [sys.executable, "-m", "extproc.demo.pool_server", f"{name}={capacity}"]
+def pool_process(ground: Ground, name: str, capacity: int, pace: float = 0) -> Iterator[tuple[Process, int]]:
+    """Run a stand-in pool as a process of its own; yields it and its port. `pace`: seconds between events."""
+    command = [sys.executable, "-m", "extproc.demo.pool_server", f"{name}={capacity}", "--pace", str(pace)]
     with Process(command, ground.place() / "pool.log") as process:
         yield process, int(process.wait_for_output(r"on port (\d+)")[1])
 
@@ -47,6 +48,23 @@ def pool_signalled(ground: Ground, number: signal.Signals) -> Outcome:
             short.popen.wait(30)
         until(load.more(50))
     return Outcome(load.sent)
+
+
+def pool_killed_in_the_middle(ground: Ground) -> Outcome:
+    """The short pool is killed while some of its answers are under way: those are lost, and no others."""
+    short, short_port = ground.enter(pool_process(ground, "short", SHORT_CAPACITY, pace=0.05))
+    _, long_port = ground.enter(pool_process(ground, "long", LONG_CAPACITY))
+    stack = ground.start(change=at(short=short_port, long=long_port))
+    with Load(stack.url) as load, Load(stack.url, users=5, body=streamed) as streams:
+        until(streams.more(10))
+        until(load.more(20))
+        short.send_signal(signal.SIGKILL)
+        short.popen.wait(30)
+        until(load.more(50))
+        until(streams.more(20))
+    lost = [sent for sent in streams.failed() if sent.begun]
+    others = [sent for sent in (*load.sent, *streams.sent) if sent not in lost]
+    return Outcome(others, [Figure("besides, lost with their answer under way", len(lost), 5)])
 
 
 def burst_of_misroutes(ground: Ground) -> Outcome:
@@ -110,4 +128,4 @@ def redis_of_no_use(ground: Ground) -> Outcome:
     until(agree)
     before, during = ([s for s in load.sent if (s.started < began) is early] for early in (True, False))
     sent_long = len(stack.pools.long.pool.received)
-    return Outcome(load.sent, [Figure("sent long for it", sent_long, 0), added("meanwhile", before, during)])
+    return Outcome(load.sent, [Figure("sent long for it", sent_long, 0), *added("meanwhile", before, during)])

@@ -16,10 +16,12 @@ SCENARIOS: dict[str, Callable[[Ground], Outcome]] = {
     "one of two workers hangs for good": partial(services.worker_signalled, number=signal.SIGSTOP, for_good=True),
     "one of two workers asked to end": partial(services.worker_signalled, number=signal.SIGTERM),
     "short pool killed, requests waiting": partial(others.pool_signalled, number=signal.SIGKILL),
+    "short pool killed, answers under way": others.pool_killed_in_the_middle,
     "short pool stopped for 2 s": partial(others.pool_signalled, number=signal.SIGSTOP),
     "short pool asked to end": partial(others.pool_signalled, number=signal.SIGTERM),
     "burst of 50 misroutes, wrong prior": others.burst_of_misroutes,
     "Redis killed, emptied, stopped, slow by 2 s": others.redis_of_no_use,
+    "40 users, 8 calls": services.overloaded,
     "configuration reloaded 100 times, a third broken": services.reloaded_a_hundred_times,
 }
 

@@ -65,7 +65,7 @@ def stopped(ground: Ground) -> Outcome:
     return Outcome(
         [*load.sent, *streams.sent],
         [
-            added("after 1 s", before, during),
+            *added("after 1 s", before, during),
             Figure("longest silence of a stream, s", round(silence, 3), 1, timed=True),
         ],
     )
@@ -140,3 +140,33 @@ def _reloads(stack: Stack, broken: bool) -> float:
     sample = f'dualpool_config_reloads_total{{result="{"rejected" if broken else "ok"}"}} '
     lines = stack.dualpool.get("/metrics").splitlines()
     return sum(float(line.removeprefix(sample)) for line in lines if line.startswith(sample))
+
+
+MOST_CALLS = 8
+
+
+def overloaded(ground: Ground) -> Outcome:
+    """Many more requests at once than the service takes calls: the others go long, until there are fewer again."""
+    stack = ground.start(settings={"server": {"max_exchanges": MOST_CALLS}}, hasty=True)
+    most = 0.0
+    with Load(stack.url, users=40, pause=0.0) as load:
+        enough = load.more(2000)
+        while not enough():
+            most = max(most, _exchanges(stack))
+    short, long = (pool.pool.received for pool in (stack.pools.short, stack.pools.long))
+    asked = len(short)
+    with Load(stack.url) as after:
+        until(lambda: len(short) > asked)  # Envoy takes up to a second to believe in health again
+        before = len(long)
+        until(after.more(30))
+    late = len(long) - before
+    return Outcome(
+        [*load.sent, *after.sent],
+        [Figure("calls open at once", most, MOST_CALLS), Figure("sent long for it afterwards", late, 0)],
+    )
+
+
+def _exchanges(stack: Stack) -> float:
+    name = "dualpool_exchanges_in_flight "
+    lines = stack.dualpool.get("/metrics").splitlines()
+    return max(float(line.removeprefix(name)) for line in lines if line.startswith(name))

@@ -49,11 +49,7 @@ def test_nothing_that_is_private_is_shown(tmp_path: Path, level: str, monkeypatc
     monkeypatch.setenv("DUALPOOL_STATE__REDIS__PASSWORD", "my-password")
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    state = {
-        "redis": {"url": f"redis://127.0.0.1:{port}"},
-        "file": str(tmp_path / "state.json"),
-        "interval_seconds": 0.1,
-    }
+    places = {"redis": {"url": f"redis://127.0.0.1:{port}"}, "file": str(tmp_path / "state.json")}
     settings = {
         "server": {"log_level": level},
         "state": {**places, **QUICK},
