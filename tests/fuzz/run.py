@@ -48,10 +48,12 @@ def fuzz(inputs: int, seed: int, these: Sequence[Target] | None = None) -> Outco
 
 def _feed(target: Target, data: bytes, source: random.Random, outcome: Outcome) -> None:
     outcome.inputs += 1
-    state = source.getstate() if len(data) > 4096 else None
+    state = source.getstate() if target.decides else None
     spent = _run(target, data, source, outcome)
-    if target.decides and spent > DECISION_SECONDS and state is not None:
-        source.setstate(state)  # once more: the first time may have paid for a garbage collection of others
+    if state is not None and spent > DECISION_SECONDS:
+        source.setstate(
+            state
+        )  # once more: the first time may have paid for a start, or a garbage collection of others
         spent = min(spent, _run(target, data, source, outcome))
     if target.decides:
         outcome.slowest = max(outcome.slowest, spent)
