@@ -3,6 +3,7 @@
 What did is kept in tests/fuzz/corpus, where every later run tries it again: add it to the commit that mends it.
 """
 
+import gc
 import logging
 import sys
 
@@ -11,6 +12,7 @@ from tests.fuzz.run import DECISION_SECONDS, fuzz
 
 if __name__ == "__main__":
     logging.disable()
+    gc.freeze()  # as the service does: a collection of all that was imported is no part of a decision
     inputs = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     found = fuzz(inputs, int(sys.argv[2]) if len(sys.argv) > 2 else 1)
     for name, data, error in found.failures[:20]:
