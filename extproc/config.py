@@ -201,7 +201,7 @@ class Estimation(Settings):
         2.0,
         ge=0,
         le=10,
-        description="Standard deviations subtracted from a ratio to be on the safe side (z)",
+        description="ratio: standard deviations subtracted to be on the safe side (z)",
     )
     min_samples: int = Field(
         20, ge=1, le=1_000_000, description="Observations before a learned figure replaces a more general one"

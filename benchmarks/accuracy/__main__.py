@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.accuracy import measure
 from benchmarks.accuracy.data import STAND_IN, Row, read
-from benchmarks.accuracy.estimate import LINEAR, METHODS, Estimates, estimate
+from benchmarks.accuracy.estimate import LINEAR, METHODS, RAW, Estimates, Method, estimate
 from benchmarks.accuracy.plot import draw
 from extproc.budget.logs import LogError
 
@@ -63,21 +63,26 @@ def _errors(rows: Sequence[Row], tokenizer: str) -> None:
 
 def _routing(rows: Sequence[Row], tokenizer: str, shuffles: int) -> list[float]:
     """Print routing tables, and return the learning curve."""
+    _routed(RAW, measure.shuffled(RAW, rows, tokenizer, shuffles), tokenizer)
     runs = measure.shuffled(LINEAR, rows, tokenizer, shuffles)
-    columns = ("false short", "false long", "wrong within ± 25 %")
-    _head(f"{tokenizer}: routing, linear, mean of {shuffles} shuffles [95 % bootstrap interval]", columns)
-    for threshold in measure.THRESHOLDS:
-        for name, margin in (("0", 0.0), ("10 %", measure.FIXED_MARGIN), ("learned", None)):
-            shares = zip(*(measure.routing(run, threshold, margin) for run in runs), strict=True)
-            cells = (measure.interval(share) for share in shares)
-            text = " | ".join(f"{mean:.3f} % [{low:.3f}, {high:.3f}]" for mean, low, high in cells)
-            print(f"| {threshold}, margin {name} | {text} |", flush=True)
+    _routed(LINEAR, runs, tokenizer)
     found = measure.curve(runs)
     _head(
         f"{tokenizer}: median error after so many observations", [str(step) for step in measure.STEPS[: len(found)]]
     )
     _row("linear", found)
     return found
+
+
+def _routed(method: Method, runs: Sequence[Estimates], tokenizer: str) -> None:
+    columns = ("false short", "false long", "wrong within ± 25 %")
+    _head(f"{tokenizer}: routing, {method.name}, mean of {len(runs)} shuffles [95 % bootstrap interval]", columns)
+    for threshold in measure.THRESHOLDS:
+        for name, margin in (("0", 0.0), ("10 %", measure.FIXED_MARGIN), ("learned", None)):
+            shares = zip(*(measure.routing(run, threshold, margin) for run in runs), strict=True)
+            cells = (measure.interval(share) for share in shares)
+            text = " | ".join(f"{mean:.3f} % [{low:.3f}, {high:.3f}]" for mean, low, high in cells)
+            print(f"| {threshold}, margin {name} | {text} |", flush=True)
 
 
 def _kinds(rows: Sequence[Row], tokenizers: Sequence[str]) -> None:

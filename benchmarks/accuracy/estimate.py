@@ -33,7 +33,7 @@ METHODS = (
     Method("linear", lambda: LinearEstimator(Estimation(), 64)),
     Method("raw bytes (bodyless, in-proxy)", lambda: LinearEstimator(Estimation(), 64), basis="raw"),
 )
-LINEAR = METHODS[3]
+LINEAR, RAW = METHODS[3:]
 
 
 class Estimates(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The interface of an estimator, and the one function that decides whether a request fits a pool."""
 
+import math
 from typing import Literal, Protocol
 
 import msgspec
@@ -40,6 +41,10 @@ class RawRatio(msgspec.Struct, frozen=True):
     mean: float
     careful: float
     source: Source
+
+    def estimate(self, size: float) -> Estimate:
+        """Estimate a body of `size` bytes, as a filter in the proxy does by the same figures."""
+        return Estimate(math.ceil(size / self.mean), math.ceil(size / self.careful), self.source)
 
 
 class Estimator(Protocol):

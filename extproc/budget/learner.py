@@ -11,7 +11,7 @@ from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Table, merge
 from extproc.config import Config, Estimation
 
-KINDS = 4
+KINDS = 5
 """Kinds of figures that are kept and shared, each at most `categories.limit` of them."""
 
 

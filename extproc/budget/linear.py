@@ -6,7 +6,8 @@ The weights w are those of `extproc.budget.least_squares`. The relative variance
 τ² = s² + xᵀPx / e²: the usual error s, and how little is known of the text at hand, P being the covariance of the
 weights. How far the upper estimate is above e follows from errors seen, in units of τ (`extproc.budget.margin`).
 
-Only the number of bytes is known of a raw body: there the ratio estimator stands in.
+Only the number of bytes is known of a raw body: there the ratio estimator stands in, with a margin that follows
+from its own errors in the same way, one for all sizes, so that a filter in the proxy decides by two figures.
 """
 
 import math
@@ -15,11 +16,12 @@ import numpy as np
 
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
+from extproc.budget.features import text_bytes
 from extproc.budget.least_squares import Fit, Vector, inputs, possible
 from extproc.budget.margin import KEEP, SIZES, STEPS, Errors, cell_of
 from extproc.budget.observation import Basis, Observation
 from extproc.budget.prior import INPUTS
-from extproc.budget.ratio import RatioEstimator
+from extproc.budget.ratio import LEAST_RATIO, RatioEstimator
 from extproc.budget.sums import Recent, Sums, Table
 from extproc.config import Estimation
 
@@ -30,7 +32,11 @@ KIND = "linear"
 """First part of a key. Sums: those of `Fit`."""
 
 ERRORS = "linear-errors"
-"""First part of a key. Sums: `Errors.counts`, flattened."""
+RAW_ERRORS = "raw-errors"
+"""First parts of keys. Sums: `Errors.counts`, flattened, of text and of raw bodies."""
+
+RAW_DEVIATION = 0.3
+"""Unit in which errors of raw bodies are counted, about their usual relative error."""
 
 
 class LinearEstimator:
@@ -41,20 +47,20 @@ class LinearEstimator:
         self._rate = settings.misroute_percent / 100.0
         self._limit = limit
         self._fits: Bounded[str, Fit] = Bounded(limit)
-        self._errors: Bounded[str, Errors] = Bounded(limit)
+        self._errors: Bounded[tuple[str, str], Errors] = Bounded(2 * limit)
         self._nothing = Fit()
         self._no_errors = Errors()
-        self._recent = Recent(2 * limit)
+        self._recent = Recent(3 * limit)
         self._raw = RatioEstimator(settings, limit)
 
     def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
         """Estimate prompt tokens from the byte classes in `features`; the category is that of raw bodies alone."""
         if basis == "raw":
-            return self._raw.estimate(model, category, basis, features)
+            return self.raw(model, category).estimate(text_bytes(features))
         name, fit = self._known(model)
         tokens, deviation, least, most = fit.estimate(inputs(features))
         expected = min(max(tokens, least), most)
-        errors = self._errors.get(name) or self._no_errors
+        errors = self._errors.get((ERRORS, name)) or self._no_errors
         upper = min(expected * math.exp(errors.margin(expected, deviation, self._rate)), most)
         source: Source = "learned" if fit.samples >= self._settings.min_samples else "prior"
         return Estimate(tokens=math.ceil(expected), upper=math.ceil(upper), source=source)
@@ -69,7 +75,12 @@ class LinearEstimator:
 
     def raw(self, model: str, category: str) -> RawRatio:
         """Return bytes per token of raw bodies."""
-        return self._raw.raw(model, category)
+        ratio = self._raw.raw(model, category)
+        errors = self._errors.get((RAW_ERRORS, model)) or self._errors.get((RAW_ERRORS, ""))
+        if ratio.source == "prior" or errors is None:
+            return ratio
+        margin = errors.overall(RAW_DEVIATION, self._rate)
+        return RawRatio(ratio.mean, max(LEAST_RATIO, ratio.mean * math.exp(-margin)), ratio.source)
 
     def raw_models(self) -> set[str]:
         """Return the models whose raw bodies have been learned from."""
@@ -78,7 +89,7 @@ class LinearEstimator:
     def learn(self, observation: Observation) -> Verdict:
         """Take the error of an estimate made now into account, then move the model's weights."""
         if observation.basis == "raw":
-            return self._raw.learn(observation)
+            return self._learn_raw(observation)
         usage = observation.usage
         if usage is None or usage.prompt_tokens is None:
             return "no_usage"
@@ -93,23 +104,35 @@ class LinearEstimator:
             self._learn("", x, tokens)
         return "outlier" if outlier else "used"
 
+    def _learn_raw(self, observation: Observation) -> Verdict:
+        expected = text_bytes(observation.features) / self._raw.raw(observation.model, observation.category).mean
+        verdict = self._raw.learn(observation)
+        usage = observation.usage
+        if verdict in ("used", "outlier") and usage is not None and usage.prompt_tokens:
+            cell = cell_of(expected, math.log(usage.prompt_tokens / expected) / RAW_DEVIATION)
+            for name in dict.fromkeys((observation.model, "")):
+                self._count(RAW_ERRORS, name, cell)
+        return verdict
+
     def _learn(self, name: str, x: Vector, tokens: float) -> bool:
         fit = self._fits.use(name, Fit)
-        errors = self._errors.use(name, Errors)
         expected, deviation, _, _ = fit.estimate(x)
         cell = cell_of(expected, math.log(tokens / expected) / deviation)
         keep, values, outlier = fit.learn(x, tokens)
         self._recent.add((KIND, name), keep, values)
-        errors.add(cell)
-        self._recent.count((ERRORS, name), KEEP, SIZES * STEPS, cell)
+        self._count(ERRORS, name, cell)
         return outlier
+
+    def _count(self, kind: str, name: str, cell: int) -> None:
+        self._errors.use((kind, name), Errors).add(cell)
+        self._recent.count((kind, name), KEEP, SIZES * STEPS, cell)
 
     def export(self) -> Table:
         """Return the sums of every model."""
         table: Table = {(KIND, name): fit.sums() for name, fit in self._fits.items()}
-        for name, errors in self._errors.items():
+        for key, errors in self._errors.items():
             values = tuple(errors.counts.ravel().tolist())
-            table[ERRORS, name] = Sums(errors.samples, KEEP**errors.samples, values)
+            table[key] = Sums(errors.samples, KEEP**errors.samples, values)
         return {**table, **self._raw.export()}
 
     def take(self) -> Table:
@@ -119,7 +142,7 @@ class LinearEstimator:
     def restore(self, table: Table) -> None:
         """Replace every model by those of `table`; impossible ones are left out."""
         self._recent.take()
-        before, self._fits, self._errors = self._fits, Bounded(self._limit), Bounded(self._limit)
+        before, self._fits, self._errors = self._fits, Bounded(self._limit), Bounded(2 * self._limit)
         for key, sums in table.items():
             if len(key) != 2:
                 continue
@@ -128,10 +151,10 @@ class LinearEstimator:
                 fit = Fit()
                 if fit.restore(sums, before.get(name)):
                     self._fits.put(name, fit)
-            elif kind == ERRORS:
+            elif kind in (ERRORS, RAW_ERRORS):
                 counts = np.array(sums.values)
                 if len(counts) == SIZES * STEPS and np.isfinite(counts).all() and (counts >= 0).all():
-                    self._errors.put(name, Errors(counts.reshape(SIZES, STEPS), sums.samples))
+                    self._errors.put((kind, name), Errors(counts.reshape(SIZES, STEPS), sums.samples))
         self._raw.restore(table)
 
     def snapshot(self) -> dict[str, object]:

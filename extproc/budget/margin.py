@@ -60,7 +60,7 @@ class Errors:
     def __init__(self, counts: NDArray[np.float64] | None = None, samples: int = 0) -> None:
         self.counts = np.zeros((SIZES, STEPS)) if counts is None else counts
         self.samples = samples
-        self._excess: dict[int, tuple[float, list[float]]] = {}
+        self._excess: dict[int | None, tuple[float, list[float]]] = {}
 
     def add(self, cell: int) -> None:
         """Count one error, by its cell of the flattened histogram (`cell_of`)."""
@@ -75,9 +75,15 @@ class Errors:
 
         `deviation`: its relative standard deviation τ. `rate`: the accepted share of misroutes, of all requests.
         """
-        size = _size(tokens)
+        return self._margin(_size(tokens), deviation, rate)
+
+    def overall(self, deviation: float, rate: float) -> float:
+        """Return one margin for estimates of every size, from all errors and where most requests are."""
+        return self._margin(None, deviation, rate)
+
+    def _margin(self, size: int | None, deviation: float, rate: float) -> float:
         if size not in self._excess:
-            self._excess[size] = self._learned(size)
+            self._excess[size] = self._learned(slice(None) if size is None else slice(max(0, size - 1), size + 2))
         density, negated = self._excess[size]
         accepted = -rate / (density * deviation)
         step = bisect.bisect_left(negated, accepted)  # the first edge whose excess is accepted
@@ -88,14 +94,13 @@ class Errors:
         above = (negated[step] - accepted) / (negated[step] - negated[step - 1])
         return (_EDGES[step] - above * (_EDGES[step] - _EDGES[step - 1])) * deviation
 
-    def _learned(self, size: int) -> tuple[float, list[float]]:
-        """Return d and −E[max(t − k, 0)] at every edge k, which rises, for prompts of about this size.
+    def _learned(self, near: slice) -> tuple[float, list[float]]:
+        """Return d and −E[max(t − k, 0)] at every edge k, which rises, for prompts of the sizes `near`.
 
-        About: a row and its neighbours, half to twice the size, since one row alone holds few of the errors that
+        Those are a row and its neighbours, half to twice the size, since one row alone holds few of the errors that
         matter. The density is that of the fullest of them.
         """
         rows = self.counts.sum(axis=1)
-        near = slice(max(0, size - 1), size + 2)
         density = (float(rows[near].max()) / math.log(2) + PRIOR_SAMPLES * PRIOR_DENSITY) / (
             PRIOR_SAMPLES + float(rows.sum())
         )
