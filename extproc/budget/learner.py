@@ -51,7 +51,8 @@ class Learner:
         """Learn from one answer and say what became of it. Never raises."""
         if observation.usage is None:
             return "no_usage"
-        self.output.learn(observation)
+        if not self.output.learn(observation):
+            return "implausible"
         if observation.basis == "tokens":
             return "exact"
         if not observation.teaches:

@@ -128,22 +128,27 @@ class OutputReserve:
         """Return the models whose completions have been learned from."""
         return {model for (_, model, _), _ in self._lengths.items()}
 
-    def learn(self, observation: Observation) -> None:
+    def learn(self, observation: Observation) -> bool:
         """Count the completion of a request without a cap; with several choices, their average length.
+
+        Return False, and count nothing, when it is not possible.
 
         A cap hides how long an answer would have been. Counted, short caps of many would make the reserve of those
         without one too small, and their answers would end at the context of a pool that they did not fit.
         """
         usage = observation.usage
         if usage is None or usage.completion_tokens is None or observation.cap is not None:
-            return
+            return True
         tokens = math.ceil(usage.completion_tokens / observation.choices)
-        if not 0 < tokens <= observation.capacity:  # no pool produces more than its context holds
-            return
+        if tokens > observation.capacity:  # no pool produces more than its context holds
+            return False
+        if tokens < 1:
+            return True
         bucket = bucket_of(tokens)
         for key in dict.fromkeys(_keys(observation.model, observation.category)):  # the same without a model
             self._lengths.use(key, Lengths).add(bucket)
             self._recent.count(key, KEEP, BUCKETS, bucket)
+        return True
 
     def export(self) -> Table:
         """Return the sums of every histogram."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import uvloop
+
 from extproc.config import Config
 from extproc.config_file import ENVIRONMENT_PREFIX, ConfigError, load, require_extras
 from extproc.service.app import App
@@ -47,8 +49,11 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     configure(config.server.log_level)
+    service = _service(config, args, reader)
+    # Exchanges cost less on uvloop (`docs/performance.md`); who looks after processes has no use for it.
+    run = asyncio.run if isinstance(service, Supervisor) else uvloop.run
     try:
-        asyncio.run(_service(config, args, reader).run())
+        run(service.run())
     except BindError as error:
         print(error, file=sys.stderr)
         return 1

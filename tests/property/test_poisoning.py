@@ -48,7 +48,7 @@ def estimates(estimator: Estimator, asked: list[Document]) -> list[tuple[float, 
 @pytest.mark.parametrize("wrong", ABSURD)
 @pytest.mark.parametrize("seed", range(5))
 def test_one_lie_moves_a_settled_estimate_little(name: str, wrong: float, seed: int) -> None:
-    """By less than 5 %, also when the figures have been worked out anew; and the upper one not down by more."""
+    """By less than 5 %, also when the figures have been worked out anew; the upper one by less than 30 % up."""
     draw = random.Random(seed)
     honest, lied_to = settled(name, random.Random(seed)), settled(name, random.Random(seed))
     asked, (told, *more) = documents(draw, 20), documents(draw, 33)
@@ -60,7 +60,7 @@ def test_one_lie_moves_a_settled_estimate_little(name: str, wrong: float, seed: 
     pairs = zip(estimates(honest, asked), estimates(lied_to, asked), strict=True)
     for (expected, upper), (moved, moved_upper) in pairs:
         assert abs(moved / expected - 1) < 0.05
-        assert moved_upper / upper > 0.95
+        assert 0.95 < moved_upper / upper < 1.3
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -85,6 +85,15 @@ def test_what_is_not_possible_moves_nothing(name: str, wrong: float) -> None:
     assert answers == {"implausible"}
     assert estimator.export() == before
     assert estimates(estimator, asked)
+
+
+def test_an_answer_longer_than_its_context_is_not_believed() -> None:
+    """Neither about its own length nor about its prompt's."""
+    learner = new_learner(Config())
+    told = observation(None, cap=None, usage=Usage(600, 10**9), features=document([(b"the word ", 200)]))
+    before = learner.export()
+    assert learner.learn(told) == "implausible"
+    assert learner.export() == before
 
 
 @pytest.mark.parametrize("tokens", [1, 131_072])
