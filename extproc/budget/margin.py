@@ -47,6 +47,10 @@ PRIOR_SAMPLES = 30.0
 PRIOR_DENSITY = 0.5
 """Requests per e-fold of size, as a share of all: sizes of real traffic spread over three e-folds and more."""
 
+LEAST_DENSITY = 0.25
+"""The same of sizes that are rarely seen: the few there are may all lie beside a pool's capacity. It is what sizes
+spread evenly over four e-folds would have."""
+
 PRIOR = 0.5 * 2**-0.5 * np.exp(-EDGES * 2**0.5)
 """E[max(t − k, 0)] at every edge k for a Laplace distribution of standard deviation 1, whose scale is b = 1/√2:
 b/2 · exp(−k/b)."""
@@ -105,6 +109,7 @@ class Errors:
         density = (float(rows[near].max()) / math.log(2) + PRIOR_SAMPLES * PRIOR_DENSITY) / (
             PRIOR_SAMPLES + float(rows.sum())
         )
+        density = max(density, LEAST_DENSITY)
         model = _filled_up(self.counts.sum(axis=0), PRIOR)
         return density, (-_filled_up(self.counts[near].sum(axis=0), model)).tolist()
 
