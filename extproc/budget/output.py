@@ -61,8 +61,8 @@ class Lengths:
         for bucket, count in enumerate(self.counts):
             left -= count
             if left <= 0:
-                return math.ceil(2 ** (bucket / 4))
-        return math.ceil(2 ** ((BUCKETS - 1) / 4))
+                return math.ceil(EDGES[bucket])
+        return math.ceil(EDGES[-1])
 
     def with_excess(self, accepted: float, room: float) -> int:
         """The fewest tokens that completions exceed by no more than `accepted` on average.
@@ -71,9 +71,8 @@ class Lengths:
         """
         left = accepted * sum(self.counts)
         longer = excess = 0.0
-        slices: deque[tuple[float, float]] = (
-            deque()
-        )  # lower edge of a bucket, and what exceeds it within the bucket
+        # Of each bucket its lower edge, and by how much completions exceed that within the bucket.
+        slices: deque[tuple[float, float]] = deque()
         for bucket in range(BUCKETS - 1, 0, -1):
             longer += self.counts[bucket]
             low, high = EDGES[bucket - 1], EDGES[bucket]
