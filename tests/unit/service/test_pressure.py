@@ -13,6 +13,7 @@ from extproc.config import Config
 from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Server
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource, read_clusters, read_servers
+from tests.unit.service.waiting import until
 
 VLLM = b"""\
 # HELP vllm:num_requests_waiting Number of requests waiting to be processed.
@@ -104,12 +105,6 @@ def config(endpoints: list[str] | None = None, **spillover: Any) -> Config:
     pools = [{"name": "short", "capacity": 1000, "endpoints": endpoints or []}, {"name": "long", "capacity": 9000}]
     settings = {"enabled": True, "interval_seconds": 0.05, "stale_seconds": 60, **spillover}
     return Config.model_validate({"pools": {"default": pools}, "spillover": settings})
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def waiting(number: int) -> Callable[[], str]:

@@ -9,6 +9,7 @@ from extproc.config import Config
 from extproc.config_file import load
 from extproc.service import reload as module
 from extproc.service.reload import Reloader
+from tests.unit.service.waiting import until
 
 GOOD = "routing: {shadow: true}"
 
@@ -25,9 +26,7 @@ class Seen:
         self.applied.append(config)
 
     async def until(self, reports: int) -> None:
-        async with asyncio.timeout(30):
-            while len(self.reports) < reports:
-                await asyncio.sleep(0.001)
+        await until(lambda: len(self.reports) >= reports)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from extproc.service.compose import Pools
 from extproc.service.sharing import Share, publish, read_levels, read_tally, tallies
 from extproc.service.watch import Watch, described
 from extproc.service.workers import Meeting, Worker
+from tests.unit.service.waiting import until
 
 ON = Config.model_validate({"spillover": {"enabled": True, "requests": {"short": 4}, "interval_seconds": 0.05}})
 OFF = Config()
@@ -109,12 +110,9 @@ async def test_a_look_that_fails_spills_nothing() -> None:
             raise OSError("no space left")
 
     loop = asyncio.create_task(Watch(lambda: ON, board, [source], published).run())
-    async with asyncio.timeout(20):
-        while board.levels:
-            await asyncio.sleep(0.01)
-        broken[0] = False
-        while not board.levels:
-            await asyncio.sleep(0.01)
+    await until(lambda: not board.levels)
+    broken[0] = False
+    await until(lambda: board.levels)
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
     assert source.closed
@@ -186,9 +184,7 @@ async def test_a_worker_shares_what_it_counted_and_takes_what_was_judged(tmp_pat
     pools = Pools(Board(), InFlight("a"))
     pools.in_flight.begin("short")
     share = asyncio.create_task(Share(Worker(1, place), lambda: ON, pools).run())
-    async with asyncio.timeout(20):
-        while not pools.board.levels:
-            await asyncio.sleep(0.01)
+    await until(lambda: pools.board.levels)
     share.cancel()
     await asyncio.gather(share, return_exceptions=True)
     assert pools.board.levels == LEVELS
