@@ -73,15 +73,11 @@ TOOL_BYTES = NAMES.index("tool_bytes")
 MESSAGES = NAMES.index("messages")
 
 EXACT_BYTES = 16_384
-"""In a longer prompt every second pair is counted, at half the cost (`_every_second_pair`)."""
+"""A longer prompt is counted by a sample: the time to count is bounded whatever a client sends."""
 
-STRIDE = 32_767
-"""Bytes counted at a time in such a prompt, at most half of it: odd, so that even and odd places take turns."""
-
-PIECE = 256
-PIECES = 1024
-"""Of a prompt longer than PIECES · PIECE bytes only so many pieces, evenly spaced, are counted: the time to count
-is bounded whatever a client sends (`_thinned`)."""
+WINDOWS = 512
+WINDOW = 64
+"""The sample: so many windows of so many bytes, one at a random place of each equal part of the prompt."""
 
 _CLASSES = (*BYTE_CLASSES, "continuation")  # at most 16: a class is four bits of a pair
 _LEADS = {"four_byte_lead": 4, "latin_lead": 2, "cyrillic_lead": 2, "two_byte_lead": 2}
@@ -122,11 +118,12 @@ _NO_MORE = (0.0,) * (len(NAMES) - 1)
 _NONE_WITHIN = (0.0,) * len(WITHIN)
 _WITHIN = tuple((NAMES.index(name), [bytes((lead,)) for lead in leads]) for name, leads in WITHIN.values())
 _CLASS_OF = _class_table()
+_PLACES = (np.arange(WINDOWS) + np.random.default_rng(0).random(WINDOWS)) / WINDOWS
 _ALL_PAIRS, _HALF_THE_PAIRS = _pair_tables()
 
 
 def features(item: Item) -> tuple[float, ...]:
-    """Return the feature vector of one prompt, laid out as `NAMES`. O(bytes) up to PIECES · PIECE, then O(1).
+    """Return the feature vector of one prompt, laid out as `NAMES`. O(bytes) up to EXACT_BYTES, then O(1).
 
     Raw bytes, of which only the number is known, all count as `lower`.
     """
@@ -134,19 +131,19 @@ def features(item: Item) -> tuple[float, ...]:
         return (float(item.raw), *_NO_MORE)
     # Text and tools each begin after a line break, which is the first of their first pair.
     prompt = b"\n%b\n%b" % (item.text, item.tools) if item.tools else b"\n" + item.text
-    sample, scale = prompt, 1.0
     if len(prompt) <= EXACT_BYTES:
         classes = np.frombuffer(prompt.translate(_CLASS_OF), np.uint8)
         pairs = classes[:-1] << 4
         pairs |= classes[1:]
         counts = np.bincount(pairs, minlength=256).dot(_ALL_PAIRS)
+        within = _within(prompt, 1.0, counts)
     else:
-        if len(prompt) > PIECES * PIECE:
-            sample = _thinned(prompt)
-            scale = len(prompt) / len(sample)
-        counts, counted = _every_second_pair(sample.translate(_CLASS_OF))
-        counts *= (len(prompt) - 1) / counted
-    return (*counts.tolist(), *_within(sample, scale, counts), len(item.tools), item.messages)
+        sample = _sample(prompt)
+        scale = (len(prompt) - 1) / len(sample)
+        pairs = np.frombuffer(sample.translate(_CLASS_OF), "<u2")  # the first of two is the low byte
+        counts = scale * np.bincount((pairs << 4 | pairs >> 8) & 0xFF, minlength=256).dot(_HALF_THE_PAIRS)
+        within = _within(sample, scale, counts)
+    return (*counts.tolist(), *within, len(item.tools), item.messages)
 
 
 def _within(sample: bytes, scale: float, counts: NDArray[np.float64]) -> tuple[float, ...]:
@@ -156,30 +153,17 @@ def _within(sample: bytes, scale: float, counts: NDArray[np.float64]) -> tuple[f
     return tuple(scale * sum(map(sample.count, leads)) if counts[column] else 0.0 for column, leads in _WITHIN)
 
 
-def _thinned(prompt: bytes) -> bytes:
-    """Return PIECES pieces of PIECE bytes from all over `prompt`.
+def _sample(prompt: bytes) -> bytes:
+    """Return `WINDOWS` windows of `WINDOW` bytes from all over `prompt`.
 
-    Where tokens per byte differ by a standard deviation s from piece to piece, the estimate of the whole is off by
-    s/√PIECES, which is 1 % for s = 30 %, the spread between prose and tables.
+    Where tokens per byte differ by a standard deviation s from window to window, the estimate of the whole is off by
+    s/√WINDOWS at most, which is 1.3 % for s = 30 %, the spread between prose and tables; neighbours are alike, so it
+    is less in fact (docs/estimation.md). Random places meet rows and columns of any length alike, and even and odd
+    places in turn, so that of the pairs every second one will do.
     """
-    stride = len(prompt) // PIECES
-    return b"".join([prompt[start : start + PIECE] for start in range(0, PIECES * stride, stride)])
-
-
-def _every_second_pair(prompt: bytes) -> tuple[NDArray[np.float64], int]:
-    """Count features of class bytes by every second pair, which sees every byte; return them and the bytes counted.
-
-    Text with an even period (columns, two-byte scripts) would show one face only to pairs at even places; strides
-    see the even and the odd ones in turn, and count the byte where they meet twice.
-    """
-    classes = np.frombuffer(prompt, np.uint8)
-    histogram = np.zeros(256, np.int64)
-    step = min(STRIDE, len(classes) // 2 | 1)
-    for start in range(0, len(classes) - 1, step):
-        stride = classes[start : start + step + 1]
-        pairs = stride[: len(stride) & -2].view("<u2")  # the first of two is the low byte
-        histogram += np.bincount((pairs << 4 | pairs >> 8) & 0xFF, minlength=256)
-    return histogram.dot(_HALF_THE_PAIRS), 2 * int(histogram.sum())
+    last = len(prompt) - WINDOW
+    windows = np.ndarray((last + 1,), f"V{WINDOW}", prompt, strides=(1,))
+    return windows[(_PLACES * last).astype(np.intp)].tobytes()
 
 
 def text_bytes(features: tuple[float, ...]) -> float:
