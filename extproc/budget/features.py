@@ -156,10 +156,10 @@ def _within(sample: bytes, scale: float, counts: NDArray[np.float64]) -> tuple[f
 def _sample(prompt: bytes) -> bytes:
     """Return `WINDOWS` windows of `WINDOW` bytes from all over `prompt`.
 
-    Where tokens per byte differ by a standard deviation s from window to window, the estimate of the whole is off by
-    s/√WINDOWS at most, which is 1.3 % for s = 30 %, the spread between prose and tables; neighbours are alike, so it
-    is less in fact (docs/estimation.md). Random places meet rows and columns of any length alike, and even and odd
-    places in turn, so that of the pairs every second one will do.
+    Where tokens per byte differ by a standard deviation s from window to window, the estimate of the whole is off
+    by s/√WINDOWS at most, which is 1.3 % for s = 30 %, the spread between prose and tables; neighbours are alike,
+    so it is less in fact (docs/estimation.md). Random places meet rows and columns of any length alike, and even
+    and odd places in turn, so that of the pairs every second one will do.
     """
     last = len(prompt) - WINDOW
     windows = np.ndarray((last + 1,), f"V{WINDOW}", prompt, strides=(1,))

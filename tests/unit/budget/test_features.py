@@ -81,7 +81,7 @@ def test_text_bytes_are_those_of_the_text(size: int) -> None:
 
 @pytest.mark.parametrize("size", [EXACT_BYTES * 3, EXACT_BYTES * 32])
 def test_a_sample_counts_like_the_whole(size: int) -> None:
-    """Beyond `EXACT_BYTES` tokens stay within 3 %, and every figure within 15 %, of what counting all would give."""
+    """Beyond `EXACT_BYTES` tokens stay within 3 %, every figure within 15 %, of what counting all gives."""
     part = EXACT_BYTES // 2
     repeats = size // part
     block = (MIXED * (part // len(MIXED.encode()))).encode()
