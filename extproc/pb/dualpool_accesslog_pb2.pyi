@@ -25,12 +25,28 @@ class Metadata(_message.Message):
     def __init__(self, filter_metadata: _Optional[_Mapping[str, _struct_pb2.Struct]] = ...) -> None: ...
 
 class ResponseFlags(_message.Message):
-    __slots__ = ("downstream_connection_termination", "downstream_remote_reset")
+    __slots__ = ("upstream_request_timeout", "local_reset", "upstream_remote_reset", "upstream_connection_termination", "downstream_connection_termination", "stream_idle_timeout", "upstream_max_stream_duration_reached", "duration_timeout", "upstream_protocol_error", "downstream_remote_reset")
+    UPSTREAM_REQUEST_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_RESET_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
     DOWNSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
+    STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_MAX_STREAM_DURATION_REACHED_FIELD_NUMBER: _ClassVar[int]
+    DURATION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_PROTOCOL_ERROR_FIELD_NUMBER: _ClassVar[int]
     DOWNSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
+    upstream_request_timeout: bool
+    local_reset: bool
+    upstream_remote_reset: bool
+    upstream_connection_termination: bool
     downstream_connection_termination: bool
+    stream_idle_timeout: bool
+    upstream_max_stream_duration_reached: bool
+    duration_timeout: bool
+    upstream_protocol_error: bool
     downstream_remote_reset: bool
-    def __init__(self, downstream_connection_termination: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
+    def __init__(self, upstream_request_timeout: _Optional[bool] = ..., local_reset: _Optional[bool] = ..., upstream_remote_reset: _Optional[bool] = ..., upstream_connection_termination: _Optional[bool] = ..., downstream_connection_termination: _Optional[bool] = ..., stream_idle_timeout: _Optional[bool] = ..., upstream_max_stream_duration_reached: _Optional[bool] = ..., duration_timeout: _Optional[bool] = ..., upstream_protocol_error: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
 
 class AccessLogCommon(_message.Message):
     __slots__ = ("time_to_first_upstream_rx_byte", "response_flags", "metadata", "duration", "upstream_request_attempt_count")

@@ -35,6 +35,9 @@ TURN = 16
 COUNTS = frozenset(name for name in UsageFields.__struct_fields__ if not name.endswith("_details"))
 """What the metadata of an answer may hold besides `finish_reason`."""
 
+_BREAKS = tuple(name for name in pb.ResponseFlags.DESCRIPTOR.fields_by_name if not name.startswith("downstream_"))
+"""Flags of an answer that its pool, or a timeout of the proxy, has cut."""
+
 _LARGEST_COUNT = 2**53
 """Numbers in metadata are doubles; beyond this they are no counts."""
 
@@ -87,8 +90,8 @@ def read(entry: pb.HTTPAccessLogEntry) -> Observation | None:
         return ending(request, status)
     fields = plain(spaces[USAGE_NAMESPACE])
     usage = _usage(fields)
-    if usage is not None and _disconnected(entry):
-        usage = msgspec.structs.replace(usage, completion_tokens=None)  # as far as the client listened
+    if usage is not None and (_disconnected(entry) or _broken_off(entry)):
+        usage = msgspec.structs.replace(usage, completion_tokens=None)  # as far as it came
     reason = fields.get("finish_reason")
     return ending(
         msgspec.structs.replace(
@@ -115,14 +118,22 @@ def _end(entry: pb.HTTPAccessLogEntry, observation: Observation | None) -> End:
     if _disconnected(entry):
         return "disconnected"
     if observation is not None:
-        return observation.outcome
-    return "completed" if 200 <= entry.response.response_code.value < 300 else "failed"
+        end = observation.outcome
+    else:
+        end = "completed" if 200 <= entry.response.response_code.value < 300 else "failed"
+    return "failed" if end == "completed" and _broken_off(entry) else end
 
 
 def _disconnected(entry: pb.HTTPAccessLogEntry) -> bool:
     """Whether the client went away before its answer was complete."""
     flags = entry.common_properties.response_flags
     return bool(flags.downstream_connection_termination or flags.downstream_remote_reset)
+
+
+def _broken_off(entry: pb.HTTPAccessLogEntry) -> bool:
+    """Whether the answer ended before it was complete, though the client was there: its status may well be 200."""
+    flags = entry.common_properties.response_flags
+    return bool(flags.ByteSize()) and any(getattr(flags, name) for name in _BREAKS)
 
 
 def _usage(fields: dict[str, Any]) -> Usage | None:

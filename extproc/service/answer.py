@@ -53,16 +53,20 @@ class Answer:
         else:
             self._pieces.clear()
 
-    def observation(self) -> Observation:
-        """Return the request's observation, completed by what was read. Call once, at the end."""
+    def observation(self, whole: bool) -> Observation:
+        """Return the request's observation, completed by what was read. Call once, at the end.
+
+        `whole`: the answer came to its end; of one that did not, nobody knows how long it would have been.
+        """
         if self._events is not None:
             self._events.close()
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
+        usage = self._report.usage
+        if usage is not None and not whole:
+            usage = msgspec.structs.replace(usage, completion_tokens=None)
         return ending(
-            msgspec.structs.replace(
-                self._request, usage=self._report.usage, finish_reason=self._report.finish_reason
-            ),
+            msgspec.structs.replace(self._request, usage=usage, finish_reason=self._report.finish_reason),
             self._status,
         )
 

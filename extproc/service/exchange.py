@@ -120,7 +120,7 @@ class Exchange:
 
     def close(self) -> None:
         """End the exchange: learn what its answer said, if it said anything."""
-        self._finish()
+        self._finish(whole=False)
         self._context.metrics.exchange_ended(self._end)
 
     def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes:
@@ -168,10 +168,8 @@ class Exchange:
         context = self._context
         started = context.clock()
         spaces = request.metadata_context.filter_metadata
-        if LIFTED_NAMESPACE in spaces:
-            decision = context.router.decide_by_size(head, plain(spaces[LIFTED_NAMESPACE]), size, self._settings)
-        else:
-            decision = context.router.unread("no_body", self._settings)
+        lifted = plain(spaces[LIFTED_NAMESPACE]) if LIFTED_NAMESPACE in spaces else {}
+        decision = context.router.decide_by_size(head, lifted, size, self._settings)
         self._decided(decision, context.clock() - started)
         return decision
 
@@ -268,12 +266,12 @@ class Exchange:
             return echo(message, request=False)
         return CONTINUE["response_body"]
 
-    def _finish(self) -> None:
-        """Learn from the answer, once."""
+    def _finish(self, whole: bool = True) -> None:
+        """Learn from the answer, once. `whole`: it came to its end."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
-        observation = answer.observation()
+        observation = answer.observation(whole)
         verdict = self._context.learner.learn(observation)
         if verdict == "no_usage" and answer.unparsable:
             verdict = "unparsable"

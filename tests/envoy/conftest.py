@@ -9,9 +9,12 @@ import pytest
 
 from extproc.demo.pool import Behaviour, Pool
 from extproc.demo.pool_server import PoolServer
+from tests.envoy import modes
+from tests.envoy.attached import Attached
 from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, Pools, Stack, running
 
 StartStack = Callable[..., Stack]
+StartMode = Callable[..., Attached]
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +42,13 @@ def start_stack(tmp_path: Path, pools: Pools) -> Iterator[StartStack]:
             return stack.enter_context(running(tmp_path / str(next(started)), pools, **options))
 
         yield start
+
+
+@pytest.fixture
+def start_mode(tmp_path: Path) -> Iterator[StartMode]:
+    """Start a stack in one of the modes (see `modes.running`); stopped after the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(modes.running(tmp_path, *args, **options))
 
 
 @pytest.fixture

@@ -141,6 +141,18 @@ def test_a_client_that_leaves_teaches_no_length() -> None:
     assert observation.usage == Usage(100, None)
 
 
+@pytest.mark.parametrize("flag", sorted(set(pb.ResponseFlags.DESCRIPTOR.fields_by_name)))
+def test_an_answer_that_is_cut_teaches_no_length(flag: str) -> None:
+    """Whoever cut it: as with a client that leaves. It has failed, unless the client was the one."""
+    made = entry(USAGE)
+    setattr(made.common_properties.response_flags, flag, True)
+    observation = read(made)
+    assert observation is not None
+    assert observation.usage == Usage(100, None)
+    end = "disconnected" if flag.startswith("downstream_") else "failed"
+    assert take(made).count("dualpool_access_log_entries_total", pool="short", end=end) == 1
+
+
 def test_every_entry_teaches_and_is_counted() -> None:
     """Entries received and observations used are the same number, over turns and messages."""
     harness = take(*[entry(USAGE)] * (2 * TURN + 1))

@@ -210,7 +210,7 @@ def test_json_usage_is_learned() -> None:
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_stream_usage_is_learned(ended: bool) -> None:
-    """A stream's usage is learned when it ends, or when the exchange does."""
+    """A stream's usage is learned when it ends, or when the exchange does; how long it is only when it ends."""
     harness = Harness()
     harness.ask()
     harness.send(response_headers=answer_headers("text/event-stream"))
@@ -222,6 +222,7 @@ def test_stream_usage_is_learned(ended: bool) -> None:
         harness.send(response_body=pb.HttpBody(end_of_stream=True))
     harness.exchange.close()
     assert harness.count("dualpool_observations_total", verdict="used") == 1
+    assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == (7 if ended else 0)
 
 
 @pytest.mark.parametrize(

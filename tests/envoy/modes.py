@@ -1,0 +1,111 @@
+"""Each way to exchange, started before stand-in pools, and what its service has counted."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from extproc.config import Config
+from extproc.demo.envoy import Tree
+from extproc.demo.envoy import http as manager_of
+from extproc.render.layout import Exchange, Options, Usage
+from extproc.render.target import render
+from tests.envoy.attached import Attached, PoolSets, attached
+from tests.envoy.stack import default_is_short, until
+
+SETS: PoolSets = {"default": {"short": 2048, "long": 131_072}}
+
+Mode = tuple[Exchange, Usage]
+BODY: Mode = ("body", "response-body")
+IN_PROXY: Mode = ("in-proxy", "access-log")
+LOGGED: tuple[Mode, ...] = (("body", "access-log"), ("bodyless", "access-log"), IN_PROXY)
+UNSEEN = LOGGED[1:]
+"""Those whose service sees no body."""
+
+MODES = (BODY, *LOGGED)
+
+ENTRIES = "dualpool_access_log_entries_total"
+OBSERVATIONS = "dualpool_observations_total"
+
+
+def name(mode: Mode) -> str:
+    """How a test calls a mode."""
+    return "+".join(mode)
+
+
+def hasty_log(tree: Tree) -> Tree:
+    """Entries are sent at once: a test need not wait a second for each."""
+    for log in manager_of(tree["static_resources"]["listeners"][0]).get("access_log", ()):
+        log["typed_config"]["common_config"]["buffer_flush_interval"] = "0.05s"
+    return tree
+
+
+def short_by_default(tree: Tree) -> Tree:
+    """The same, and what nobody routes lands short."""
+    return hasty_log(default_is_short(tree))
+
+
+def options(mode: Mode, envoy: tuple[int, int] = (1, 38)) -> Options:
+    """How Envoy is rendered for a mode."""
+    exchange, usage = mode
+    return Options(exchange=exchange, usage=usage, envoy=envoy)
+
+
+def in_proxy_settings(directory: Path) -> dict[str, Any]:
+    """Settings of a service that writes the filter into `directory`, as soon as a figure has moved."""
+    return {"in_proxy": {"file": str(directory / "in-proxy.yaml"), "interval_seconds": 0.1}}
+
+
+def write_seed(directory: Path, sets: PoolSets, settings: dict[str, Any]) -> Path:
+    """Write the filter file to start with, as `dualpool render in-proxy-filter` does."""
+    pools = {
+        set_name: [{"name": n, "capacity": c, "endpoints": ["127.0.0.1:1"]} for n, c in members.items()]
+        for set_name, members in sets.items()
+    }
+    config = Config.model_validate({"pools": pools, **settings})
+    file = directory / "in-proxy.yaml"
+    file.write_text(render("in-proxy-filter", config, Options())["in-proxy.yaml"], "utf-8")
+    return file
+
+
+@contextmanager
+def running(
+    directory: Path,
+    mode: Mode,
+    change: Callable[[Tree], Tree] = hasty_log,
+    sets: PoolSets = SETS,
+    envoy: tuple[int, int] = (1, 38),
+    **settings: Any,
+) -> Iterator[Attached]:
+    """Start a stack in `mode`, the seed of the in-proxy filter in place; see `attached`."""
+    if mode == IN_PROXY:
+        place = directory / "filter"
+        place.mkdir(parents=True)
+        settings = {**in_proxy_settings(place), **settings}
+        write_seed(place, sets, settings)
+    with attached(directory / "run", sets, settings, options(mode, envoy), change) as stack:
+        yield stack
+
+
+def count(stack: Attached, metric: str, **labels: str) -> float:
+    """Sum a metric of the service over the series that have `labels`."""
+    total = 0.0
+    for line in stack.service.get("/metrics").splitlines():
+        if line.startswith(f"{metric}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            total += float(line.rpartition(" ")[2])
+    return total
+
+
+def arrived(stack: Attached, entries: int) -> None:
+    """Wait until the service has received so many access-log entries."""
+    until(lambda: count(stack, ENTRIES) >= entries)
+    assert count(stack, ENTRIES) == entries
+
+
+def heard(stack: Attached, mode: Mode, answers: int) -> None:
+    """Wait until the service has been told of so many answers, the way that `mode` has."""
+    if mode != BODY:
+        arrived(stack, answers)
+        return
+    until(lambda: count(stack, OBSERVATIONS) >= answers)
+    assert count(stack, OBSERVATIONS) == answers

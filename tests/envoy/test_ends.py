@@ -1,0 +1,107 @@
+"""However a request ends, it is counted as what it was, and teaches no more than its answer said: in every mode."""
+
+import http.client
+import json
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from extproc.demo.pool import Behaviour
+from tests.envoy.attached import Attached
+from tests.envoy.client import chat
+from tests.envoy.conftest import StartMode
+from tests.envoy.modes import BODY, ENTRIES, MODES, OBSERVATIONS, Mode, count, heard, name
+
+MESSAGES = "/v1/messages"
+"""Its streams tell of prompt tokens at their start, of completion tokens at their end."""
+
+every_mode = pytest.mark.parametrize("mode", MODES, ids=name)
+
+
+def behave(stack: Attached, behaviour: Behaviour) -> None:
+    for server in stack.servers.values():
+        server.pool.behaviour = behaviour
+
+
+def ended(stack: Attached, mode: Mode, **ends: int) -> None:
+    """Check how requests ended, where the access log tells."""
+    if mode != BODY:
+        assert {end: count(stack, ENTRIES, pool="short", end=end) for end in ends} == ends
+
+
+@every_mode
+def test_failures_and_silence(start_mode: StartMode, mode: Mode) -> None:
+    """A 5xx answer and one without usage are two observations without usage, and only one of them has failed."""
+    stack = start_mode(mode)
+    behave(stack, Behaviour(status=503))
+    assert stack.send(chat("hello", max_tokens=5)).status == 503
+    behave(stack, Behaviour(usage=False))
+    assert stack.send(chat("hello", max_tokens=5)).status == 200
+    heard(stack, mode, 2)
+    ended(stack, mode, failed=1, completed=1)
+    assert count(stack, OBSERVATIONS, verdict="no_usage") == 2
+    assert count(stack, "dualpool_misroutes_total") == 0
+    assert count(stack, "dualpool_upstream_retries_total") == 0
+
+
+@every_mode
+def test_a_retried_misroute(start_mode: StartMode, mode: Mode) -> None:
+    """The short pool refuses, the long one answers: a misroute that is learned from, and in the log one retry."""
+    stack = start_mode(mode, estimation={"estimator": "ratio", "prior_bytes_per_token": 12})
+    misrouted = stack.send(chat("word " * 2500, max_tokens=5))
+    assert (misrouted.status, stack.reached(misrouted)) == (200, ["short", "long"])
+    heard(stack, mode, 1)
+    ended(stack, mode, rejected=1, completed=0)
+    assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
+    assert count(stack, "dualpool_misroutes_total", pool="short", kind="rejected") == 1
+    assert count(stack, "dualpool_upstream_retries_total", pool="short") == (mode != BODY)
+
+
+@every_mode
+def test_an_answer_that_fills_its_pool(start_mode: StartMode, mode: Mode) -> None:
+    """Without a cap, an answer that ends at the context of the pool it was sent to is a truncated one."""
+    stack = start_mode(mode, output={"default": 100})
+    behave(stack, Behaviour(completion=5000))
+    assert stack.lands(chat("word " * 200)) == "short"
+    heard(stack, mode, 1)
+    ended(stack, mode, truncated=1, completed=0)
+    assert count(stack, "dualpool_misroutes_total", pool="short", kind="truncated") == 1
+
+
+@every_mode
+def test_a_client_that_leaves(start_mode: StartMode, mode: Mode) -> None:
+    """Who hangs up in the middle of an answer teaches what the prompt was, and no length."""
+    stack = start_mode(mode, output={"default": 100})
+    behave(stack, Behaviour(pace=0.05, completion=1000))
+    parts = urlsplit(stack.envoy.url)
+    body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
+    head = f"POST {MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with socket.create_connection((parts.hostname, parts.port or 0), timeout=30) as client:
+        client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        seen = b""
+        while b"content_block_delta" not in seen:
+            seen += client.recv(4096)
+    assert seen.startswith(b"HTTP/1.1 200")
+    heard(stack, mode, 1)
+    ended(stack, mode, disconnected=1, completed=0)
+    taught_the_prompt_alone(stack)
+
+
+@every_mode
+def test_a_pool_that_breaks_off(start_mode: StartMode, mode: Mode) -> None:
+    """An answer that its pool cuts has failed, whatever its status was, and teaches no length either."""
+    stack = start_mode(mode, output={"default": 100})
+    behave(stack, Behaviour(pace=0.02, cut_after=4))
+    with pytest.raises(http.client.IncompleteRead):
+        stack.send({**chat("hello there " * 20), "stream": True}, path=MESSAGES)
+    heard(stack, mode, 1)
+    ended(stack, mode, failed=1, completed=0)
+    taught_the_prompt_alone(stack)
+
+
+def taught_the_prompt_alone(stack: Attached) -> None:
+    assert count(stack, OBSERVATIONS, verdict="used") == 1
+    assert count(stack, "dualpool_prompt_tokens_total") > 20
+    assert count(stack, "dualpool_completion_tokens_total") == 0
+    assert stack.service.state()["learned"]["output"] == []
