@@ -150,6 +150,8 @@ function envoy_on_request(handle)
   if size == nil and lifted.json then
     local body = handle:body() -- chunked: json_to_metadata has waited for all of it
     size = body and body:length() or 0
+    -- What was taken from the handle before the wait can no longer be used.
+    headers, metadata = handle:headers(), handle:streamInfo():dynamicMetadata()
   end
   local decision = decide({
     method = header(headers, ":method"),

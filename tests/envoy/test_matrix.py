@@ -4,41 +4,33 @@ from pathlib import Path
 
 import pytest
 
-from extproc.config import Config
-from extproc.render.layout import Exchange, Options
-from extproc.render.target import render
-from tests.envoy.attached import Attached, attached
+from tests.envoy.attached import Attached
 from tests.envoy.client import chat
-from tests.envoy.test_modes import LOGGED, SETS, arrived, hasty_log, named_pools
+from tests.envoy.modes import BODY, LOGGED, OBSERVATIONS, Mode, count, heard, name, running
 from tests.envoy.version import version
 
 ACCESS_LOG_SINCE = (1, 38, 3)
+USAGE_IN_STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 
 
-def both_pools(stack: Attached) -> None:
-    """A short request, a long one and a streamed one land where they belong."""
+def both_pools(stack: Attached, mode: Mode) -> None:
+    """A short request, a long one and a streamed one land where they belong, and all three teach."""
     assert stack.lands(chat("word " * 200, max_tokens=50)) == "short"
     assert stack.lands(chat("word " * 3000, max_tokens=50)) == "long"
-    assert stack.lands(chat("word " * 200, max_tokens=50, stream=True)) == "short"
+    assert stack.lands(chat("word " * 200, max_tokens=50, **USAGE_IN_STREAM)) == "short"
+    heard(stack, mode, 3)
+    assert count(stack, OBSERVATIONS, verdict="used") == 3
 
 
 def test_body(tmp_path: Path) -> None:
     """The body mode, learning from response bodies, works on every version."""
-    options = Options(envoy=version()[:2])
-    with attached(tmp_path, SETS, options=options) as stack:
-        both_pools(stack)
-        assert stack.service.state()["learned"]["linear"]
+    with running(tmp_path, BODY, envoy=version()[:2]) as stack:
+        both_pools(stack, BODY)
 
 
 @pytest.mark.skipif(version() < ACCESS_LOG_SINCE, reason=f"Envoy {version()}: sse_to_metadata came with 1.38.3")
-@pytest.mark.parametrize("exchange", LOGGED)
-def test_access_log(tmp_path: Path, exchange: Exchange) -> None:
+@pytest.mark.parametrize("mode", LOGGED, ids=name)
+def test_access_log(tmp_path: Path, mode: Mode) -> None:
     """The modes that learn from the access log work since 1.38.3."""
-    file = tmp_path / "in-proxy.yaml"
-    in_proxy = {"in_proxy": {"file": str(file)}} if exchange == "in-proxy" else {}
-    seed = Config.model_validate({"pools": named_pools(), **in_proxy})
-    file.write_text(render("in-proxy-filter", seed, Options())["in-proxy.yaml"], "utf-8")
-    options = Options(exchange=exchange, usage="access-log", envoy=version()[:2])
-    with attached(tmp_path / "run", SETS, in_proxy, options, hasty_log) as stack:
-        both_pools(stack)
-        arrived(stack, 3)
+    with running(tmp_path, mode, envoy=version()[:2]) as stack:
+        both_pools(stack, mode)

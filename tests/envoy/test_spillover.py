@@ -15,8 +15,8 @@ from extproc.demo.pool import Behaviour
 from extproc.render.layout import Options
 from tests.envoy.attached import Attached, attached
 from tests.envoy.client import Reply, chat
+from tests.envoy.modes import hasty_log
 from tests.envoy.stack import until
-from tests.envoy.test_modes import hasty_log
 
 SETS = {"default": {"short": 2048, "long": 131_072}}
 MARK = 8

@@ -49,7 +49,7 @@ def test_request_size_stands_in_for_content_length() -> None:
 
 @pytest.mark.parametrize(
     ("lifted", "length", "reason"),
-    [(None, "300", "no_body"), ({}, "300", "not_json"), (SEEN, "", "no_length"), (SEEN, "many", "no_length")],
+    [(None, "300", "not_json"), ({}, "300", "not_json"), (SEEN, "", "no_length"), (SEEN, "many", "no_length")],
 )
 def test_unknown_goes_long(lifted: dict[str, Any] | None, length: str, reason: str) -> None:
     """No lifted metadata, no JSON or no length: the long pool, and the reason is counted."""
