@@ -43,9 +43,10 @@ class Behaviour:
 
     `delay`: seconds before an answer. `held`: nothing is answered until this behaviour is replaced. `slots`:
     requests that run at once, the others wait (vLLM: `--max-num-seqs`). `metrics`: False hides /metrics. `pace`:
-    seconds between events. `status`: answered to everything, unread. `completion`: tokens of an answer that nothing
-    limits. `usage`: False leaves it out. `prompt_tokens`: reported in place of the true ones. `padding`: bytes put
-    ahead of a JSON answer's usage. `cut_after`: events sent before the connection is closed. `compress`: gzip.
+    seconds between events, or between pieces of `piece` bytes. `status`: answered to everything, unread.
+    `completion`: tokens of an answer that nothing limits. `usage`: False leaves it out. `prompt_tokens`: reported in
+    place of the true ones. `padding`: bytes put ahead of a JSON answer's usage. `cut_after`: events sent before the
+    connection is closed. `compress`: gzip.
     """
 
     delay: float = 0.0
@@ -53,6 +54,7 @@ class Behaviour:
     slots: int = 256
     metrics: bool = True
     pace: float = 0.0
+    piece: int | None = None
     status: int | None = None
     completion: int | None = None
     usage: bool = True
@@ -185,8 +187,10 @@ class Pool:
                 if request.transport is not None:
                     request.transport.close()
                 break
-            await response.write(event)
-            await asyncio.sleep(self.behaviour.pace)
+            piece = self.behaviour.piece or len(event)
+            for start in range(0, len(event), piece):
+                await response.write(event[start : start + piece])
+                await asyncio.sleep(self.behaviour.pace)
         return response
 
     def _refuse(self, request: web.Request, refusal: RefusedError) -> web.Response:

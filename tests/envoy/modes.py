@@ -56,15 +56,23 @@ def in_proxy_settings(directory: Path) -> dict[str, Any]:
     return {"in_proxy": {"file": str(directory / "in-proxy.yaml"), "interval_seconds": 0.1}}
 
 
-def write_seed(directory: Path, sets: PoolSets, settings: dict[str, Any]) -> Path:
-    """Write the filter file to start with, as `dualpool render in-proxy-filter` does."""
+def configured(sets: PoolSets, settings: dict[str, Any], endpoints: dict[str, str] | None = None) -> Config:
+    """Return the configuration of `sets`. `endpoints`: HOST:PORT of each pool, by name, where it matters."""
     pools = {
-        set_name: [{"name": n, "capacity": c, "endpoints": ["127.0.0.1:1"]} for n, c in members.items()]
+        set_name: [
+            {"name": n, "capacity": c, "endpoints": [(endpoints or {}).get(n, "127.0.0.1:1")]}
+            for n, c in members.items()
+        ]
         for set_name, members in sets.items()
     }
-    config = Config.model_validate({"pools": pools, **settings})
+    return Config.model_validate({"pools": pools, **settings})
+
+
+def write_seed(directory: Path, sets: PoolSets, settings: dict[str, Any]) -> Path:
+    """Write the filter file to start with, as `dualpool render in-proxy-filter` does."""
     file = directory / "in-proxy.yaml"
-    file.write_text(render("in-proxy-filter", config, Options())["in-proxy.yaml"], "utf-8")
+    seed = render("in-proxy-filter", configured(sets, settings), Options())["in-proxy.yaml"]
+    file.write_text(seed, "utf-8")
     return file
 
 

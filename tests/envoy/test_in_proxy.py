@@ -1,19 +1,133 @@
 """The filter that decides in the proxy: where its figures come from, and what holds without the service."""
 
-from tests.envoy.client import chat
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extproc.demo.envoy import Envoy, with_addresses
+from extproc.demo.pool import Pool
+from extproc.demo.pool_server import HOST, PoolServer
+from extproc.demo.process import StartError
+from extproc.routing.router import in_rollout
+from tests.envoy.attached import rendered
+from tests.envoy.client import chat, send
 from tests.envoy.conftest import StartMode
-from tests.envoy.modes import IN_PROXY, arrived, count, short_by_default
-from tests.envoy.stack import until
+from tests.envoy.load import Load
+from tests.envoy.modes import (
+    ENTRIES,
+    IN_PROXY,
+    SETS,
+    arrived,
+    configured,
+    count,
+    in_proxy_settings,
+    options,
+    short_by_default,
+    write_seed,
+)
+from tests.envoy.stack import UNUSED, until
+
+SHORT = chat("word " * 20, max_tokens=50)
+LONG = chat("word " * 3000, max_tokens=50)
 
 
-def test_goes_on_without_the_service(start_mode: StartMode) -> None:
-    """The service gone, requests land as before, by the last figures, and none fails."""
-    stack = start_mode(IN_PROXY, short_by_default)
-    assert stack.lands(chat("word " * 20, max_tokens=50)) == "short"
-    stack.service.process.stop()
-    for _ in range(20):
-        assert stack.lands(chat("word " * 20, max_tokens=50)) == "short"
-        assert stack.lands(chat("word " * 3000, max_tokens=50)) == "long"
+@dataclass(frozen=True)
+class Alone:
+    """An Envoy with its filter file and no service. `file`: that file."""
+
+    envoy: Envoy
+    file: Path
+
+    def lands(self, body: Any) -> str:
+        """Send a request; return the pool that answered it."""
+        reply = send(self.envoy.url, body)
+        assert reply.status == 200
+        return reply.headers["x-served-by"]
+
+
+@contextmanager
+def alone(directory: Path, spoil: Callable[[Path], Any] = Path.exists) -> Iterator[Alone]:
+    """Start an Envoy that never meets the service. `spoil`: what is done to the seed before."""
+    with ExitStack() as stack:
+        servers = {n: stack.enter_context(PoolServer(Pool(n, c))) for n, c in SETS["default"].items()}
+        settings = in_proxy_settings(directory)
+        file = write_seed(directory, SETS, settings)
+        spoil(file)
+        ports = {n: f"{HOST}:{server.port}" for n, server in servers.items()}
+        tree = with_addresses(rendered(configured(SETS, settings, ports), options(IN_PROXY)), {"dualpool": UNUSED})
+        yield Alone(stack.enter_context(Envoy(tree, directory / "run")), file)
+
+
+def test_starts_from_the_seed(tmp_path: Path) -> None:
+    """Envoy starts without the service and decides by the figures of the seed."""
+    with alone(tmp_path) as proxy:
+        assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("short", "long")
+
+
+@pytest.mark.parametrize("broken", ["", "{", "resources: []", "resources: [{'@type': nothing}]"])
+def test_starts_with_a_broken_file(tmp_path: Path, broken: str) -> None:
+    """`default_config` stands in: everything goes the default way, and none fails."""
+    with alone(tmp_path, lambda file: file.write_text(broken, "utf-8")) as proxy:
+        assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("long", "long")
+
+
+def test_a_file_that_breaks_and_is_mended(tmp_path: Path) -> None:
+    """Envoy goes on by the figures it has, whatever becomes of the file, and takes the next good one."""
+    with alone(tmp_path) as proxy:
+        good = proxy.file.read_text("utf-8")
+        for bad in ("{", good.replace("function envoy_on_request", "function function")):
+            before = rejected(proxy)
+            put(proxy.file, bad)
+            until(partial(more_rejected, proxy, before))
+            assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("short", "long")
+        put(proxy.file, good.replace('["capacity"] = 2048', '["capacity"] = 20'))
+        until(lambda: proxy.lands(SHORT) == "long")
+
+
+def put(file: Path, text: str) -> None:
+    """Replace `file` as the service does: by a rename."""
+    new = file.with_suffix(".new")
+    new.write_text(text, "utf-8")
+    new.replace(file)
+
+
+def rejected(proxy: Alone) -> int:
+    """Files that Envoy has refused."""
+    found = proxy.envoy.stats("extension_config_discovery.*(config_fail|update_rejected|update_failure)")
+    return sum(found.values())
+
+
+def more_rejected(proxy: Alone, before: int) -> bool:
+    return rejected(proxy) > before
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    """Envoy does not start without the file: the one fault that the seed is there for."""
+    with pytest.raises(StartError, match=r"in-proxy\.yaml"), alone(tmp_path, Path.unlink):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_nothing_is_lost_without_the_service(start_mode: StartMode, number: signal.Signals) -> None:
+    """The service dies or hangs under load: every request is answered, each by its own pool."""
+    stack = start_mode(IN_PROXY)
+    with Load(stack.envoy.url, body=lambda: SHORT) as short, Load(stack.envoy.url, body=lambda: LONG) as long:
+        until(short.more(30))
+        until(long.more(30))
+        stack.service.process.send_signal(number)
+        until(short.more(100))
+        until(long.more(100))
+    if number == signal.SIGSTOP:
+        stack.service.process.send_signal(signal.SIGCONT)
+    assert short.failed() == long.failed() == []
+    posts = {n: [r for r in s.pool.received if r.method == "POST"] for n, s in stack.servers.items()}
+    assert (len(posts["short"]), len(posts["long"])) == (len(short.sent), len(long.sent))
 
 
 def test_follows_what_is_learned(start_mode: StartMode) -> None:
@@ -26,10 +140,43 @@ def test_follows_what_is_learned(start_mode: StartMode) -> None:
     until(lambda: stack.lands(body) == "short")
 
 
+def test_follows_the_configuration(start_mode: StartMode, tmp_path: Path) -> None:
+    """A reloaded configuration reaches Envoy by the file too."""
+    stack = start_mode(IN_PROXY)
+    assert stack.lands(SHORT) == "short"
+    file = tmp_path / "run" / "dualpool.yaml"
+    put(file, f"{file.read_text('utf-8')}\nrouting: {{shadow: true}}\n")
+    stack.service.process.send_signal(signal.SIGHUP)
+    until(lambda: stack.lands(SHORT) == "long")
+
+
 def test_shadow_mode(start_mode: StartMode) -> None:
     """Decided and counted, not acted on."""
     stack = start_mode(IN_PROXY, routing={"shadow": True})
-    assert stack.lands(chat("word " * 20, max_tokens=50)) == "long"
+    assert stack.lands(SHORT) == "long"
     arrived(stack, 1)
-    assert count(stack, "dualpool_access_log_entries_total", pool="long", end="completed") == 1
+    assert count(stack, ENTRIES, pool="long", end="completed") == 1
     assert count(stack, "dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
+
+
+def test_roll_out(start_mode: StartMode) -> None:
+    """A share of conversations goes where it belongs, each at every turn; the others go long."""
+    stack = start_mode(IN_PROXY, short_by_default, routing={"rollout_percent": 50})
+    landed = [stack.lands({**SHORT, "user": f"user-{number}"}) for number in range(40)]
+    assert [stack.lands({**SHORT, "user": f"user-{number}"}) for number in range(40)] == landed
+    expected = ["short" if in_rollout(f"user-{number}", 50) else "long" for number in range(40)]
+    assert landed == expected
+    assert set(landed) == {"short", "long"}
+    arrived(stack, 80)
+    assert count(stack, "dualpool_requests_total", chosen="short", reason="rollout") == 2 * landed.count("long")
+
+
+def test_pools_of_a_model(start_mode: StartMode) -> None:
+    """The model that Envoy lifted picks the pool set, and its figures are its own."""
+    sets = {**SETS, "coder": {"small": 1024, "big": 65_536}}
+    stack = start_mode(IN_PROXY, short_by_default, sets, models={"code": "coder"})
+    assert [stack.lands(body) for body in (SHORT, LONG)] == ["short", "long"]
+    assert [stack.lands({**body, "model": "code"}) for body in (SHORT, LONG)] == ["small", "big"]
+    arrived(stack, 4)
+    models = {entry["model"] for entry in stack.service.state()["learned"]["ratios"]}
+    assert models == {"", "m", "code"}

@@ -1,0 +1,152 @@
+"""Whole bodies, decided by Envoy with the filter and by the service's own router, which would do the same."""
+
+import http.client
+import json
+import random
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from extproc.body.lifted import Lifted
+from extproc.budget.learner import new_budgeter, new_learner
+from extproc.budget.observation import Observation
+from extproc.demo.envoy import Envoy, with_addresses
+from extproc.demo.envoy import http as manager_of
+from extproc.demo.pool import Behaviour, Pool
+from extproc.demo.pool_server import HOST, PoolServer
+from extproc.render.lifting import REQUEST_FIELDS
+from extproc.render.typed import any_of
+from extproc.routing.router import Head, Router
+from tests.envoy.attached import rendered
+from tests.envoy.client import MARKER
+from tests.envoy.modes import IN_PROXY, configured, in_proxy_settings, options, write_seed
+from tests.envoy.stack import UNUSED
+
+BODIES = 2000
+SETS = {"default": {"short": 2048, "long": 131_072}, "coder": {"small": 700, "medium": 6000, "big": 200_000}}
+SETTINGS: dict[str, Any] = {
+    "models": {"code": "coder"},
+    "output": {"default": 300},
+    "categories": {"sources": ["model", "header", "content"], "allowed": ["docs"]},
+    "routing": {"rollout_percent": 80, "conversation_header": "x-chat"},
+}
+CHAT = "/v1/chat/completions"
+PATHS = (*(CHAT,) * 6, "/v1/completions", "/v1/embeddings", "/v1/messages?beta=true", "/v1/models")
+FIELDS: dict[str, tuple[Any, ...]] = {
+    "model": ("m", "code", "nobody", "", "模型", 'q"uo\\te', "x" * 129, None, 7, ["m"]),
+    "max_tokens": (16, 256, 2000, 0, 1.0, 1.5, -1, True, "many", None, 10**12, {"a": 1}),
+    "max_completion_tokens": (64, 4096, None, "64"),
+    "max_output_tokens": (32, None),
+    "n": (1, 2, 0, None, "2"),
+    "stream": (True, False, None, "yes"),
+    "user": ("ann", "bob", "会話", "", 5),
+    "prompt_cache_key": ("k1", "k2", ""),
+    "previous_response_id": ("resp_1", "", None),
+}
+USUAL = {"model": 0.9, "max_tokens": 0.7, "previous_response_id": 0.05}
+"""How often a field is there at all; the others three times in ten."""
+
+Asked = tuple[Head, bytes, str]
+"""Head, body and content type of a request."""
+
+
+def requests(seed: int) -> list[Asked]:
+    """Requests of every kind, most of them sensible."""
+    draw = random.Random(seed)
+    return [_request(draw, f"r{number}") for number in range(BODIES)]
+
+
+def _request(draw: random.Random, request_id: str) -> Asked:
+    # The sensible values come first in each list, and are drawn most of the time.
+    fields = {
+        name: values[0] if draw.random() < 0.5 else draw.choice(values)
+        for name, values in FIELDS.items()
+        if draw.random() < USUAL.get(name, 0.3)
+    }
+    size = int(10 ** draw.uniform(0.5, 5.1))
+    body = {**fields, "messages": [{"role": "user", "content": draw.choice(("word ", "é", "\n")) * (size // 5)}]}
+    raw = json.dumps(body, ensure_ascii=draw.random() < 0.5).encode()
+    if draw.random() < 0.03:
+        raw = draw.choice((b"", b"[]", b"7", raw[:-1], b"{}", b"not json"))
+    head = Head(
+        method="POST" if draw.random() < 0.97 else "PUT",
+        path=draw.choice(PATHS),
+        category=draw.choice(("", "", "docs", "stolen")),
+        conversation=draw.choice(("", "", "c1", "c2")),
+        request_id=request_id,
+    )
+    return head, raw, "text/plain" if draw.random() < 0.02 else "application/json; charset=utf-8"
+
+
+def lifted(raw: bytes, content_type: str) -> Lifted:
+    """What the filter in front is to lift: strings, numbers, booleans, and of any JSON at all that it was there."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}
+    if not content_type.startswith("application/json"):
+        return {}
+    fields = body if isinstance(body, dict) else {}
+    found = {name: fields[name] for name in REQUEST_FIELDS if isinstance(fields.get(name), str | int | float)}
+    return {"json": True, **{k: v if isinstance(v, bool | str) else float(v) for k, v in found.items()}}
+
+
+def ask(url: str, asked: list[Asked]) -> None:
+    """Send all requests over one connection."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    for head, raw, content_type in asked:
+        headers = {"content-type": content_type, MARKER: head.request_id, "x-request-id": head.request_id}
+        headers |= {"x-token-category": head.category} if head.category else {}
+        headers |= {"x-chat": head.conversation} if head.conversation else {}
+        connection.request(head.method, head.path, raw, headers)
+        connection.getresponse().read()
+    connection.close()
+
+
+def test_thousands_of_bodies_are_decided_alike(tmp_path: Path) -> None:
+    """Pool, choice, reason and the whole observation are the same for every body."""
+    log = tmp_path / "log"
+    settings = {**SETTINGS, **in_proxy_settings(tmp_path)}
+    with ExitStack() as stack:
+        behaviour = Behaviour(status=503)
+        capacities = {name: capacity for pools in SETS.values() for name, capacity in pools.items()}
+        servers = [stack.enter_context(PoolServer(Pool(n, c, behaviour=behaviour))) for n, c in capacities.items()]
+        config = configured(SETS, settings, {s.pool.name: f"{HOST}:{s.port}" for s in servers})
+        write_seed(tmp_path, SETS, settings)
+        tree = with_addresses(rendered(config, options(IN_PROXY)), {"dualpool": UNUSED})
+        manager = manager_of(tree["static_resources"]["listeners"][0])
+        manager["access_log"] = [decisions_log(log)]
+        manager["preserve_external_request_id"] = True
+        asked = requests(seed=1)
+        ask(stack.enter_context(Envoy(tree, tmp_path / "run")).url, asked)
+    learner = new_learner(config)
+    router = Router(config, new_budgeter(config, learner))
+    found = {line["id"]: line for line in map(json.loads, log.read_text("utf-8").splitlines())}
+    landed = {r.headers[MARKER]: s.pool.name for s in servers for r in s.pool.received if MARKER in r.headers}
+    for head, raw, content_type in asked:
+        decision = router.decide_by_size(head, lifted(raw, content_type), len(raw))
+        line = found[head.request_id]
+        seen = line["observation"] and msgspec.json.decode(line["observation"], type=Observation)
+        assert (line["pool"], line["in_proxy"], line["reason"]) == (
+            decision.pool.name,
+            decision.chosen.name,
+            decision.reason,
+        ), (head, raw[:300])
+        assert landed.get(head.request_id, decision.pool.name) == decision.pool.name
+        assert seen == decision.observation
+    assert len(landed) > 0.7 * BODIES  # all that a pool has an API for
+    reasons = {line["reason"] for line in found.values()}
+    assert reasons >= {"fits", "too_long", "oversized", "rollout", "not_json", "wrong_type", "stored_prompt"}
+
+
+def decisions_log(path: Path) -> dict[str, Any]:
+    """An access log of decisions."""
+    keys = ("pool", "in_proxy", "reason", "observation")
+    fields = {"id": f"%REQ({MARKER})%", **{key: f"%DYNAMIC_METADATA(dualpool:{key})%" for key in keys}}
+    file = {"path": str(path), "log_format": {"json_format": fields}}
+    return {
+        "name": "decisions",
+        "typed_config": any_of("envoy.extensions.access_loggers.file.v3.FileAccessLog", file),
+    }

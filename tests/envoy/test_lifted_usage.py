@@ -1,0 +1,74 @@
+"""Usage that Envoy's filters lift from answers of every API, plain and streamed: to the token."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from extproc.demo.pool import Behaviour
+from extproc.render.lifting import EVENT_BYTES
+from tests.envoy.attached import Attached
+from tests.envoy.client import CHAT, chat
+from tests.envoy.modes import ENTRIES, OBSERVATIONS, count, running
+from tests.envoy.stack import until
+
+TEXT = "hello there " * 20
+USAGE_IN_STREAM = {"stream_options": {"include_usage": True}}
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {**chat(TEXT), **USAGE_IN_STREAM},
+    "/v1/completions": {"model": "m", "prompt": TEXT, "max_tokens": 5000, **USAGE_IN_STREAM},
+    "/v1/responses": {"model": "m", "input": TEXT},
+    "/v1/messages": chat(TEXT),
+}
+SETS = {"default": {"short": 2048, "long": 1_000_000}}
+COUNTS = ("prompt_tokens", "completion_tokens")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
+    """One for all: each test looks at what it has added."""
+    with running(tmp_path_factory.mktemp("lifted"), ("body", "access-log"), sets=SETS) as stack:
+        yield stack
+
+
+def added(stack: Attached, path: str, **fields: Any) -> tuple[int, ...]:
+    """Send a request; return by how many tokens the counts of prompts and completions have grown."""
+    before = {metric: count(stack, metric) for metric in (ENTRIES, *(f"dualpool_{name}_total" for name in COUNTS))}
+    assert stack.send({**BODIES[path], **fields}, path=path).status == 200
+    until(lambda: count(stack, ENTRIES) == before[ENTRIES] + 1 == count(stack, OBSERVATIONS))
+    return tuple(int(count(stack, name) - was) for name, was in before.items() if name != ENTRIES)
+
+
+def behave(stack: Attached, behaviour: Behaviour) -> None:
+    for server in stack.servers.values():
+        server.pool.behaviour = behaviour
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", BODIES)
+def test_every_api(stack: Attached, path: str, stream: bool) -> None:
+    """Prompt and completion are learned as the answer reports them."""
+    behave(stack, Behaviour(completion=33))
+    before = count(stack, ENTRIES)
+    usage = stack.send(BODIES[path], path=path).json()["usage"]
+    until(lambda: count(stack, ENTRIES) == before + 1)
+    assert added(stack, path, stream=stream) == (usage.get("prompt_tokens", usage.get("input_tokens")), 33)
+    assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
+
+
+def test_long_events(stack: Attached) -> None:
+    """An event that comes in pieces, longer than 8 KiB, Envoy's default bound, does not hide its usage."""
+    behave(stack, Behaviour(completion=5_000, piece=4_000, pace=0.001))
+    assert added(stack, "/v1/responses", stream=True)[1] == 5_000  # 30 kB of text, all of it in the last event
+
+
+def test_events_beyond_the_bound(stack: Attached) -> None:
+    """An event of over 1 MiB arrives as it was sent; its usage is not seen, which is counted."""
+    behave(stack, Behaviour(completion=240_000, piece=200_000, pace=0.001))
+    unseen = count(stack, OBSERVATIONS, verdict="no_usage")
+    reply = stack.send({**BODIES["/v1/responses"], "stream": True}, path="/v1/responses")
+    last = reply.body.rpartition(b"data: ")[2]
+    assert json.loads(last)["response"]["usage"]["output_tokens"] == 240_000
+    assert len(last) > EVENT_BYTES
+    until(lambda: count(stack, OBSERVATIONS, verdict="no_usage") == unseen + 1)
