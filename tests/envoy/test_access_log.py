@@ -1,0 +1,105 @@
+"""The access log through a real Envoy: any replica learns from any entry, and what is lost shows."""
+
+from pathlib import Path
+
+import pytest
+
+from extproc.demo.pool import Behaviour
+from extproc.demo.service import Service
+from tests.envoy.attached import Attached
+from tests.envoy.client import chat
+from tests.envoy.conftest import StartMode
+from tests.envoy.load import Load
+from tests.envoy.modes import ENTRIES, IN_PROXY, LOGGED, OBSERVATIONS, Mode, count, name
+from tests.envoy.stack import until
+
+WRITTEN = "access_logs.grpc_access_log.logs_written"
+DROPPED = "access_logs.grpc_access_log.logs_dropped"
+SHORT = chat("word " * 20, max_tokens=50)
+
+
+def entries(service: Service, metric: str = ENTRIES) -> float:
+    lines = [line for line in service.get("/metrics").splitlines() if line.startswith(f"{metric}{{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def kill(stack: Attached) -> None:
+    stack.service.process.popen.kill()
+    stack.service.process.popen.wait()
+
+
+def again(stack: Attached, directory: Path, **settings: object) -> Service:
+    """Return a service to be started in place of the one that is gone, which knows nothing of it."""
+    pools = stack.config.model_dump(mode="json")["pools"]
+    server = {"listen": f"127.0.0.1:{stack.service.port}"}
+    return Service({"pools": pools, "server": server, **settings}, directory)
+
+
+@pytest.mark.parametrize("mode", LOGGED, ids=name)
+def test_any_replica_learns_from_any_entry(start_mode: StartMode, tmp_path: Path, mode: Mode) -> None:
+    """A request that one service has decided teaches another, which has never heard of it."""
+    stack = start_mode(mode)
+    assert stack.lands(SHORT) == "short"
+    until(lambda: count(stack, ENTRIES) == 1)
+    for server in stack.servers.values():
+        server.pool.behaviour = Behaviour(held=True)
+    with Load(stack.envoy.url, users=5, body=lambda: SHORT) as load:
+        until(lambda: stack.servers["short"].pool.running == 5)
+        kill(stack)
+        with again(stack, tmp_path / "again") as service:
+            until(lambda: healthy(stack))
+            for server in stack.servers.values():
+                server.pool.behaviour = Behaviour()
+            until(load.more(5))
+            until(lambda: entries(service, OBSERVATIONS) >= 5)
+            assert 'observations_total{verdict="used"}' in service.get("/metrics")
+    assert load.failed() == []
+
+
+@pytest.mark.parametrize("mode", LOGGED, ids=name)
+def test_every_request_is_learned_from_under_load(start_mode: StartMode, mode: Mode) -> None:
+    """Requests answered, entries written, entries received and observations used are one number."""
+    stack = start_mode(mode)
+    with Load(stack.envoy.url, users=8, pause=0, body=lambda: SHORT) as load:
+        until(load.more(500))
+    assert load.failed() == []
+    until(lambda: count(stack, ENTRIES) == len(load.sent))
+    until(lambda: count(stack, OBSERVATIONS) == len(load.sent))
+    assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
+    assert stack.envoy.stats(WRITTEN)[WRITTEN] == len(load.sent)
+
+
+def test_what_is_lost_shows(start_mode: StartMode, tmp_path: Path) -> None:
+    """Entries that nobody took are what Envoy has written and dropped, less what the services have received.
+
+    While they are away it keeps 64 KiB for them; what it sends into a connection that has just died is lost, too.
+    """
+    stack = start_mode(IN_PROXY)
+    stack.lands(SHORT)
+    until(lambda: count(stack, ENTRIES) == 1)
+    kill(stack)
+    away = 300
+    for _ in range(away):
+        stack.lands(SHORT)
+    until(lambda: sum(told(stack)) == 1 + away)
+    assert told(stack)[1] > 0
+    with again(stack, tmp_path / "again") as service:
+        until(lambda: healthy(stack))
+        after = 50
+        for _ in range(after):
+            stack.lands(SHORT)
+        until(lambda: entries(service) >= after)
+        written, dropped = told(stack)
+        assert written + dropped == 1 + away + after
+        assert dropped <= written + dropped - 1 - entries(service) <= away
+
+
+def told(stack: Attached) -> tuple[int, int]:
+    """Entries that Envoy says it has written, and dropped."""
+    found = stack.envoy.stats("access_logs.grpc_access_log")
+    return found[WRITTEN], found[DROPPED]
+
+
+def healthy(stack: Attached) -> bool:
+    name = "cluster.dualpool.membership_healthy"
+    return stack.envoy.stats(name).get(name) == 1
