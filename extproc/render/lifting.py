@@ -118,7 +118,7 @@ def access_log(service_cluster: str) -> Tree:
     """Return the access log that tells the service how each request ended."""
     return {
         "# Tells Dualpool how each request ended: batched, bounded, never in a request's way. What is lost is "
-        "access_logs.grpc_access_log.logs_written less dualpool_access_log_entries_total.": None,
+        "access_logs.grpc_access_log.logs_written and logs_dropped less dualpool_access_log_entries_total.": None,
         "name": "envoy.access_loggers.http_grpc",
         "typed_config": any_of(
             "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",

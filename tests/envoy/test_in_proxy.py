@@ -33,6 +33,7 @@ from tests.envoy.modes import (
 )
 from tests.envoy.stack import UNUSED, until
 
+REFUSED = "extension_config_discovery.http_filter.dualpool.in-proxy.config_fail"
 SHORT = chat("word " * 20, max_tokens=50)
 LONG = chat("word " * 3000, max_tokens=50)
 
@@ -99,8 +100,7 @@ def put(file: Path, text: str) -> None:
 
 def rejected(proxy: Alone) -> int:
     """Files that Envoy has refused."""
-    found = proxy.envoy.stats("extension_config_discovery.*(config_fail|update_rejected|update_failure)")
-    return sum(found.values())
+    return proxy.envoy.stats(REFUSED)[REFUSED]
 
 
 def more_rejected(proxy: Alone, before: int) -> bool:
