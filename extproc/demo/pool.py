@@ -44,9 +44,9 @@ class Behaviour:
     `delay`: seconds before an answer. `held`: nothing is answered until this behaviour is replaced. `slots`:
     requests that run at once, the others wait (vLLM: `--max-num-seqs`). `metrics`: False hides /metrics. `pace`:
     seconds between events, or between pieces of `piece` bytes. `status`: answered to everything, unread.
-    `completion`: tokens of an answer that nothing limits. `usage`: False leaves it out. `prompt_tokens`: reported in
-    place of the true ones. `padding`: bytes put ahead of a JSON answer's usage. `cut_after`: events sent before the
-    connection is closed. `compress`: gzip.
+    `completion`: tokens of an answer that nothing limits. `usage`: False leaves it out. `prompt_tokens`: reported
+    in place of the true ones. `padding`: bytes put ahead of a JSON answer's usage. `cut_after`: events sent before
+    the connection is closed. `compress`: gzip.
     """
 
     delay: float = 0.0
