@@ -103,8 +103,8 @@ class Metrics:
         )
         self._log_entries = Counter(
             "dualpool_access_log_entries",
-            "Access-log entries by pool and how the request ended; what Envoy's logs_written and logs_dropped count "
-            "more is lost",
+            "Access-log entries by pool and how the request ended; what Envoy's logs_written and logs_dropped "
+            "count more is lost",
             ["pool", "end"],
             registry=registry,
         )
