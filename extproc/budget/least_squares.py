@@ -100,15 +100,6 @@ def inputs(features: tuple[float, ...]) -> Vector:
     return np.frombuffer(_pack(*features, min(1.0, features[MESSAGES]), min(1.0, features[TOOL_BYTES])))
 
 
-def possible(x: Vector) -> tuple[float, float]:
-    """Return the fewest and the most tokens that a prompt of these inputs can have, whatever counts them."""
-    return _possible(*_LIMITS.dot(x).tolist())
-
-
-def _possible(size: float, template: float) -> tuple[float, float]:
-    return size / MOST_RATIO, size / LEAST_RATIO + template
-
-
 class Fit:
     """What is learned of one model: weights, their covariance, the usual error. Starts from the prior.
 
@@ -140,7 +131,7 @@ class Fit:
         tokens = max(1.0, tokens)
         spread = min(math.hypot(*spreads) / tokens, PRIOR_SPREAD)
         deviation = math.hypot(DEVIATION_OF_MEAN * self.error, spread)
-        return Expected(tokens, deviation, *_possible(size, template))
+        return Expected(tokens, deviation, size / MOST_RATIO, size / LEAST_RATIO + template)
 
     def learn(self, x: Vector, tokens: float) -> tuple[float, Vector, bool]:
         """Take one observation into account.

@@ -17,16 +17,13 @@ import numpy as np
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
 from extproc.budget.features import text_bytes
-from extproc.budget.least_squares import Fit, Vector, inputs, possible
+from extproc.budget.least_squares import Expected, Fit, Vector, inputs
 from extproc.budget.margin import KEEP, SIZES, STEPS, Errors, cell_of
 from extproc.budget.observation import Basis, Observation
 from extproc.budget.prior import INPUTS
-from extproc.budget.ratio import LEAST_RATIO, RatioEstimator
+from extproc.budget.ratio import LEAST_RATIO, YOUNG_SAMPLES, RatioEstimator
 from extproc.budget.sums import Recent, Sums, Table
 from extproc.config import Estimation
-
-GLOBAL_SAMPLES = 100
-"""Observations of a model that also teach what is assumed of models not yet known."""
 
 KIND = "linear"
 """First part of a key. Sums: those of `Fit`."""
@@ -94,15 +91,14 @@ class LinearEstimator:
         if usage is None or usage.prompt_tokens is None:
             return "no_usage"
         x = inputs(observation.features)
-        least, most = possible(x)
+        fit = self._fits.get(observation.model) or self._nothing
+        expected = fit.estimate(x)
         tokens = float(usage.prompt_tokens)
-        if tokens < 1 or not least <= tokens <= most:
+        if tokens < 1 or not expected.least <= tokens <= expected.most:
             return "implausible"
-        outlier = self._learn(observation.model, x, tokens)
-        fit = self._fits.get(observation.model)
-        if observation.model and fit is not None and fit.samples <= GLOBAL_SAMPLES:
-            self._learn("", x, tokens)
-        return "outlier" if outlier else "used"
+        if observation.model and fit.samples < YOUNG_SAMPLES:
+            self._learn("", x, tokens, (self._fits.get("") or self._nothing).estimate(x))
+        return "outlier" if self._learn(observation.model, x, tokens, expected) else "used"
 
     def _learn_raw(self, observation: Observation) -> Verdict:
         expected = text_bytes(observation.features) / self._raw.raw(observation.model, observation.category).mean
@@ -110,22 +106,23 @@ class LinearEstimator:
         usage = observation.usage
         if verdict in ("used", "outlier") and usage is not None and usage.prompt_tokens:
             cell = cell_of(expected, math.log(usage.prompt_tokens / expected) / RAW_DEVIATION)
-            for name in dict.fromkeys((observation.model, "")):
-                self._count(RAW_ERRORS, name, cell)
+            if self._count(RAW_ERRORS, observation.model, cell) <= YOUNG_SAMPLES and observation.model:
+                self._count(RAW_ERRORS, "", cell)
         return verdict
 
-    def _learn(self, name: str, x: Vector, tokens: float) -> bool:
-        fit = self._fits.use(name, Fit)
-        expected, deviation, _, _ = fit.estimate(x)
-        cell = cell_of(expected, math.log(tokens / expected) / deviation)
-        keep, values, outlier = fit.learn(x, tokens)
+    def _learn(self, name: str, x: Vector, tokens: float, expected: Expected) -> bool:
+        cell = cell_of(expected.tokens, math.log(tokens / expected.tokens) / expected.deviation)
+        keep, values, outlier = self._fits.use(name, Fit).learn(x, tokens)
         self._recent.add((KIND, name), keep, values)
         self._count(ERRORS, name, cell)
         return outlier
 
-    def _count(self, kind: str, name: str, cell: int) -> None:
-        self._errors.use((kind, name), Errors).add(cell)
+    def _count(self, kind: str, name: str, cell: int) -> int:
+        """Count an error, and return how many there are now."""
+        errors = self._errors.use((kind, name), Errors)
+        errors.add(cell)
         self._recent.count((kind, name), KEEP, SIZES * STEPS, cell)
+        return errors.samples
 
     def export(self) -> Table:
         """Return the sums of every model."""

@@ -43,8 +43,10 @@ class Observation(msgspec.Struct, frozen=True):
     outcome: Outcome = "completed"
 
 
-def ending(observation: Observation, status: int) -> Observation:
-    """Return `observation` with its outcome, judged by what its answer says.
+def ending(
+    request: Observation, status: int, usage: Usage | None = None, finish_reason: str | None = None
+) -> Observation:
+    """Return `request` completed by what its answer says, and the outcome judged by that.
 
     `rejected`: prompt and cap exceed the pool's context, which the pool answers with a 400. Usage shows it when a
     retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, which refuses
@@ -53,18 +55,17 @@ def ending(observation: Observation, status: int) -> Observation:
     `failed`: any other status than 2xx. `completed`: the rest. The usage of a batch is a sum, and says nothing of
     how its prompts fitted.
     """
-    usage = observation.usage
     outcome: Outcome = "completed" if 200 <= status < 300 else "failed"
-    if observation.prompts == 1 and usage is not None and usage.prompt_tokens is not None:
-        per_choice = -(-(usage.completion_tokens or 0) // observation.choices)
-        if usage.prompt_tokens + (observation.cap or 0) > observation.capacity and not observation.largest:
+    if request.prompts == 1 and usage is not None and usage.prompt_tokens is not None:
+        per_choice = -(-(usage.completion_tokens or 0) // request.choices)
+        if usage.prompt_tokens + (request.cap or 0) > request.capacity and not request.largest:
             outcome = "rejected"
         elif (
-            observation.cap is None
-            and observation.finish_reason in ("length", None)  # no answer reaches the context but by running out
-            and usage.prompt_tokens + per_choice >= observation.capacity
+            request.cap is None
+            and finish_reason in ("length", None)  # no answer reaches the context but by running out
+            and usage.prompt_tokens + per_choice >= request.capacity
         ):
             outcome = "truncated"
-    elif usage is None and status == 400 and not observation.largest:
+    elif usage is None and status == 400 and not request.largest:
         outcome = "rejected"
-    return msgspec.structs.replace(observation, outcome=outcome)
+    return msgspec.structs.replace(request, usage=usage, finish_reason=finish_reason, outcome=outcome)

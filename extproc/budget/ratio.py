@@ -29,6 +29,9 @@ OUTLIER_DEVIATIONS = 3.0
 LEAST_DEVIATION = 0.05
 """Relative to the mean: keeps a long run of equal observations from making every new one an outlier."""
 
+YOUNG_SAMPLES = 100
+"""Observations of a category that also teach what is assumed of others not yet known: its model's, and all."""
+
 FULL_WEIGHT_BYTES = 256.0
 """A shorter prompt teaches less: much of its token count is chat template, not text."""
 
@@ -133,7 +136,7 @@ class RatioEstimator:
         return RawRatio(prior, prior, "prior")
 
     def learn(self, observation: Observation) -> Verdict:
-        """Move the category's, the model's and the global ratio; the verdict is the category's."""
+        """Move the category's ratio, and while that is young the model's and the global one."""
         usage = observation.usage
         if usage is None or usage.prompt_tokens is None:
             return "no_usage"
@@ -143,10 +146,12 @@ class RatioEstimator:
         if not LEAST_RATIO <= ratio <= MOST_RATIO:
             return "implausible"
         weight = min(1.0, size / FULL_WEIGHT_BYTES)
-        # Without a model two of the keys are the same.
-        keys = dict.fromkeys(_keys(observation.basis, observation.model, observation.category))
-        outliers = [self._update(key, ratio, weight) for key in reversed(keys)]
-        return "outlier" if outliers[-1] else "used"
+        category, *wider = _keys(observation.basis, observation.model, observation.category)
+        known = self._ratios.get(category)
+        if known is None or known.samples < YOUNG_SAMPLES:
+            for key in {*wider} - {category}:  # without a model they are the same
+                self._update(key, ratio, weight)
+        return "outlier" if self._update(category, ratio, weight) else "used"
 
     def _update(self, key: Key, observed: float, weight: float) -> bool:
         """Take one observation into account; True when it lay so far off that its step was limited."""

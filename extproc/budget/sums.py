@@ -92,7 +92,10 @@ class Recent:
         """
         run = self._use(key, keep, len(values))
         if isinstance(values, np.ndarray):
-            run.values = keep * np.asarray(run.values) + values
+            array = np.asarray(run.values)  # the same one, but for the first time
+            array *= keep
+            array += values
+            run.values = array
         else:
             run.values = [keep * old + new for old, new in zip(run.values, values, strict=True)]
 

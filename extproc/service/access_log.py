@@ -6,13 +6,13 @@ any replica can read any entry, and no byte of an answer comes by. Where answers
 usage there, an entry tells only how the request ended.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Value
 
 from extproc.body.usage import Usage, UsageFields, finish, usage_of
 from extproc.budget.observation import Observation, ending
@@ -63,81 +63,81 @@ class AccessLog:
 
 
 def _take(context: Context, entry: pb.HTTPAccessLogEntry) -> None:
-    observation = read(entry)
-    context.metrics.logged(logged(entry, observation))
-    spaces = entry.common_properties.metadata.filter_metadata
-    ours = spaces[NAMESPACE] if NAMESPACE in spaces else Struct()
-    fields = ours.fields
+    ended = read(entry)
+    metrics, fields, pool, observation = context.metrics, ended.fields, ended.logged.pool, ended.observation
+    metrics.logged(ended.logged)
     if IN_PROXY in fields:
-        context.metrics.decided_in_proxy(*(fields[key].string_value for key in ("pool", IN_PROXY, "reason")))
+        metrics.decided_in_proxy(pool, fields[IN_PROXY].string_value, _text(fields, "reason"))
     if context.in_flight is not None:
-        context.in_flight.end(fields["pool"].string_value, fields[TICKET].string_value)
-    if observation is not None and not is_answer_seen(ours):
-        context.metrics.observed(observation, context.learner.learn(observation))
+        context.in_flight.end(pool, _text(fields, TICKET))
+    if observation is not None and not is_answer_seen(fields):
+        metrics.observed(observation, context.learner.learn(observation))
 
 
-def read(entry: pb.HTTPAccessLogEntry) -> Observation | None:
-    """Return the observation of an entry, completed by how the request ended.
+class Ended(NamedTuple):
+    """What an entry says of a request: to the metrics, and to the learner.
 
-    None when there was nothing to learn from its body, or it never came to us.
+    `fields`: what we said of it ourselves. `observation`: completed by how it ended; None when there was nothing to
+    learn from its body, or it never came to us.
     """
-    spaces = entry.common_properties.metadata.filter_metadata
-    request = read_observation(spaces[NAMESPACE]) if NAMESPACE in spaces else None
-    if request is None:
-        return None
-    status = entry.response.response_code.value
-    if USAGE_NAMESPACE not in spaces or not 200 <= status < 300:
-        return ending(request, status)
-    fields = plain(spaces[USAGE_NAMESPACE])
-    usage = _usage(fields)
-    if usage is not None and (_disconnected(entry) or _broken_off(entry)):
-        usage = msgspec.structs.replace(usage, completion_tokens=None)  # as far as it came
-    reason = fields.get("finish_reason")
-    return ending(
-        msgspec.structs.replace(
-            request, usage=usage, finish_reason=finish(reason) if isinstance(reason, str) else None
-        ),
-        status,
-    )
+
+    fields: Mapping[str, Value]
+    logged: Logged
+    observation: Observation | None
 
 
-def logged(entry: pb.HTTPAccessLogEntry, observation: Observation | None) -> Logged:
-    """Return what an entry says to the metrics."""
+def read(entry: pb.HTTPAccessLogEntry) -> Ended:
+    """Return what an entry says."""
     common = entry.common_properties
     spaces = common.metadata.filter_metadata
-    return Logged(
-        end=_end(entry, observation),
-        pool=spaces[NAMESPACE].fields["pool"].string_value if NAMESPACE in spaces else "",
+    fields: Mapping[str, Value] = spaces[NAMESPACE].fields if NAMESPACE in spaces else {}
+    status = entry.response.response_code.value
+    cut = _cut(common.response_flags)
+    usage, reason = None, None
+    if USAGE_NAMESPACE in spaces and 200 <= status < 300:
+        usage, reason = _lifted(plain(spaces[USAGE_NAMESPACE]))
+        if usage is not None and cut is not None:
+            usage = msgspec.structs.replace(usage, completion_tokens=None)  # as far as it came
+    request = read_observation(fields)
+    observation = None if request is None else ending(request, status, usage, reason)
+    logged = Logged(
+        end=_end(observation, status, cut),
+        pool=_text(fields, "pool"),
         retries=max(0, common.upstream_request_attempt_count - 1),
         first_byte_seconds=_seconds(common.time_to_first_upstream_rx_byte),
         seconds=_seconds(common.duration),
     )
+    return Ended(fields, logged, observation)
 
 
-def _end(entry: pb.HTTPAccessLogEntry, observation: Observation | None) -> End:
-    if _disconnected(entry):
+def _cut(flags: pb.ResponseFlags) -> End | None:
+    """Return how an answer ended before it was complete, whatever its status says; None when it did not."""
+    if not flags.ByteSize():
+        return None
+    if flags.downstream_connection_termination or flags.downstream_remote_reset:
         return "disconnected"
+    return "failed" if any(getattr(flags, name) for name in _BREAKS) else None
+
+
+def _end(observation: Observation | None, status: int, cut: End | None) -> End:
+    if cut == "disconnected":
+        return cut
     if observation is not None:
-        end = observation.outcome
+        end: End = observation.outcome
     else:
-        end = "completed" if 200 <= entry.response.response_code.value < 300 else "failed"
-    return "failed" if end == "completed" and _broken_off(entry) else end
+        end = "completed" if 200 <= status < 300 else "failed"
+    return cut if cut is not None and end == "completed" else end
 
 
-def _disconnected(entry: pb.HTTPAccessLogEntry) -> bool:
-    """Whether the client went away before its answer was complete."""
-    flags = entry.common_properties.response_flags
-    return bool(flags.downstream_connection_termination or flags.downstream_remote_reset)
+def _lifted(fields: dict[str, Any]) -> tuple[Usage | None, str | None]:
+    """Return usage and the reason generation ended, of what Envoy's filters lifted from an answer."""
+    usage = usage_of({key: int(value) for key, value in fields.items() if key in COUNTS and _is_count(value)})
+    reason = fields.get("finish_reason")
+    return usage, finish(reason) if isinstance(reason, str) else None
 
 
-def _broken_off(entry: pb.HTTPAccessLogEntry) -> bool:
-    """Whether the answer ended before it was complete, though the client was there: its status may well be 200."""
-    flags = entry.common_properties.response_flags
-    return bool(flags.ByteSize()) and any(getattr(flags, name) for name in _BREAKS)
-
-
-def _usage(fields: dict[str, Any]) -> Usage | None:
-    return usage_of({key: int(value) for key, value in fields.items() if key in COUNTS and _is_count(value)})
+def _text(fields: Mapping[str, Value], key: str) -> str:
+    return fields[key].string_value if key in fields else ""
 
 
 def _is_count(value: Any) -> bool:

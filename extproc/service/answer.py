@@ -65,10 +65,7 @@ class Answer:
         usage = self._report.usage
         if usage is not None and not whole:
             usage = msgspec.structs.replace(usage, completion_tokens=None)
-        return ending(
-            msgspec.structs.replace(self._request, usage=usage, finish_reason=self._report.finish_reason),
-            self._status,
-        )
+        return ending(self._request, self._status, usage, self._report.finish_reason)
 
 
 def _status(headers: Mapping[str, bytes]) -> int:

@@ -7,8 +7,10 @@ which is what the learner reads: one string is cheaper than a field for each val
 The in-proxy filter writes only `pool`, `reason`, `observation`, and `in_proxy`, which holds what `chosen` would.
 """
 
+from collections.abc import Mapping
+
 import msgspec
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 
 from extproc.budget.observation import Observation
 from extproc.routing.decision import Decision
@@ -32,6 +34,7 @@ IN_PROXY = "in_proxy"
 
 _DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
 
+_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Observation)
 
 
@@ -59,7 +62,7 @@ def metadata(decision: Decision, ticket: str = "") -> bytes:
         entries += (
             known("model", seen.model),
             known("category", seen.category),
-            wire.text(OBSERVATION, msgspec.json.encode(seen)),
+            wire.text(OBSERVATION, _encoder.encode(seen)),
         )
     return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, b"".join(entries)))
 
@@ -69,9 +72,9 @@ def answer_seen() -> bytes:
     return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, wire.known_text(_ANSWER_SEEN, "yes")))
 
 
-def is_answer_seen(ours: Struct) -> bool:
-    """Whether the answer came by the service, says metadata of namespace `dualpool`."""
-    return _ANSWER_SEEN in ours.fields
+def is_answer_seen(fields: Mapping[str, Value]) -> bool:
+    """Whether the answer came by the service, say the fields of namespace `dualpool`."""
+    return _ANSWER_SEEN in fields
 
 
 def plain(space: Struct) -> dict[str, str | float | bool]:
@@ -84,12 +87,12 @@ def plain(space: Struct) -> dict[str, str | float | bool]:
     return values
 
 
-def read_observation(ours: Struct) -> Observation | None:
-    """Return the observation in metadata of namespace `dualpool`, None when there is none that can be read."""
-    fields = ours.fields
-    if OBSERVATION not in fields:
+def read_observation(fields: Mapping[str, Value]) -> Observation | None:
+    """Return the observation in the fields of namespace `dualpool`, None when there is none that can be read."""
+    field = fields.get(OBSERVATION)
+    if field is None:
         return None
     try:
-        return _decoder.decode(fields[OBSERVATION].string_value)
+        return _decoder.decode(field.string_value)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None

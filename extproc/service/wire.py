@@ -8,10 +8,10 @@ Layout: field number and wire type, length, payload (protobuf.dev, "Encoding"); 
 import functools
 from struct import pack
 
-_STRUCT_FIELDS = b"\x0a"  # Struct.fields = 1, a map: entries with key = 1, value = 2
+_ENTRY = b"\x0a"  # Struct.fields = 1, a map: entries with key = 1, value = 2
 _KEY = b"\x0a"
 _VALUE = b"\x12"
-_NUMBER = b"\x11"  # Value.number_value = 2, eight bytes
+_NUMBER = b"\x11"  # Value.number_value = 2
 _STRING = b"\x1a"  # Value.string_value = 3
 _STRUCT = b"\x2a"  # Value.struct_value = 5
 
@@ -25,7 +25,7 @@ def delimited(tag: bytes, payload: bytes) -> bytes:
 
 def text(key: str, value: bytes) -> bytes:
     """Return the entry `key: value` of a Struct; `value` is UTF-8."""
-    return _entry(key, delimited(_STRING, value))
+    return _before(_STRING, key, len(value)) + value
 
 
 @functools.lru_cache(4096)
@@ -36,21 +36,30 @@ def known_text(key: str, value: str) -> bytes:
 
 def number(key: str, value: float) -> bytes:
     """Return the entry `key: value` of a Struct."""
-    return _number_prefix(key) + pack("<d", value)
+    return _before_number(key) + pack("<d", value)
 
 
 def struct(key: str, entries: bytes) -> bytes:
     """Return the entry `key: {entries}` of a Struct."""
-    return _entry(key, delimited(_STRUCT, entries))
+    return _before(_STRUCT, key, len(entries)) + entries
+
+
+@functools.lru_cache(4096)
+def _before(kind: bytes, key: str, length: int) -> bytes:
+    """Return all of an entry before its payload of `length` bytes: lengths repeat, so this is remembered."""
+    return _before_value(key, kind + _varint(length), length)
 
 
 @functools.cache
-def _number_prefix(key: str) -> bytes:
-    return _entry(key, _NUMBER + bytes(8))[:-8]
+def _before_number(key: str) -> bytes:
+    return _before_value(key, _NUMBER, 8)
 
 
-def _entry(key: str, value: bytes) -> bytes:
-    return delimited(_STRUCT_FIELDS, delimited(_KEY, key.encode()) + delimited(_VALUE, value))
+def _before_value(key: str, before: bytes, length: int) -> bytes:
+    """Return all of an entry before its payload of `length` bytes. `before`: what is before it in the value."""
+    named = delimited(_KEY, key.encode())
+    value = _VALUE + _varint(len(before) + length) + before
+    return _ENTRY + _varint(len(named) + len(value) + length) + named + value
 
 
 def _varint(value: int) -> bytes:

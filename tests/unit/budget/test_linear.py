@@ -8,8 +8,9 @@ import pytest
 from extproc.body.facts import Item
 from extproc.body.usage import Usage
 from extproc.budget.features import features
-from extproc.budget.linear import GLOBAL_SAMPLES, LinearEstimator
+from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Basis
+from extproc.budget.ratio import YOUNG_SAMPLES
 from extproc.config import Estimation
 from tests.unit.budget.test_ratio import observation
 
@@ -69,9 +70,9 @@ def test_an_unknown_model_starts_from_what_others_taught() -> None:
 def test_one_busy_model_does_not_speak_for_all() -> None:
     """Only the first observations of each model teach the figures for unknown ones."""
     estimator = LinearEstimator(Estimation(), 16)
-    teach(estimator, 3 * GLOBAL_SAMPLES)
+    teach(estimator, 3 * YOUNG_SAMPLES)
     entries: Any = estimator.snapshot()["linear"]
-    assert {entry["model"]: entry["samples"] for entry in entries} == {"m": 3 * GLOBAL_SAMPLES, "": GLOBAL_SAMPLES}
+    assert {entry["model"]: entry["samples"] for entry in entries} == {"m": 3 * YOUNG_SAMPLES, "": YOUNG_SAMPLES}
 
 
 def test_raw_bodies_have_the_margin_of_their_own_errors() -> None:

@@ -31,5 +31,7 @@ from tests.unit.budget.test_ratio import observation
 )
 def test_how_a_request_ended(status: int, usage: Usage | None, changes: dict[str, Any], outcome: Outcome) -> None:
     """Rejected: prompt and cap exceed the pool. Truncated: ended at the pool's capacity without a cap."""
-    seen = observation(None, capacity=1000, **{"usage": usage, **changes})
-    assert ending(seen, status).outcome == outcome
+    reason = changes.get("finish_reason")
+    request = observation(None, capacity=1000, **{k: v for k, v in changes.items() if k != "finish_reason"})
+    ended = ending(request, status, usage, reason)
+    assert (ended.outcome, ended.usage, ended.finish_reason) == (outcome, usage, reason)

@@ -89,14 +89,14 @@ def take(*entries: pb.HTTPAccessLogEntry) -> Harness:
 )
 def test_usage(fields: dict[str, Any], usage: Usage | None) -> None:
     """Counts of every dialect are understood; what is no count is left out."""
-    observation = read(entry(fields))
+    observation = read(entry(fields)).observation
     assert observation is not None
     assert observation.usage == usage
 
 
 def test_the_request_comes_back() -> None:
     """All that was known at the decision is in the observation again."""
-    observation = read(entry(USAGE))
+    observation = read(entry(USAGE)).observation
     assert observation is not None
     assert msgspec.structs.replace(observation, usage=None) == REQUEST
 
@@ -114,7 +114,7 @@ def test_the_request_comes_back() -> None:
 )
 def test_outcome(made: pb.HTTPAccessLogEntry, outcome: str) -> None:
     """Status and usage say how the request ended; a retry that succeeded was a misroute all the same."""
-    observation = read(made)
+    observation = read(made).observation
     assert observation is not None
     assert observation.outcome == outcome
 
@@ -122,7 +122,7 @@ def test_outcome(made: pb.HTTPAccessLogEntry, outcome: str) -> None:
 @pytest.mark.parametrize(("reason", "finish"), [("max_tokens", "length"), ("end_turn", "end_turn"), (3.0, None)])
 def test_finish_reason(reason: object, finish: str | None) -> None:
     """The reason of Anthropic and Responses answers is read; OpenAI's lies in a list that no filter lifts."""
-    observation = read(entry({**USAGE, "finish_reason": reason}))
+    observation = read(entry({**USAGE, "finish_reason": reason})).observation
     assert observation is not None
     assert observation.finish_reason == finish
 
@@ -136,7 +136,7 @@ def test_failed_answers_do_not_teach() -> None:
 
 def test_a_client_that_leaves_teaches_no_length() -> None:
     """What an answer would have become is not known; the prompt is."""
-    observation = read(entry(USAGE, disconnected=True))
+    observation = read(entry(USAGE, disconnected=True)).observation
     assert observation is not None
     assert observation.usage == Usage(100, None)
 
@@ -146,7 +146,7 @@ def test_an_answer_that_is_cut_teaches_no_length(flag: str) -> None:
     """Whoever cut it: as with a client that leaves. It has failed, unless the client was the one."""
     made = entry(USAGE)
     setattr(made.common_properties.response_flags, flag, True)
-    observation = read(made)
+    observation = read(made).observation
     assert observation is not None
     assert observation.usage == Usage(100, None)
     end = "disconnected" if flag.startswith("downstream_") else "failed"

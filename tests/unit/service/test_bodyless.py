@@ -37,7 +37,7 @@ def test_headers_decide() -> None:
     """With what was lifted and a length, the answer to the headers is the decision and its metadata."""
     answer = ask(Harness(), SEEN, "300")
     assert pool(answer) == "short"
-    seen = read_observation(answer.dynamic_metadata.fields["dualpool"].struct_value)
+    seen = read_observation(answer.dynamic_metadata.fields["dualpool"].struct_value.fields)
     assert seen is not None
     assert (seen.basis, seen.cap, sum(seen.features)) == ("raw", 9, 300)
 
@@ -84,7 +84,7 @@ def sampled(percent: float, draw: float, settled: bool) -> tuple[Harness, pb.Pro
 def observed(harness: Harness) -> Observation:
     """The observation of a request like the one asked."""
     metadata = harness.ask().dynamic_metadata
-    seen = read_observation(metadata.fields["dualpool"].struct_value)
+    seen = read_observation(metadata.fields["dualpool"].struct_value.fields)
     assert seen is not None
     return seen
 

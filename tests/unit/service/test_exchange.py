@@ -112,7 +112,7 @@ def test_a_buffered_body_before_trailers_is_whole() -> None:
 def test_metadata_carries_decision_and_observation() -> None:
     """Everything the learner and an access log need is in namespace dualpool."""
     metadata = Harness().ask().dynamic_metadata.fields["dualpool"].struct_value
-    seen = read_observation(metadata)
+    seen = read_observation(metadata.fields)
     assert seen is not None
     assert (seen.model, seen.cap, seen.pool, seen.capacity, text_bytes(seen.features)) == (
         "m",

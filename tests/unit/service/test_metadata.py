@@ -51,7 +51,7 @@ def test_round_trip(seen: Observation) -> None:
         budget=17,
         observation=seen,
     )
-    assert read_observation(written(decision)) == seen
+    assert read_observation(written(decision).fields) == seen
 
 
 def test_a_decision_without_facts_has_no_observation() -> None:
@@ -62,7 +62,7 @@ def test_a_decision_without_facts_has_no_observation() -> None:
         "chosen": "short",
         "reason": "not_json",
     }
-    assert read_observation(space) is None
+    assert read_observation(space.fields) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model": 1}', '{"outcome": "stolen"}', "[" * 10_000, 7, None])
@@ -70,7 +70,7 @@ def test_foreign_metadata_is_no_observation(text: str | float | None) -> None:
     """Whatever else is in the field is not an observation, and no error."""
     space = Struct()
     space.update({"observation": text})
-    assert read_observation(space) is None
+    assert read_observation(space.fields) is None
 
 
 def test_the_observation_is_plain_json() -> None:
@@ -78,4 +78,4 @@ def test_the_observation_is_plain_json() -> None:
     space = Struct()
     seen = Observation("m", "all", "raw", (9.0, 0.0), 3, None, 1, 1, True, "short", 10, False)
     space.update({"observation": msgspec.json.encode(seen).decode()})
-    assert read_observation(space) == seen
+    assert read_observation(space.fields) == seen
