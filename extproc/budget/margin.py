@@ -23,6 +23,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from extproc.budget.sums import LARGEST_SCALE
+
 SIZES = 12
 """Rows: prompts of fewer than 2^6, 2^7 ... tokens; the last takes all larger ones."""
 
@@ -63,17 +65,26 @@ class Errors:
     """How far estimates of one model were below the truth: a fading histogram, `SIZES` × `STEPS`."""
 
     def __init__(self, counts: NDArray[np.float64] | None = None, samples: int = 0) -> None:
-        self.counts = np.zeros((SIZES, STEPS)) if counts is None else counts
+        # Kept multiplied by `_scale`: counts fade by one number, not one by one.
+        self._scaled: list[float] = [0.0] * (SIZES * STEPS) if counts is None else counts.ravel().tolist()
+        self._scale = 1.0
         self.samples = samples
         self._excess: dict[int | None, tuple[float, list[float]]] = {}
 
     def add(self, cell: int) -> None:
         """Count one error, by its cell of the flattened histogram (`cell_of`)."""
-        self.counts *= KEEP
-        self.counts[divmod(cell, STEPS)] += 1.0
+        self._scale /= KEEP
+        self._scaled[cell] += self._scale
+        if self._scale > LARGEST_SCALE:
+            self._scaled, self._scale = self.counts.ravel().tolist(), 1.0
         self.samples += 1
         if self.samples <= ANEW_EACH or self.samples % ANEW_EVERY == 0:
             self._excess.clear()
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """The histogram, `SIZES` × `STEPS`."""
+        return np.reshape(self._scaled, (SIZES, STEPS)) / self._scale
 
     def margin(self, tokens: float, deviation: float, rate: float) -> float:
         """Return the logarithm of upper over expected tokens, for an estimate of `tokens`.
@@ -105,13 +116,14 @@ class Errors:
         Those are a row and its neighbours, half to twice the size, since one row alone holds few of the errors that
         matter. The density is that of the fullest of them.
         """
-        rows = self.counts.sum(axis=1)
+        counts = self.counts
+        rows = counts.sum(axis=1)
         density = (float(rows[near].max()) / math.log(2) + PRIOR_SAMPLES * PRIOR_DENSITY) / (
             PRIOR_SAMPLES + float(rows.sum())
         )
         density = max(density, LEAST_DENSITY)
-        model = _filled_up(self.counts.sum(axis=0), PRIOR)
-        return density, (-_filled_up(self.counts[near].sum(axis=0), model)).tolist()
+        model = _filled_up(counts.sum(axis=0), PRIOR)
+        return density, (-_filled_up(counts[near].sum(axis=0), model)).tolist()
 
 
 def _filled_up(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
