@@ -14,6 +14,9 @@ Lifted = Mapping[str, str | float | bool | None]
 MODEL_BYTES = 128
 """A longer model name is read as none: no pool set and no figure has such a name."""
 
+_OPTIONAL_TEXT = (str, type(None))  # made once: `str | None` takes longer than all the checks
+_OPTIONAL_BOOLEAN = (bool, type(None))
+
 CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Output caps, the first one present counts."""
 
@@ -30,8 +33,8 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
     model, choices = lifted.get("model"), lifted.get("n", 1.0)
     cap = next((lifted[name] for name in CAPS if name in lifted), None)
     if (
-        not isinstance(model, str | None)
-        or not isinstance(lifted.get("stream"), bool | None)
+        not isinstance(model, _OPTIONAL_TEXT)
+        or not isinstance(lifted.get("stream"), _OPTIONAL_BOOLEAN)
         or not _whole(choices, 1)
         or not (cap is None or _whole(cap, 0))
     ):

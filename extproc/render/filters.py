@@ -67,9 +67,10 @@ def ext_proc(options: Options) -> Tree:
         "# How long a body without a content-length is.": None,
         "request_attributes": ["request.size"],
     }
+    unsent = ("answers", "body") if bodyless else ("answers",)
     silent = {
-        "# The answer is told by the access log: an exchange is over with the request.": None,
-        "initial_metadata": [{"key": "dualpool-answers", "value": "false"}],
+        "# The access log tells of the answer. What is not sent Dualpool does not wait for.": None,
+        "initial_metadata": [{"key": f"dualpool-{what}", "value": "false"} for what in unsent],
     }
     return {
         "# Asks Dualpool. A route can set pools, thresholds, category, shadow, rollout-percent and default-output "

@@ -9,7 +9,8 @@ class RouteSettings(msgspec.Struct, frozen=True):
     `pools`: pool set, whatever the model. `thresholds`: budget (tokens) up to which a pool is used, by its name;
     it lowers a capacity, never raises it. `category`: what figures are learned for, unless a request header names
     one. `shadow`, `rollout_percent`, `default_output`: as in the configuration file. `answers`: whether Envoy
-    tells of the answer over the exchange too, and not by its access log alone.
+    tells of the answer over the exchange too, and not by its access log alone. `body`: whether it sends the body
+    of the request too, and not its headers alone.
     """
 
     pools: str | None = None
@@ -19,6 +20,7 @@ class RouteSettings(msgspec.Struct, frozen=True):
     rollout_percent: float | None = None
     default_output: int | None = None
     answers: bool = True
+    body: bool = True
 
 
 NO_SETTINGS = RouteSettings()

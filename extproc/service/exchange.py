@@ -154,7 +154,8 @@ class Exchange:
         if message.end_of_stream:
             return self._to(self._decide(b"", whole=True))
         size = _size(values, request)
-        if self._modes is not None and self._modes.request_body_mode not in _BUFFERED:
+        bodyless = self._modes is not None and self._modes.request_body_mode not in _BUFFERED
+        if bodyless or not self._settings.body:
             return self._to(self._decide_without_body(head, request, size))
         early = context.router.decide_early(head, size or 0, self._settings)
         if early is not None:

@@ -33,6 +33,9 @@ DISTINCT_ROUTES = 1024
 CATEGORIES = 256
 """Categories that routes may name, all together: each becomes a label and a learned figure."""
 
+_BODY = "body"
+_NO_BODY = (PREFIX + _BODY, "false")
+
 _CATEGORY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 Pairs = tuple[tuple[str, str], ...]
@@ -66,16 +69,13 @@ class RouteSettingsReader:
             "rollout-percent": _percent,
             "default-output": _tokens,
             "answers": _boolean,
+            _BODY: _boolean,
         }
 
     def read(self, initial: Pairs, attributes: Mapping[str, Struct]) -> Parsed:
         """Return what `initial` (see `ours`) and the attributes of the first message say. Never raises."""
-        texts = tuple(
-            struct.fields[name].string_value
-            for name in ATTRIBUTES
-            for struct in attributes.values()
-            if name in struct.fields
-        )
+        spaces = [struct.fields for struct in attributes.values()]
+        texts = tuple([fields[name].string_value for name in ATTRIBUTES for fields in spaces if name in fields])
         if not initial and not texts:
             return _NOTHING
         return self._known.use((initial, texts), lambda: self._parse(initial, texts))
@@ -128,6 +128,11 @@ class RouteSettingsReader:
 def ours(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
     """Keep what concerns us of a call's gRPC metadata."""
     return tuple((k, v) for k, v in metadata or () if k.startswith(PREFIX) and isinstance(v, str))
+
+
+def is_single(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
+    """Whether gRPC metadata says that a call is one message and its answer: no body comes, nor anything later."""
+    return _NO_BODY in (metadata or ())
 
 
 def _from_metadata(text: str) -> list[tuple[str, str]]:

@@ -11,12 +11,13 @@ from extproc.config import Tls
 from extproc.service.access_log import AccessLog
 from extproc.service.exchange import Context, Exchange
 from extproc.service.health import Health, HealthService
-from extproc.service.route_settings import ours
+from extproc.service.route_settings import is_single, ours
 from extproc.service.tls import TlsError, credentials
 
 log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+METHOD = f"/{SERVICE}/Process"
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 OPTIONS = (
@@ -62,19 +63,48 @@ def build(
         return b""  # StreamAccessLogsResponse has no field
 
     # Bytes in and out: the exchange and the access log know their messages.
-    exchanges = {"Process": grpc.stream_stream_rpc_method_handler(_processor(current, patience))}
     logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
     server.add_generic_rpc_handlers(
-        (
-            grpc.method_handlers_generic_handler(SERVICE, exchanges),
-            grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs),
-        )
+        (_Exchanges(current, patience), grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs))
     )
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
     return server, _bind(server, listen, tls)
 
 
 Processor = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Awaitable[None]]
+Decider = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
+
+
+class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+    """Serves an exchange as a stream, or where Envoy says that it is one message and its answer, as such a call.
+
+    On the wire the two are the same, but one message and its answer take half of gRPC's steps.
+    """
+
+    def __init__(self, current: Callable[[], Context], patience: float) -> None:
+        self._stream = grpc.stream_stream_rpc_method_handler(_processor(current, patience))
+        self._single = grpc.unary_unary_rpc_method_handler(_decider(current))
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """Return what serves `call`, None when it is for another service."""
+        if call.method != METHOD:
+            return None
+        return self._single if is_single(call.invocation_metadata) else self._stream
+
+
+def _decider(current: Callable[[], Context]) -> Decider:
+    """Return what serves an exchange of one message."""
+
+    async def decide(message: bytes, call: grpc.aio.ServicerContext) -> bytes:
+        exchange = Exchange(current(), ours(call.invocation_metadata()))
+        answer = exchange.handle(message)
+        exchange.close()
+        if answer is None:
+            await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a message of an external processor")
+            raise AssertionError("abort has raised")
+        return answer
+
+    return decide
 
 
 def _processor(current: Callable[[], Context], patience: float) -> Processor:

@@ -56,6 +56,35 @@ async def test_an_exchange_over_the_wire() -> None:
         assert await call.code() == grpc.StatusCode.OK
 
 
+NO_MORE = (("dualpool-answers", "false"), ("dualpool-body", "false"))
+
+
+async def test_headers_alone_are_one_message_and_its_answer() -> None:
+    """Where nothing else comes the call is over with the answer, without a word of its client's."""
+    harness = Harness()
+    async with serving(harness) as (channel, _):
+        call = channel.stream_stream(METHOD)(metadata=NO_MORE)
+        path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": "300"}
+        request = pb.ProcessingRequest(request_headers=headers(path))
+        request.metadata_context.filter_metadata["dualpool.request"].update({"json": True, "max_tokens": 10.0})
+        assert pool(await exchange(call, request)) == "short"
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+    assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == 1
+
+
+async def test_an_undecodable_message_alone_ends_the_call() -> None:
+    """There is no answer to it that Envoy would understand, so the call fails, which Envoy takes no offence at."""
+    harness = Harness()
+    async with serving(harness) as (channel, _):
+        call = channel.stream_stream(METHOD)(metadata=NO_MORE)
+        await call.write(b"\xff")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+        assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert harness.count("dualpool_exchanges_total", end="undecodable") == 1
+
+
 @pytest.mark.parametrize("status", ["200", "503"])
 async def test_a_complete_exchange_is_ended_by_the_service(status: str) -> None:
     """Nothing is waited for after the end of the answer, or after headers of one that is not read."""
