@@ -1,4 +1,4 @@
-"""Samples to a Markdown table: medians over the rounds, their spread, and the ratio to the first row."""
+"""Samples to a Markdown table: medians over the rounds, ± their spread, and the ratio to the first row."""
 
 import statistics
 from typing import Any
@@ -19,19 +19,19 @@ def _table(samples: Samples) -> str:
     rows = list(dict.fromkeys(s["row"] for s in samples))
     first = {key: _median(samples, rows[0], key) for key in ("p50", "p99", "requests_per_second")}
     lines = [
-        "| | p50 ms | added p50 | added p99 | requests/s (± spread) | × first | CPU ms/request | messages | bytes "
+        "| | p50 ms | added p50 | added p99 | requests/s | × first | CPU ms/request | messages | bytes "
         "| event gap ms | failed |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         p50, p99, rate = (_median(samples, row, key) for key in ("p50", "p99", "requests_per_second"))
         cells = [
-            f"{p50:.2f}",
+            f"{p50:.2f} ± {_spread(samples, row, 'p50'):.2f}",
             f"{p50 - first['p50']:+.2f}",
             f"{p99 - first['p99']:+.2f}",
             f"{rate:.0f} ± {_spread(samples, row, 'requests_per_second'):.0f}",
             f"{rate / first['requests_per_second']:.2f}",
-            f"{_median(samples, row, 'cpu_ms'):.3f}",
+            f"{_median(samples, row, 'cpu_ms'):.3f} ± {_spread(samples, row, 'cpu_ms'):.3f}",
             f"{_median(samples, row, 'messages'):.1f}",
             f"{_median(samples, row, 'bytes'):.0f}",
             _gap(samples, row),

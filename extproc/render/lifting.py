@@ -18,7 +18,7 @@ ANSWER_BUFFER = 16 * 1024 * 1024
 EVENT_BYTES = 1024 * 1024
 """A longer event is dropped, and usage with it. The default, 8 KiB, is soon reached by a Responses API stream."""
 
-BIG_ANSWERS = "/(embeddings|score|rerank)$"
+BIG_ANSWERS = "/(embeddings|embed|pooling|classify|score|rerank|tokenize)$"
 """Paths (a regular expression on their end) whose answers may be of any size and are not read."""
 
 REQUEST_FIELDS = (

@@ -10,16 +10,17 @@ from extproc.planning.workload import NO_CAP
 from extproc.render.layout import Exchange, Options
 from tests.envoy.attached import attached
 from tests.envoy.client import chat
+from tests.envoy.modes import SETS, in_proxy_settings, write_seed
 
-SETS = {"default": {"short": 2048, "long": 131_072}}
 
-
-@pytest.mark.parametrize("exchange", ["body", "bodyless"])
+@pytest.mark.parametrize("exchange", ["body", "bodyless", "in-proxy"])
 def test_a_plan_reads_the_log_of_requests(tmp_path: Path, exchange: Exchange) -> None:
     """Prompts, answers and caps are what the pools counted and clients asked for; failed requests are bad rows."""
     log = tmp_path / "requests.log"
     options = Options(exchange=exchange, usage="access-log", envoy=(1, 38), json_log=str(log))
-    with attached(tmp_path, SETS, options=options) as stack:
+    settings = in_proxy_settings(tmp_path)
+    write_seed(tmp_path, SETS, settings)  # which only one of them reads
+    with attached(tmp_path / "run", SETS, settings, options) as stack:
         answers = [
             stack.send(chat("word " * 200, max_tokens=50)),
             stack.send(chat("word " * 3000)),

@@ -1,5 +1,6 @@
 """Rules of `extproc.service.in_proxy`: when the filter is written, and how."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,32 @@ async def test_small_steps_add_up(tmp_path: Path) -> None:
         harness.values["mean"] = mean
         seen.append(await harness.file.update())
     assert seen == [False, False, True]
+
+
+async def test_written_no_faster_than_the_interval(tmp_path: Path) -> None:
+    """However fast figures move, the next write has to wait."""
+    harness = Harness(tmp_path)
+    running = asyncio.create_task(harness.file.run())
+    while not harness.reports:
+        await asyncio.sleep(0)
+    for mean in range(100):
+        harness.values["mean"] = float(mean)
+        await asyncio.sleep(0)
+    running.cancel()
+    assert harness.reports == [True]
+
+
+async def test_a_reader_finds_a_whole_file(tmp_path: Path) -> None:
+    """Whenever Envoy looks, the file is the old one or the new one, never a part."""
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    for mean in range(4, 50):
+        harness.values["mean"] = 2.0**mean
+        writing = asyncio.create_task(harness.file.update())
+        while not writing.done():
+            assert json.loads(harness.path.read_text())["resources"]
+            await asyncio.sleep(0)
+    assert harness.reports == [True] * 47
 
 
 async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
