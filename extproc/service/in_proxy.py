@@ -142,6 +142,7 @@ class InProxyFile:
         self._current = current
         self._report = report
         self._written: Figures | None = None
+        self._failing = False
 
     async def run(self) -> None:
         """Write whenever it is time, until cancelled."""
@@ -157,9 +158,11 @@ class InProxyFile:
         try:
             await asyncio.to_thread(replace, self._path, json.dumps(resource(values)).encode())
         except OSError as error:
-            log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
+            if not self._failing:  # once, however often it is tried
+                log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
+            self._failing = True
             self._report(False)
             return False
-        self._written = values
+        self._written, self._failing = values, False
         self._report(True)
         return True

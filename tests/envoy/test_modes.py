@@ -41,6 +41,8 @@ def test_requests_land_and_each_teaches(start_mode: StartMode, mode: Mode) -> No
     assert count(stack, OBSERVATIONS, verdict="used") + count(stack, OBSERVATIONS, verdict="outlier") == 12
     assert count(stack, "dualpool_prompt_tokens_total", pool="long", model="m") > 6 * 2000
     assert count(stack, "dualpool_requests_total", pool="short", chosen="short", reason="fits") == 6
+    for metric in ("dualpool_request_seconds_count", "dualpool_time_to_first_byte_seconds_count"):
+        assert count(stack, metric, pool="long") == (0 if mode == BODY else 6)
     learned = stack.service.state()["learned"]
     assert (bool(learned["linear"]), bool(learned["ratios"])) == (mode not in UNSEEN, mode in UNSEEN)
 
@@ -104,6 +106,17 @@ def test_bodies_too_long_for_any_ratio(start_mode: StartMode, mode: Mode) -> Non
         arrived(stack, 1)
     assert count(stack, "dualpool_requests_total", pool="long", reason="oversized") == 1
     assert count(stack, OBSERVATIONS) == 0
+
+
+@pytest.mark.parametrize("mode", LOGGED, ids=name)
+def test_bodies_beyond_the_buffer(start_mode: StartMode, mode: Mode) -> None:
+    """Where the filter in front has to hold the body, 16 MiB are the most; where it need not, all of it arrives."""
+    stack = start_mode(mode)
+    for server in stack.servers.values():
+        server.pool.behaviour = Behaviour(status=200)
+    reply = stack.send(json.dumps(chat("x" * 17_000_000, max_tokens=5)).encode())
+    assert (reply.status, stack.reached(reply)) == ((413, []) if mode in UNSEEN else (200, ["long"]))
+    arrived(stack, 1)
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", CHAT])

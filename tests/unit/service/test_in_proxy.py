@@ -82,13 +82,17 @@ async def test_a_reader_finds_a_whole_file(tmp_path: Path) -> None:
     assert harness.reports == [True] * 47
 
 
-async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    """A failed write is reported, and tried again."""
+async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A failed write is reported, and tried again; the log tells once."""
     harness = Harness(tmp_path / "later")
     assert not await harness.file.update()
+    assert not await harness.file.update()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"in_proxy.file: {harness.path}: cannot be written: No such file or directory"
+    ]
     harness.path.parent.mkdir()
     assert await harness.file.update()
-    assert harness.reports == [False, True]
+    assert harness.reports == [False, False, True]
 
 
 def test_nested_figures_move() -> None:
