@@ -30,7 +30,7 @@ REASONED = dict(zip(INPUTS, PRIOR.tolist(), strict=True))
 NEAR = 0.1
 """Weight of the reasoned figures against one text."""
 
-HELD = ("digit", "digit_in_run")
+HELD = ("digit", "digit_in_run", "rare_script")
 LIST_WEIGHT = 0.15
 """Lists of names say less than prose: nearly every word in them is rare."""
 

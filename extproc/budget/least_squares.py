@@ -27,7 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extproc.budget.features import BYTES_PER, MESSAGES, TOOL_BYTES
+from extproc.budget.features import MESSAGES, TOOL_BYTES
+from extproc.budget.pairs import BYTES_PER
 from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
 from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO
 from extproc.budget.sums import Sums
@@ -40,8 +41,9 @@ FORGETTING = 0.001
 NOISE = 0.03
 """σ: the usual relative error of a settled model, measured on prose and code. It only balances the prior."""
 
-FULL_WEIGHT_TOKENS = 256.0
-"""A shorter prompt teaches less: much of it is chat template, and one token is a large share of it."""
+FULL_WEIGHT_TOKENS = 512.0
+"""A shorter prompt teaches less: much of it is chat template, one token is a large share of it, and it has fewer
+words for their costs to average out. Pools part at thousands of tokens."""
 
 OUTLIER = 3.0
 SETTLED_SAMPLES = 20

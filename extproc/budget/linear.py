@@ -55,12 +55,13 @@ class LinearEstimator:
         if basis == "raw":
             return self.raw(model, category).estimate(text_bytes(features))
         name, fit = self._known(model)
-        tokens, deviation, least, most = fit.estimate(inputs(features))
-        expected = min(max(tokens, least), most)
+        found, deviation, least, most = fit.estimate(inputs(features))
+        expected = min(max(found, least), most)
         errors = self._errors.get((ERRORS, name)) or self._no_errors
         upper = min(expected * math.exp(errors.margin(expected, deviation, self._rate)), most)
         source: Source = "learned" if fit.samples >= self._settings.min_samples else "prior"
-        return Estimate(tokens=math.ceil(expected), upper=math.ceil(upper), source=source)
+        tokens = max(round(expected), math.ceil(least))
+        return Estimate(tokens=tokens, upper=math.ceil(upper), source=source)
 
     def _known(self, model: str) -> tuple[str, Fit]:
         """Return what an estimate for `model` goes by, and the name that it is kept under."""

@@ -8,6 +8,7 @@ These figures are reasoning alone:
 
 - a digit costs 0.7: some tokenizers cut numbers into single digits (Qwen, Mistral: 1), others into groups of up to
   three (Llama 3, GPT: 0.33 to 0.5);
+- a character of a rare script costs 2 more than its class: no vocabulary has it, so each of its bytes is a token;
 - a message costs 4 and a conversation 4 more: role and delimiters of ChatML and its like;
 - tool definitions cost 40 tokens of instructions, and 0.05 a byte, since templates print them with spaces or
   indentation that is not in the compact JSON counted here.
@@ -19,13 +20,13 @@ from extproc.budget.features import NAMES
 
 # tokens for one of each, and the furthest it may be learned to be
 _PRIOR = {
-    "lower": (0.09, 2.0),
-    "upper": (0.37, 2.0),
+    "lower": (0.02, 2.0),
+    "upper": (0.25, 2.0),
     "digit": (0.7, 2.0),
-    "space": (0.03, 2.0),
-    "line": (1.2, 2.0),
+    "space": (0.06, 2.0),
+    "line": (1.3, 2.0),
     "prose_punctuation": (0.15, 2.0),
-    "code_punctuation": (0.21, 2.0),
+    "code_punctuation": (0.14, 2.0),
     "latin_lead": (1.0, 2.0),
     "cyrillic_lead": (0.45, 2.0),
     "two_byte_lead": (0.6, 2.0),
@@ -34,19 +35,26 @@ _PRIOR = {
     "cjk_lead": (0.85, 3.0),
     "hangul_lead": (0.85, 3.0),
     "four_byte_lead": (3.0, 4.0),
-    "word": (0.55, 2.0),
-    "word_in_run": (0.5, 2.0),
+    "hebrew": (0.0, 2.0),
+    "arabic": (0.0, 2.0),
+    "kana": (0.0, 2.0),
+    "word": (0.56, 2.0),
+    "word_in_run": (0.4, 2.0),
     "blank_in_run": (0.0, 2.0),
+    "line_after_letter": (0.0, 2.0),
     "camel": (0.2, 2.0),
+    "snake": (0.0, 2.0),
     "letter_digit": (0.15, 2.0),
     "digit_letter": (0.0, 2.0),
     "digit_in_run": (0.0, 2.0),
-    "punctuation": (0.4, 2.0),
+    "decimal": (0.0, 2.0),
+    "punctuation": (0.5, 2.0),
+    "closed": (0.0, 2.0),
     "script": (0.35, 2.0),
-    "hebrew": (0.0, 2.0),
-    "arabic": (0.0, 2.0),
-    "e1_script": (0.0, 3.0),
-    "kana": (0.0, 2.0),
+    "vietnamese": (0.0, 2.0),
+    "rare_script": (2.0, 3.0),
+    "repeated": (0.0, 2.0),
+    "letter_pairs": (0.6, 2.0),
     "tool_bytes": (0.05, 1.0),
     "messages": (4.0, 64.0),
     "conversation": (4.0, 256.0),
@@ -71,6 +79,4 @@ may take back what the others have counted. What a whole text can cost is limite
 
 DEVIATION = np.maximum(PRIOR, 0.3)
 DEVIATION[NAMES.index("tool_bytes")] = 0.1
-DEVIATION[NAMES.index("e1_script")] = 1.0
-"""Standard deviation of each weight over tokenizers and texts: as large as the weight, at least 0.3. A rare script
-costs up to a token a byte where a vocabulary does not have it."""
+"""Standard deviation of each weight over tokenizers and texts: as large as the weight, at least 0.3."""

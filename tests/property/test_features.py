@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.body.facts import Item
-from extproc.budget.features import NAMES, PAIRS, features, text_bytes
+from extproc.budget.features import NAMES, features, text_bytes
+from extproc.budget.pairs import PAIRS
 
 texts = st.text(st.characters(codec="utf-8"), max_size=200).map(str.encode)
 

@@ -5,6 +5,7 @@ import pytest
 from extproc.body.facts import Item
 from extproc.budget.features import EXACT_BYTES, NAMES, features, text_bytes
 from extproc.budget.least_squares import inputs
+from extproc.budget.pairs import tables
 from extproc.budget.prior import PRIOR
 
 MIXED = "def total(rows):\n    return 10 + 2 * len(rows)  # Größe, «цена», カ格 — מחיר, سعر, giá trị, 42 가격 🎉\n"
@@ -30,7 +31,10 @@ def test_an_empty_prompt_has_no_features() -> None:
         ("λ", {"two_byte_lead": 1}),
         ("ש", {"two_byte_lead": 1, "hebrew": 1}),
         ("م", {"two_byte_lead": 1, "arabic": 1}),
-        ("ế", {"indic_lead": 1, "e1_script": 1}),
+        ("ế", {"indic_lead": 1, "vietnamese": 1}),
+        ("ᓺ", {"indic_lead": 1, "rare_script": 1}),  # Canadian syllabics
+        ("㨉", {"cjk_lead": 1, "rare_script": 1}),  # Han beyond the usual
+        ("ქ", {"indic_lead": 1, "rare_script": None}),
         ("カ", {"cjk_lead": 1, "kana": 1}),
         ("ก", {"indic_lead": 1}),
         ("—", {"symbol_lead": 1}),
@@ -59,6 +63,11 @@ def test_a_character_counts_once_in_its_class(text: str, expected: dict[str, flo
         ("20250101", "digit_in_run", 7),
         ("a, b...", "punctuation", 2),
         ("это 日本", "script", 2),
+        ("f(x), g[y]; (z", "closed", 2),
+        ("one\ntwo;\n", "line_after_letter", 1),
+        ("2025-11-24 at 1.5", "decimal", 3),
+        ("__name__ a_b", "snake", 2),
+        ("# ---- //\n", "repeated", 4),
     ],
 )
 def test_a_run_counts_where_it_begins(text: str, feature: str, count: int) -> None:
@@ -68,8 +77,26 @@ def test_a_run_counts_where_it_begins(text: str, feature: str, count: int) -> No
 
 def test_tool_definitions_count_as_text_and_as_tool_bytes() -> None:
     """Their classes add to those of the text; their length stands for how the chat template prints them."""
-    found = named("one", tools=b"two", messages=3)
-    assert found == {"lower": 6, "word": 2, "word_in_run": 2, "line": 1, "tool_bytes": 3, "messages": 3}
+    found = named("12", tools=b"345", messages=3)
+    assert found == {"digit": 5, "digit_in_run": 3, "line": 1, "tool_bytes": 3, "messages": 3}
+
+
+def test_letters_cost_more_the_less_they_follow_each_other_in_english() -> None:
+    """English, Dutch and random letters cost ever more a letter, in either case."""
+    english = named("the weather that they were thinking of when it started raining there again")
+    dutch = named("het zou wel kunnen zijn dat jullie vrijwel zeker volgende week gelijk krijgen")
+    random = named("qzj xkv pgw bdf yhj tcm vwx zqk jfp gbn xyw kqd hvz mjt wpx")
+    costs = [text["letter_pairs"] / text["lower"] for text in (english, dutch, random)]
+    assert costs == sorted(costs)
+    assert costs[2] > 2 * costs[0]
+    assert named("THE WEATHER")["letter_pairs"] == named("the weather")["letter_pairs"]
+
+
+def test_a_cell_fits_a_byte() -> None:
+    """A histogram has a place for every cell, and no pair is without one."""
+    cells, all_pairs, half = tables()
+    assert len(all_pairs) == len(half) == cells.max() + 1 <= 256
+    assert len(cells) == 1 << 16
 
 
 @pytest.mark.parametrize("size", [EXACT_BYTES // 2, EXACT_BYTES * 3, EXACT_BYTES * 32])
@@ -81,13 +108,13 @@ def test_text_bytes_are_those_of_the_text(size: int) -> None:
 
 @pytest.mark.parametrize("size", [EXACT_BYTES * 3, EXACT_BYTES * 32])
 def test_a_sample_counts_like_the_whole(size: int) -> None:
-    """Beyond `EXACT_BYTES` tokens stay within 3 %, every figure within 15 %, of what counting all gives."""
+    """Beyond `EXACT_BYTES` tokens stay within 3 %, every figure within 25 %, of what counting all gives."""
     part = EXACT_BYTES // 2
     repeats = size // part
     block = (MIXED * (part // len(MIXED.encode()))).encode()
     sampled = features(Item(text=block * repeats))
     whole = tuple(n * repeats for n in features(Item(text=block)))
-    assert sampled == pytest.approx(whole, rel=0.15, abs=repeats)
+    assert sampled == pytest.approx(whole, rel=0.25, abs=repeats)
     assert inputs(sampled).dot(PRIOR) == pytest.approx(inputs(whole).dot(PRIOR), rel=0.03)
 
 
