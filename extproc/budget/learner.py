@@ -4,6 +4,7 @@ import msgspec
 
 from extproc.budget.budget import Budgeter
 from extproc.budget.estimate import Estimator, Verdict
+from extproc.budget.features import NAMES
 from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Observation
 from extproc.budget.output import OutputReserve
@@ -57,6 +58,8 @@ class Learner:
             return "exact"
         if not observation.teaches:
             return "not_text"
+        if len(observation.features) != len(NAMES):  # of a request that another version decided
+            return "unparsable"
         return self.estimator.learn(observation)
 
     def models(self) -> set[str]:

@@ -21,6 +21,7 @@ from tests.unit.budget.test_ratio import observation
         ({"teaches": False}, "not_text", 0, 3),
         ({"usage": Usage(1, 50)}, "implausible", 0, 3),
         ({"usage": Usage(None, 50)}, "no_usage", 0, 3),
+        ({"features": (1000.0,) * 20}, "unparsable", 0, 3),  # another version's
         ({"outcome": "rejected"}, "used", 3, 3),
         ({"cap": 10}, "used", 3, 0),
     ],

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.body.usage import Usage
+from extproc.budget.features import NAMES
 from extproc.budget.observation import Observation
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.pb import dualpool_extproc_pb2 as extproc
@@ -20,7 +21,7 @@ REQUEST = Observation(
     model="m",
     category="latin",
     basis="text",
-    features=(400.0, *[0.0] * 40),
+    features=(400.0, *[0.0] * (len(NAMES) - 1)),
     estimate=110,
     cap=50,
     prompts=1,
