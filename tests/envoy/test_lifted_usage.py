@@ -12,6 +12,7 @@ from tests.envoy.attached import Attached
 from tests.envoy.client import CHAT, chat
 from tests.envoy.modes import ENTRIES, OBSERVATIONS, count, running
 from tests.envoy.stack import until
+from tests.envoy.version import version
 
 TEXT = "hello there " * 20
 USAGE_IN_STREAM = {"stream_options": {"include_usage": True}}
@@ -63,6 +64,7 @@ def test_long_events(stack: Attached) -> None:
     assert added(stack, "/v1/responses", stream=True)[1] == 5_000  # 30 kB of text, all of it in the last event
 
 
+@pytest.mark.skipif(version() < (1, 39), reason="Envoy 1.38 sees such an event if it comes fast")
 def test_events_beyond_the_bound(stack: Attached) -> None:
     """An event of over 1 MiB arrives as it was sent; its usage is not seen, which is counted."""
     behave(stack, Behaviour(completion=240_000, piece=200_000, pace=0.001))
