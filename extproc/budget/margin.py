@@ -49,9 +49,9 @@ PRIOR_SAMPLES = 30.0
 PRIOR_DENSITY = 0.5
 """Requests per e-fold of size, as a share of all: sizes of real traffic spread over three e-folds and more."""
 
-LEAST_DENSITY = 1.0 / 3.0
+LEAST_DENSITY = 0.45
 """The same of sizes that are rarely seen: the few there are may all lie beside a pool's capacity. It is what sizes
-spread evenly over three e-folds, a factor of 20, would have."""
+spread evenly over a factor of nine would have."""
 
 PRIOR = 0.5 * 2**-0.5 * np.exp(-EDGES * 2**0.5)
 """E[max(t − k, 0)] at every edge k for a Laplace distribution of standard deviation 1, whose scale is b = 1/√2:
