@@ -23,7 +23,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from extproc.budget.sums import LARGEST_SCALE
+from extproc.budget.sums import Fading
 
 SIZES = 12
 """Rows: prompts of fewer than 2^6, 2^7 ... tokens; the last takes all larger ones."""
@@ -65,18 +65,13 @@ class Errors:
     """How far estimates of one model were below the truth: a fading histogram, `SIZES` × `STEPS`."""
 
     def __init__(self, counts: NDArray[np.float64] | None = None, samples: int = 0) -> None:
-        # Kept multiplied by `_scale`: counts fade by one number, not one by one.
-        self._scaled: list[float] = [0.0] * (SIZES * STEPS) if counts is None else counts.ravel().tolist()
-        self._scale = 1.0
+        self._counts = Fading([0.0] * (SIZES * STEPS) if counts is None else counts.ravel().tolist())
         self.samples = samples
         self._excess: dict[int | None, tuple[float, list[float]]] = {}
 
     def add(self, cell: int) -> None:
         """Count one error, by its cell of the flattened histogram (`cell_of`)."""
-        self._scale /= KEEP
-        self._scaled[cell] += self._scale
-        if self._scale > LARGEST_SCALE:
-            self._scaled, self._scale = self.counts.ravel().tolist(), 1.0
+        self._counts.count(cell, KEEP)
         self.samples += 1
         if self.samples <= ANEW_EACH or self.samples % ANEW_EVERY == 0:
             self._excess.clear()
@@ -84,7 +79,7 @@ class Errors:
     @property
     def counts(self) -> NDArray[np.float64]:
         """The histogram, `SIZES` × `STEPS`."""
-        return np.reshape(self._scaled, (SIZES, STEPS)) / self._scale
+        return np.reshape(self._counts.values, (SIZES, STEPS)) / self._counts.scale
 
     def margin(self, tokens: float, deviation: float, rate: float) -> float:
         """Return the logarithm of upper over expected tokens, for an estimate of `tokens`.

@@ -63,16 +63,33 @@ def merge(older: Table, newer: Table, limit: int) -> Table:
     return merged
 
 
-class _Open:
-    """A run that goes on. `values` are kept multiplied by `scale`: counts fade by one number, not one by one."""
+class Fading:
+    """Counts that fade by one number, not one by one: `values` are the counts multiplied by `scale`."""
 
-    __slots__ = ("keep", "samples", "scale", "values")
+    __slots__ = ("scale", "values")
+
+    def __init__(self, values: list[float]) -> None:
+        self.scale = 1.0
+        self.values: list[float] | Array = values
+
+    def count(self, position: int, keep: float) -> None:
+        """Fade all to the share `keep`, not 0, and add 1 at `position`."""
+        self.scale /= keep
+        self.values[position] += self.scale
+        if self.scale > LARGEST_SCALE:
+            self.values = [value / self.scale for value in self.values]
+            self.scale = 1.0
+
+
+class _Open(Fading):
+    """A run that goes on."""
+
+    __slots__ = ("keep", "samples")
 
     def __init__(self, width: int) -> None:
+        super().__init__([0.0] * width)
         self.samples = 0
         self.keep = 1.0
-        self.scale = 1.0
-        self.values: list[float] | Array = [0.0] * width
 
     def close(self) -> Sums:
         return Sums(self.samples, self.keep, tuple(float(value) / self.scale for value in self.values))
@@ -104,12 +121,7 @@ class Recent:
 
         `keep`: not 0. A key is either counted or added to.
         """
-        run = self._use(key, keep, width)
-        run.scale /= keep
-        run.values[position] += run.scale
-        if run.scale > LARGEST_SCALE:
-            run.values = [value / run.scale for value in run.values]
-            run.scale = 1.0
+        self._use(key, keep, width).count(position, keep)
 
     def _use(self, key: Key, keep: float, width: int) -> _Open:
         run = self._open.use(key, lambda: _Open(width))
