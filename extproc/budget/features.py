@@ -47,6 +47,7 @@ def features(item: Item) -> tuple[float, ...]:
     # Text and tools each begin after a line break, which is the first of their first pair.
     prompt = b"\n%b\n%b" % (item.text, item.tools) if item.tools else b"\n" + item.text
     if len(prompt) <= EXACT_BYTES:
+        # All pairs: those at even places, and behind them those at odd ones.
         counts = _cells(prompt[: len(prompt) & -2] + prompt[1 : len(prompt) - 1 | 1]).dot(_ALL_PAIRS)
     else:
         sample = _sample(prompt)

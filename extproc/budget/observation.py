@@ -44,9 +44,15 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 def ending(
-    request: Observation, status: int, usage: Usage | None = None, finish_reason: str | None = None
+    request: Observation,
+    status: int,
+    usage: Usage | None = None,
+    finish_reason: str | None = None,
+    whole: bool = True,
 ) -> Observation:
     """Return `request` completed by what its answer says, and the outcome judged by that.
+
+    `whole`: the answer came to its end; of one that did not, nobody knows how long it would have been.
 
     `rejected`: prompt and cap exceed the pool's context, which the pool answers with a 400. Usage shows it when a
     retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, which refuses
@@ -55,6 +61,8 @@ def ending(
     `failed`: any other status than 2xx. `completed`: the rest. The usage of a batch is a sum, and says nothing of
     how its prompts fitted.
     """
+    if usage is not None and not whole:
+        usage = msgspec.structs.replace(usage, completion_tokens=None)
     outcome: Outcome = "completed" if 200 <= status < 300 else "failed"
     if request.prompts == 1 and usage is not None and usage.prompt_tokens is not None:
         per_choice = -(-(usage.completion_tokens or 0) // request.choices)

@@ -9,7 +9,6 @@ usage there, an entry tells only how the request ended.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Value
@@ -96,10 +95,8 @@ def read(entry: pb.HTTPAccessLogEntry) -> Ended:
     usage, reason = None, None
     if USAGE_NAMESPACE in spaces and 200 <= status < 300:
         usage, reason = _lifted(plain(spaces[USAGE_NAMESPACE]))
-        if usage is not None and cut is not None:
-            usage = msgspec.structs.replace(usage, completion_tokens=None)  # as far as it came
     request = read_observation(fields)
-    observation = None if request is None else ending(request, status, usage, reason)
+    observation = None if request is None else ending(request, status, usage, reason, whole=cut is None)
     logged = Logged(
         end=_end(observation, status, cut),
         pool=_text(fields, "pool"),

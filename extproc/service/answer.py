@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import msgspec
-
 from extproc.body.sse import EventStream
 from extproc.body.usage import Report
 from extproc.budget.observation import Observation, ending
@@ -54,18 +52,12 @@ class Answer:
             self._pieces.clear()
 
     def observation(self, whole: bool) -> Observation:
-        """Return the request's observation, completed by what was read. Call once, at the end.
-
-        `whole`: the answer came to its end; of one that did not, nobody knows how long it would have been.
-        """
+        """Return the request's observation, completed by what was read (see `ending`). Call once, at the end."""
         if self._events is not None:
             self._events.close()
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
-        usage = self._report.usage
-        if usage is not None and not whole:
-            usage = msgspec.structs.replace(usage, completion_tokens=None)
-        return ending(self._request, self._status, usage, self._report.finish_reason)
+        return ending(self._request, self._status, self._report.usage, self._report.finish_reason, whole)
 
 
 def _status(headers: Mapping[str, bytes]) -> int:
