@@ -6,7 +6,7 @@ any replica can read any entry, and no byte of an answer comes by. Where answers
 usage there, an entry tells only how the request ended.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -41,6 +41,18 @@ _LARGEST_COUNT = 2**53
 """Numbers in metadata are doubles; beyond this they are no counts."""
 
 
+class Ended(NamedTuple):
+    """What an entry says of a request: to the metrics, and to the learner.
+
+    `fields`: what we said of it ourselves. `observation`: completed by how it ended; None when there was nothing to
+    learn from its body, or it never came to us.
+    """
+
+    fields: Mapping[str, Value]
+    logged: Logged
+    observation: Observation | None
+
+
 class AccessLog:
     """Learns from access-log messages. `current` gives the learner and the metrics that are in force."""
 
@@ -55,34 +67,26 @@ class AccessLog:
         except DecodeError:
             context.metrics.access_log_undecodable()
             return
-        for number, entry in enumerate(entries, 1):
-            _take(context, entry)
-            if number % TURN == 0:
-                yield
+        for first in range(0, len(entries), TURN):
+            _take(context, [read(entry) for entry in entries[first : first + TURN]])
+            yield
 
 
-def _take(context: Context, entry: pb.HTTPAccessLogEntry) -> None:
-    ended = read(entry)
-    metrics, fields, pool, observation = context.metrics, ended.fields, ended.logged.pool, ended.observation
-    metrics.logged(ended.logged)
-    if IN_PROXY in fields:
-        metrics.decided_in_proxy(pool, fields[IN_PROXY].string_value, _text(fields, "reason"))
+def _take(context: Context, turn: Sequence[Ended]) -> None:
+    """Count and learn what entries say, each step for all of them: its code stays in the CPU's cache meanwhile."""
+    for ended in turn:
+        context.metrics.logged(ended.logged)
+    for ended in turn:
+        if IN_PROXY in ended.fields:
+            chosen = ended.fields[IN_PROXY].string_value
+            context.metrics.decided_in_proxy(ended.logged.pool, chosen, _text(ended.fields, "reason"))
     if context.in_flight is not None:
-        context.in_flight.end(pool, _text(fields, TICKET))
-    if observation is not None and not is_answer_seen(fields):
-        metrics.observed(observation, context.learner.learn(observation))
-
-
-class Ended(NamedTuple):
-    """What an entry says of a request: to the metrics, and to the learner.
-
-    `fields`: what we said of it ourselves. `observation`: completed by how it ended; None when there was nothing to
-    learn from its body, or it never came to us.
-    """
-
-    fields: Mapping[str, Value]
-    logged: Logged
-    observation: Observation | None
+        for ended in turn:
+            context.in_flight.end(ended.logged.pool, _text(ended.fields, TICKET))
+    unseen = [e.observation for e in turn if e.observation is not None and not is_answer_seen(e.fields)]
+    verdicts = [context.learner.learn(observation) for observation in unseen]
+    for observation, verdict in zip(unseen, verdicts, strict=True):
+        context.metrics.observed(observation, verdict)
 
 
 def read(entry: pb.HTTPAccessLogEntry) -> Ended:
