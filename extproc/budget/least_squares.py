@@ -25,15 +25,13 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from extproc.budget.features import MESSAGES, TOOL_BYTES
+from extproc.budget.moments import WIDTH, Moments, Vector
 from extproc.budget.pairs import BYTES_PER
 from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
 from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO
 from extproc.budget.sums import Sums
-
-Vector = NDArray[np.float64]
 
 FORGETTING = 0.001
 """1 − λ: an observation counts for a third after 1,000 more."""
@@ -72,9 +70,6 @@ SOLVE_EACH = 64
 SOLVE_EVERY = 32
 """Weights are solved for after each of the first observations, then after every 32nd."""
 
-_SIDE = WEIGHTS + 1
-_ROWS, _COLUMNS = np.triu_indices(_SIDE)
-_WIDTH = len(_ROWS) + 2
 _PRIOR_PRECISION = np.diag(1.0 / DEVIATION**2)
 _PRIOR_INFORMATION = PRIOR / DEVIATION**2
 
@@ -105,13 +100,13 @@ def inputs(features: tuple[float, ...]) -> Vector:
 class Fit:
     """What is learned of one model: weights, their covariance, the usual error. Starts from the prior.
 
-    Its sums: the upper triangle of a matrix of A, b and Σκ, then Σκ and Σκ·|r| of the usual error.
+    Its sums are those of `extproc.budget.moments`: A, b and Σκ, then what the usual error is made of.
     """
 
-    __slots__ = ("_root", "_rows", "_since_change", "_sums", "error", "recent_error", "samples", "weights")
+    __slots__ = ("_moments", "_root", "_rows", "_since_change", "error", "recent_error", "samples", "weights")
 
     def __init__(self) -> None:
-        self._sums = np.zeros(_WIDTH)
+        self._moments = Moments()
         self.samples = 0
         self.weights: Vector = PRIOR
         self._root: Vector = np.diag(DEVIATION)
@@ -135,38 +130,26 @@ class Fit:
         deviation = math.hypot(DEVIATION_OF_MEAN * self.error, spread)
         return Expected(tokens, deviation, size / MOST_RATIO, size / LEAST_RATIO + template)
 
-    def learn(self, x: Vector, tokens: float) -> tuple[float, Vector, bool]:
-        """Take one observation into account.
-
-        Return the share of the sums that it leaves, what it adds to them, and whether it was an outlier.
-        """
+    def learn(self, x: Vector, tokens: float) -> bool:
+        """Take one observation into account; True when it was an outlier."""
         error = abs(1.0 - float(self.weights.dot(x)) / tokens)
         limited = min(error, OUTLIER * DEVIATION_OF_MEAN * max(self.error, self.recent_error))
         weight = min(1.0, tokens / FULL_WEIGHT_TOKENS)
-        u = np.empty(_SIDE)
-        u[-1] = 1.0
-        np.divide(x, tokens, out=u[:-1])
-        values = np.empty(_WIDTH)
-        np.multiply(u.take(_ROWS), u.take(_COLUMNS), out=values[:-2])
-        values[:-2] *= weight * limited / max(error, 1e-12)
-        values[-2] = weight
-        values[-1] = weight * limited
         keep = 1.0 - FORGETTING * weight
         self.recent_error += RECENT * weight * (limited - self.recent_error)
         if self._has_changed():
-            keep *= min(1.0, LEFT_SAMPLES / float(self._sums[-2]))
-        self._sums *= keep
-        self._sums += values
+            keep *= min(1.0, LEFT_SAMPLES / self._moments.weight)
+        self._moments.add(x, tokens, keep, weight, weight * limited, weight * limited / max(error, 1e-12))
         self.error = self._usual_error()
         self.samples += 1
         self._since_change += 1
         if self.samples <= SOLVE_EACH or self._since_change <= SOLVE_EACH or self.samples % SOLVE_EVERY == 0:
             self._solve()
-        return keep, values, error > limited and self.samples > SETTLED_SAMPLES
+        return error > limited and self.samples > SETTLED_SAMPLES
 
     def _usual_error(self) -> float:
-        weight, errors = self._sums[-2:].tolist()
-        return float((errors + PRIOR_ERROR_SAMPLES * PRIOR_ERROR) / (weight + PRIOR_ERROR_SAMPLES))
+        seen = self._moments
+        return (seen.error + PRIOR_ERROR_SAMPLES * PRIOR_ERROR) / (seen.weight + PRIOR_ERROR_SAMPLES)
 
     def _has_changed(self) -> bool:
         """Whether recent errors say that another model goes by this name now; counting starts over when they do."""
@@ -179,8 +162,7 @@ class Fit:
 
     def _solve(self) -> None:
         """Set weights and covariance to what the sums say."""
-        matrix = np.zeros((_SIDE, _SIDE))
-        matrix[_ROWS, _COLUMNS] = self._sums[:-2]
+        matrix = self._moments.matrix
         upper = matrix[:-1, :-1]
         precision = (upper + upper.T - np.diag(upper.diagonal())) / NOISE**2 + _PRIOR_PRECISION
         information = matrix[:-1, -1] / NOISE**2 + _PRIOR_INFORMATION
@@ -197,14 +179,19 @@ class Fit:
 
     def sums(self) -> Sums:
         """Return all that was learned."""
-        return Sums(self.samples, (1.0 - FORGETTING) ** self.samples, tuple(self._sums.tolist()))
+        return Sums(self.samples, (1.0 - FORGETTING) ** self.samples, self._moments.values)
+
+    def take(self) -> Sums | None:
+        """Return what was learned since the last `take`, None for nothing."""
+        return self._moments.take()
 
     def restore(self, sums: Sums, before: "Fit | None") -> bool:
         """Become what `sums` says, going on with the recent errors of `before`; False when it is not possible."""
         values = np.array(sums.values)
-        if len(values) != _WIDTH or sums.samples < 1 or not np.isfinite(values).all() or (values[-2:] < 0).any():
+        if len(values) != WIDTH or sums.samples < 1 or not np.isfinite(values).all() or (values[-2:] < 0).any():
             return False
-        self._sums, self.samples = values, sums.samples
+        self._moments.restore(values)
+        self.samples = sums.samples
         self.error = self._usual_error()
         try:
             self._solve()

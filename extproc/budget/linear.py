@@ -17,8 +17,9 @@ import numpy as np
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
 from extproc.budget.features import text_bytes
-from extproc.budget.least_squares import Expected, Fit, Vector, inputs
+from extproc.budget.least_squares import Expected, Fit, inputs
 from extproc.budget.margin import KEEP, SIZES, STEPS, Errors, cell_of
+from extproc.budget.moments import Vector
 from extproc.budget.observation import Basis, Observation
 from extproc.budget.prior import INPUTS
 from extproc.budget.ratio import LEAST_RATIO, YOUNG_SAMPLES, RatioEstimator
@@ -47,7 +48,7 @@ class LinearEstimator:
         self._errors: Bounded[tuple[str, str], Errors] = Bounded(2 * limit)
         self._nothing = Fit()
         self._no_errors = Errors()
-        self._recent = Recent(3 * limit)
+        self._recent = Recent(2 * limit)
         self._raw = RatioEstimator(settings, limit)
 
     def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
@@ -113,8 +114,7 @@ class LinearEstimator:
 
     def _learn(self, name: str, x: Vector, tokens: float, expected: Expected) -> bool:
         cell = cell_of(expected.tokens, math.log(tokens / expected.tokens) / expected.deviation)
-        keep, values, outlier = self._fits.use(name, Fit).learn(x, tokens)
-        self._recent.add((KIND, name), keep, values)
+        outlier = self._fits.use(name, Fit).learn(x, tokens)
         self._count(ERRORS, name, cell)
         return outlier
 
@@ -135,7 +135,12 @@ class LinearEstimator:
 
     def take(self) -> Table:
         """Return the sums of what was learned since the last `take`."""
-        return {**self._recent.take(), **self._raw.take()}
+        table: Table = {}
+        for name, fit in self._fits.items():
+            news = fit.take()
+            if news is not None:
+                table[(KIND, name)] = news
+        return {**table, **self._recent.take(), **self._raw.take()}
 
     def restore(self, table: Table) -> None:
         """Replace every model by those of `table`; impossible ones are left out."""

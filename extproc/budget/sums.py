@@ -14,13 +14,10 @@ before them lie apart: nothing where nothing fades, and never more than they dis
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from extproc.budget.bounded import Bounded
 
 LARGEST_SCALE = 1e100
-
-Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 Key = tuple[str, ...]
 """What was learned and for whom: the kind of figure first (`ratio`, `output`, ...), then model, category, ..."""
@@ -70,7 +67,7 @@ class Fading:
 
     def __init__(self, values: list[float]) -> None:
         self.scale = 1.0
-        self.values: list[float] | Array = values
+        self.values = values
 
     def count(self, position: int, keep: float) -> None:
         """Fade all to the share `keep`, not 0, and add 1 at `position`."""
@@ -92,7 +89,7 @@ class _Open(Fading):
         self.keep = 1.0
 
     def close(self) -> Sums:
-        return Sums(self.samples, self.keep, tuple(float(value) / self.scale for value in self.values))
+        return Sums(self.samples, self.keep, tuple(value / self.scale for value in self.values))
 
 
 class Recent:
@@ -102,19 +99,10 @@ class Recent:
         self._limit = limit
         self._open: Bounded[Key, _Open] = Bounded(limit)
 
-    def add(self, key: Key, keep: float, values: Sequence[float] | Array) -> None:
-        """Count one observation that fades what was there to `keep` and adds `values`.
-
-        An array is quicker for many figures, a tuple for a few.
-        """
+    def add(self, key: Key, keep: float, values: Sequence[float]) -> None:
+        """Count one observation that fades what was there to `keep` and adds `values`."""
         run = self._use(key, keep, len(values))
-        if isinstance(values, np.ndarray):
-            array = np.asarray(run.values)  # the same one, but for the first time
-            array *= keep
-            array += values
-            run.values = array
-        else:
-            run.values = [keep * old + new for old, new in zip(run.values, values, strict=True)]
+        run.values = [keep * old + new for old, new in zip(run.values, values, strict=True)]
 
     def count(self, key: Key, keep: float, width: int, position: int) -> None:
         """Do as `add` with `width` values, all 0 but for a 1 at `position`, without touching the others.

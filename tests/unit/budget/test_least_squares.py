@@ -56,7 +56,7 @@ def test_one_absurd_report_does_little() -> None:
         fit.learn(inputs(x), truth(PRIOR, x) * draw.uniform(0.95, 1.05))
     x = document(draw)
     before = fit.estimate(inputs(x))[0]
-    outlier = fit.learn(inputs(x), 10 * truth(PRIOR, x))[2]
+    outlier = fit.learn(inputs(x), 10 * truth(PRIOR, x))
     fit._solve()
     assert outlier
     assert fit.estimate(inputs(x))[0] == pytest.approx(before, rel=0.03)
