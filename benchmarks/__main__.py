@@ -23,14 +23,14 @@ from benchmarks.targets import targets
 RESULTS = Path(__file__).parent / "results"
 
 WORKLOADS = (
-    Workload("1 kB, JSON, 1 connection", 1_000, 0, 1, 150),
-    Workload("1 kB, JSON, 64 connections", 1_000, 0, 64, 1600),
-    Workload("64 kB, JSON, 1 connection", 64_000, 0, 1, 80),
-    Workload("64 kB, JSON, 64 connections", 64_000, 0, 64, 320),
-    Workload("1 kB, 20 events, 1 connection", 1_000, 20, 1, 15),
-    Workload("1 kB, 20 events, 64 connections", 1_000, 20, 64, 192),
+    Workload("1 kB, JSON, 1 connection", 1_000, 0, 1, 600),
+    Workload("1 kB, JSON, 64 connections", 1_000, 0, 64, 3200),
+    Workload("64 kB, JSON, 1 connection", 64_000, 0, 1, 240),
+    Workload("64 kB, JSON, 64 connections", 64_000, 0, 64, 960),
+    Workload("1 kB, 20 events, 1 connection", 1_000, 20, 1, 30),
+    Workload("1 kB, 20 events, 64 connections", 1_000, 20, 64, 640),
     Workload("1 kB, 500 events, 1 connection", 1_000, 500, 1, 1),
-    Workload("1 kB, 500 events, 64 connections", 1_000, 500, 64, 64),
+    Workload("1 kB, 500 events, 64 connections", 1_000, 500, 64, 192),
 )
 
 FLUSH_SECONDS = 1.3

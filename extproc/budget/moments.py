@@ -1,7 +1,7 @@
 """The sums that least squares are solved from: Σ κ·u·uᵀ with u = (x / y, 1), fading.
 
-Nothing but solving needs them, so observations are only noted as they come, and added all at once, as one product of
-matrices, when the sums are asked for.
+Nothing but solving needs them, so observations are only noted as they come, and added all at once, as one product
+of matrices, when the sums are asked for.
 """
 
 from typing import NamedTuple
