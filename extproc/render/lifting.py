@@ -44,6 +44,10 @@ USAGE_FIELDS = {
 }
 """By metadata key: where the figure is within a usage object, OpenAI's first, then Responses' and Anthropic's."""
 
+RESPONSES_FIELDS = ("input_tokens", "output_tokens")
+ANTHROPIC_FIELDS = (*RESPONSES_FIELDS, "cache_read_input_tokens", "cache_creation_input_tokens")
+"""Those of usage objects that only one API nests in its events. Every rule is tried on every event."""
+
 _JSON = "application/json(;.*)?"
 _RULES = "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata"
 
@@ -101,8 +105,8 @@ def answer_filters() -> list[Tree]:
 def _event_parser() -> Tree:
     rules = [
         *_usage(("usage",)),
-        *_usage(("message", "usage")),
-        *_usage(("response", "usage")),
+        *_usage(("message", "usage"), ANTHROPIC_FIELDS),
+        *_usage(("response", "usage"), RESPONSES_FIELDS),
         *_reasons(("delta", "stop_reason"), ("response", "incomplete_details", "reason")),
     ]
     return {
@@ -168,8 +172,8 @@ def unread() -> Tree:
     return {"typed_per_filter_config": dict.fromkeys(ANSWER_FILTERS, off)}
 
 
-def _usage(where: tuple[str, ...]) -> Iterable[Tree]:
-    return [_rule((*where, *path), key, USAGE_NAMESPACE) for key, path in USAGE_FIELDS.items()]
+def _usage(where: tuple[str, ...], fields: Iterable[str] = tuple(USAGE_FIELDS)) -> Iterable[Tree]:
+    return [_rule((*where, *USAGE_FIELDS[key]), key, USAGE_NAMESPACE) for key in fields]
 
 
 def _reasons(*paths: tuple[str, ...]) -> Iterable[Tree]:
