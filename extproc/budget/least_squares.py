@@ -67,8 +67,8 @@ LEFT_SAMPLES = 10.0
 with so many observations since the last change. What was learned then counts for `LEFT_SAMPLES`."""
 
 SOLVE_EACH = 64
-SOLVE_EVERY = 32
-"""Weights are solved for after each of the first observations, then after every 32nd."""
+SOLVE_EVERY = 64
+"""Weights are solved for after each of the first observations, then after every 64th."""
 
 _PRIOR_PRECISION = np.diag(1.0 / DEVIATION**2)
 _PRIOR_INFORMATION = PRIOR / DEVIATION**2
