@@ -163,8 +163,7 @@ class Fit:
     def _solve(self) -> None:
         """Set weights and covariance to what the sums say."""
         matrix = self._moments.matrix
-        upper = matrix[:-1, :-1]
-        precision = (upper + upper.T - np.diag(upper.diagonal())) / NOISE**2 + _PRIOR_PRECISION
+        precision = matrix[:-1, :-1] / NOISE**2 + _PRIOR_PRECISION
         information = matrix[:-1, -1] / NOISE**2 + _PRIOR_INFORMATION
         self._root = np.linalg.inv(np.linalg.cholesky(precision))
         self.weights = _bounded(self._root.T.dot(self._root.dot(information)), precision, information)

@@ -60,7 +60,7 @@ class AccessLog:
         self._current = current
 
     def take(self, message: bytes) -> Iterator[None]:
-        """Learn from a serialized `StreamAccessLogsMessage`; yields after every `TURN` entries. Never raises."""
+        """Learn from a serialized `StreamAccessLogsMessage`; yields after `TURN` entries at most. Never raises."""
         context = self._current()
         try:
             entries = pb.StreamAccessLogsMessage.FromString(message).http_logs.log_entry
