@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from extproc import __version__
+from extproc.body.usage import Usage
 from extproc.budget.estimate import Verdict
 from extproc.budget.observation import Observation, Outcome
 from extproc.routing.decision import Decision
@@ -215,13 +216,14 @@ class Metrics:
             self._budget.observe(decision.budget)
 
     def observed(self, observation: Observation, verdict: Verdict) -> None:
-        """Count a usage report, its estimate's error and whether the request was misrouted."""
-        self._observations_of(verdict).inc()
+        """Count a usage report, its estimate's error and whether the request was misrouted; the report last."""
         if observation.outcome in ("rejected", "truncated"):
             self._misroutes.labels(self._pool(observation.pool), observation.outcome).inc()
-        usage = observation.usage
-        if usage is None:
-            return
+        if observation.usage is not None:
+            self._used(observation, observation.usage, verdict)
+        self._observations_of(verdict).inc()
+
+    def _used(self, observation: Observation, usage: Usage, verdict: Verdict) -> None:
         if verdict in ("used", "outlier") and usage.prompt_tokens:
             self._error_of(self._category(observation.category)).observe(
                 observation.estimate / usage.prompt_tokens - 1
@@ -231,14 +233,14 @@ class Metrics:
         self._completion_tokens_of(*labels).inc(usage.completion_tokens or 0)
 
     def logged(self, entry: Logged) -> None:
-        """Count an access-log entry."""
+        """Count an access-log entry, after all else that it says."""
         pool = self._pool(entry.pool)
-        self._log_entries_of(pool, entry.end).inc()
         if entry.retries:
             self._retries.labels(pool).inc(entry.retries)
         if entry.first_byte_seconds:
             self._first_byte_of(pool).observe(entry.first_byte_seconds)
         self._duration_of(pool).observe(entry.seconds)
+        self._log_entries_of(pool, entry.end).inc()
 
     def access_log_undecodable(self) -> None:
         """Count an access-log message that could not be read."""

@@ -75,8 +75,6 @@ class AccessLog:
 def _take(context: Context, turn: Sequence[Ended]) -> None:
     """Count and learn what entries say, each step for all of them: its code stays in the CPU's cache meanwhile."""
     for ended in turn:
-        context.metrics.logged(ended.logged)
-    for ended in turn:
         if IN_PROXY in ended.fields:
             chosen = ended.fields[IN_PROXY].string_value
             context.metrics.decided_in_proxy(ended.logged.pool, chosen, _text(ended.fields, "reason"))
@@ -87,6 +85,8 @@ def _take(context: Context, turn: Sequence[Ended]) -> None:
     verdicts = [context.learner.learn(observation) for observation in unseen]
     for observation, verdict in zip(unseen, verdicts, strict=True):
         context.metrics.observed(observation, verdict)
+    for ended in turn:  # last: metrics are read by another thread, and a counted entry is done
+        context.metrics.logged(ended.logged)
 
 
 def read(entry: pb.HTTPAccessLogEntry) -> Ended:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from extproc.body.usage import Usage
 from extproc.budget.features import NAMES
 from extproc.budget.observation import Observation
+from extproc.metrics import Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.pb import dualpool_extproc_pb2 as extproc
 from extproc.service.access_log import TURN, AccessLog, read
@@ -161,6 +162,22 @@ def test_every_entry_teaches_and_is_counted() -> None:
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2 * TURN + 1
     assert harness.count("dualpool_prompt_tokens_total", pool="short", model="m") == 100 * (2 * TURN + 1)
     assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == 20 * (2 * TURN + 1)
+
+
+def test_whoever_sees_an_entry_counted_sees_what_it_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics are read by another thread meanwhile, so an entry is counted after all else that it does."""
+    harness = Harness()
+    count = harness.context.metrics.logged
+    seen: list[float] = []
+
+    def logged(entry: Logged) -> None:
+        seen.append(harness.count("dualpool_observations_total", verdict="used"))
+        count(entry)
+
+    monkeypatch.setattr(harness.context.metrics, "logged", logged)
+    deque(AccessLog(lambda: harness.context).take(message(*[entry(USAGE)] * 2)), 0)
+    assert seen == [2, 2]
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2
 
 
 def test_answers_that_came_by_are_not_counted_twice() -> None:
