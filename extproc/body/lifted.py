@@ -1,7 +1,7 @@
-"""What Envoy's own filter lifted from a request body, where the body itself does not come: fields to prompt facts.
+"""What Envoy lifted from a request body, where the body itself does not come: fields to prompt facts.
 
-`json_to_metadata` lifts strings, numbers and booleans and leaves out null, lists and objects. All that is known of
-the prompt is the size of the body, JSON syntax, images and all, so facts read here err to the long side.
+Its filters lift strings, numbers and booleans and leave out null, lists and objects. All that is known of the
+prompt is the size of the body, JSON syntax, images and all, so facts read here err to the long side.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,19 @@ Lifted = Mapping[str, str | float | bool | None]
 
 MODEL_BYTES = 128
 """A longer model name is read as none: no pool set and no figure has such a name."""
+
+REQUEST_FIELDS = (
+    "model",
+    "max_completion_tokens",
+    "max_tokens",
+    "max_output_tokens",
+    "n",
+    "stream",
+    "previous_response_id",
+    "prompt_cache_key",
+    "user",
+)
+"""What is lifted, from the top level of the body; and `json`, true, when there was JSON."""
 
 _OPTIONAL_TEXT = (str, type(None))  # made once: `str | None` takes longer than all the checks
 _OPTIONAL_BOOLEAN = (bool, type(None))

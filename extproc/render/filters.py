@@ -33,7 +33,9 @@ def buffer_bytes(layout: Layout, usage: Usage = "response-body") -> int:
 
 def http_filters(layout: Layout, options: Options) -> list[Tree]:
     """Return the filters in their order, without the router."""
-    lifting = [request_filter()] if options.exchange != "body" else []
+    # The in-proxy filter reads for itself, but does not say the caps that are to be in a JSON log.
+    lifts = options.exchange == "bodyless" or (options.exchange == "in-proxy" and options.json_log)
+    lifting = [request_filter()] if lifts else []
     deciding = in_proxy(layout) if options.exchange == "in-proxy" else ext_proc(options)
     return [*lifting, deciding, *(answer_filters() if options.usage == "access-log" else [])]
 

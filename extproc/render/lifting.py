@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from extproc.body.lifted import REQUEST_FIELDS
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
 
@@ -20,18 +21,6 @@ EVENT_BYTES = 1024 * 1024
 
 BIG_ANSWERS = "/(embeddings|embed|pooling|classify|score|rerank|tokenize)$"
 """Paths (a regular expression on their end) whose answers may be of any size and are not read."""
-
-REQUEST_FIELDS = (
-    "model",
-    "max_completion_tokens",
-    "max_tokens",
-    "max_output_tokens",
-    "n",
-    "stream",
-    "previous_response_id",
-    "prompt_cache_key",
-    "user",
-)
 
 USAGE_FIELDS = {
     "prompt_tokens": ("prompt_tokens",),

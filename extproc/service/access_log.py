@@ -19,10 +19,10 @@ from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
 from extproc.service.metadata import (
-    IN_PROXY,
     NAMESPACE,
     TICKET,
     USAGE_NAMESPACE,
+    chosen_in_proxy,
     is_answer_seen,
     plain,
     read_observation,
@@ -75,8 +75,8 @@ class AccessLog:
 def _take(context: Context, turn: Sequence[Ended]) -> None:
     """Count and learn what entries say, each step for all of them: its code stays in the CPU's cache meanwhile."""
     for ended in turn:
-        if IN_PROXY in ended.fields:
-            chosen = ended.fields[IN_PROXY].string_value
+        chosen = chosen_in_proxy(ended.fields)
+        if chosen is not None:
             context.metrics.decided_in_proxy(ended.logged.pool, chosen, _text(ended.fields, "reason"))
     if context.in_flight is not None:
         for ended in turn:

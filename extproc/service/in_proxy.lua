@@ -1,5 +1,5 @@
--- Dualpool's decision inside the proxy: by what json_to_metadata lifted from the body, and the body's length.
--- The same, step by step, as Router.decide_by_size of the service. The table F, written above, holds its figures.
+-- Dualpool's decision inside the proxy: by what is lifted from the body, and the body's length.
+-- The same, step by step, as Router.decide_early and Router.decide_by_size of the service, by the figures in F.
 
 local CRC = {}
 for i = 0, 255 do
@@ -125,16 +125,21 @@ local function routed(head, facts, size)
   }
 end
 
--- head: method, path, category, conversation, request_id. lifted: metadata. size: bytes of the body, nil if unknown.
-function decide(head, lifted, size)
+-- head: method, path, category, conversation, request_id. size: bytes of the body by its header, nil if unknown.
+-- read: returns what is lifted from the body and its size, nil if that cannot be known. It may wait for the body.
+function decide(head, size, read)
   local api = api_of(head.path)
   if not api then return unread("unknown_path") end
   if head.method ~= "POST" then return unread("not_post") end
+  local most = F.batch[api] and F.largest_body or F.oversize
+  if size and size > most and next(F.models) == nil then return unread("oversized") end
+  local lifted
+  lifted, size = read()
   if not size then return unread("no_length") end
   if size == 0 then return unread("no_body") end
   local facts, reason = read_lifted(api, lifted)
   if not facts then return unread(reason, text(lifted.model)) end
-  if size > (F.batch[api] and F.largest_body or F.oversize) then return unread("oversized", facts.model) end
+  if size > most then return unread("oversized", facts.model) end
   return routed(head, facts, size)
 end
 
@@ -142,29 +147,32 @@ local function header(headers, name)
   return name and headers:get(name) or ""
 end
 
+local function is_json(content_type)
+  return content_type == "application/json" or content_type:sub(1, 17) == "application/json;"
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local metadata = handle:streamInfo():dynamicMetadata()
-  local lifted = metadata:get("dualpool.request") or {}
   local size = tonumber(header(headers, "content-length"):match("^%d+$"))
-  if size == nil and lifted.json then
-    local body = handle:body() -- chunked: json_to_metadata has waited for all of it
-    size = body and body:length() or 0
-    -- What was taken from the handle before the wait can no longer be used.
-    headers, metadata = handle:headers(), handle:streamInfo():dynamicMetadata()
-  end
+  local content_type = header(headers, "content-type")
   local decision = decide({
     method = header(headers, ":method"),
     path = header(headers, ":path"),
     category = header(headers, F.category_header),
     conversation = header(headers, F.conversation_header),
     request_id = header(headers, "x-request-id"),
-  }, lifted, size)
+  }, size, function()
+    if size == 0 or not is_json(content_type) then return {}, size end
+    local body = handle:body() -- waits until it is complete
+    local length = body and body:length() or 0
+    return length > 0 and lift(body:getBytes(0, length)) or {}, length
+  end)
   -- Each key takes Envoy 2 to 7 µs: these few say it all.
+  local metadata = handle:streamInfo():dynamicMetadata()
   metadata:set("dualpool", "pool", decision.pool)
   metadata:set("dualpool", "reason", decision.reason)
-  metadata:set("dualpool", "in_proxy", decision.chosen) -- nobody has counted this decision yet
+  if decision.chosen ~= decision.pool then metadata:set("dualpool", "in_proxy", decision.chosen) end
   if decision.observation then metadata:set("dualpool", "observation", decision.observation) end
-  headers:replace(F.header, decision.pool)
+  handle:headers():replace(F.header, decision.pool) -- asked for again: what was before the wait is no longer valid
   handle:clearRouteCache()
 end

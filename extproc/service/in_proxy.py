@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from extproc.body.lifted import MODEL_BYTES
+from extproc.body.lifted import MODEL_BYTES, REQUEST_FIELDS
 from extproc.body.request import LARGEST_BODY, LARGEST_CAP, SUFFIXES, UNCAPPED_APIS
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 RESOURCE = "dualpool.in-proxy"
 """Name of the filter, which the proxy asks for."""
 
-_PROGRAM = Path(__file__).with_name("in_proxy.lua")
+_PROGRAM = [Path(__file__).with_name(name) for name in ("lift.lua", "in_proxy.lua")]
 _UNHEARD_OF = "\0"
 """A model without figures of its own: what is assumed of it is assumed of every other."""
 
@@ -49,6 +49,7 @@ def figures(config: Config, learner: Learner) -> Figures:
         "largest_cap": LARGEST_CAP,
         "model_bytes": MODEL_BYTES,
         "by_model": by_model,
+        "lifted": dict.fromkeys(REQUEST_FIELDS, True),
         "no_more_features": ",0" * (len(NAMES) - 1),
         "apis": [list(known) for known in SUFFIXES],
         "batch": dict.fromkeys(sorted(BATCH_APIS), True),
@@ -75,8 +76,8 @@ def _of(learner: Learner, model: str, category: str) -> Figures:
 
 
 def program(values: Figures) -> str:
-    """Return the filter as Lua: the figures as a table, then what decides by them."""
-    return f"local F = {_lua(values)}\n\n{_PROGRAM.read_text('utf-8')}"
+    """Return the filter as Lua: the figures as a table, then what reads a body, then what decides."""
+    return "\n".join([f"local F = {_lua(values)}\n", *(part.read_text("utf-8") for part in _PROGRAM)])
 
 
 def resource(values: Figures) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Namespace `dualpool`: the decision in fields that people and access logs read (`
 `estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`), `ticket`, by which the
 end of the request is counted (`extproc.routing.in_flight`), and `observation`, the whole `Observation` as JSON,
 which is what the learner reads: one string is cheaper than a field for each value.
-The in-proxy filter writes only `pool`, `reason`, `observation`, and `in_proxy`, which holds what `chosen` would.
+The in-proxy filter writes only `pool`, `reason`, `observation`, and `in_proxy` where `chosen` would be another pool.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,12 @@ USAGE_NAMESPACE = "dualpool.usage"
 OBSERVATION = "observation"
 TICKET = "ticket"
 
+_CHOSEN = "chosen"
 _ANSWER_SEEN = "answer_seen"
 """Beside the observation: the answer came by here, so what it teaches has been learned and counted."""
 
-IN_PROXY = "in_proxy"
-"""Marks a decision taken without the service, which nobody has counted yet."""
+_IN_PROXY = "in_proxy"
+"""What the in-proxy filter would have chosen, where it sent a request elsewhere."""
 
 _DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
 
@@ -43,7 +44,7 @@ def metadata(decision: Decision, ticket: str = "") -> bytes:
     known = wire.known_text
     entries = [
         known("pool", decision.pool.name),
-        known("chosen", decision.chosen.name),
+        known(_CHOSEN, decision.chosen.name),
         known("reason", decision.reason),
     ]
     estimate, reserve, seen = decision.estimate, decision.reserve, decision.observation
@@ -65,6 +66,13 @@ def metadata(decision: Decision, ticket: str = "") -> bytes:
             wire.text(OBSERVATION, _encoder.encode(seen)),
         )
     return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, b"".join(entries)))
+
+
+def chosen_in_proxy(fields: Mapping[str, Value]) -> str | None:
+    """Return the pool that the in-proxy filter chose, and nobody has counted yet; None where no such filter decided."""
+    if "pool" not in fields or _CHOSEN in fields:
+        return None
+    return fields[_IN_PROXY if _IN_PROXY in fields else "pool"].string_value
 
 
 def answer_seen() -> bytes:

@@ -29,6 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "shadow": {"routing": {"shadow": True}},
     "rollout": {"routing": {"rollout_percent": 37.5, "conversation_header": "x-chat"}},
+    "one set": {"models": {}},
     "without models": {"categories": {"sources": ["content"]}, "output": {"default": 700}},
     "named": {"categories": {"sources": ["header", "model"], "allowed": ["docs", "agents"]}},
 }
@@ -65,18 +66,22 @@ class Both:
     def lua(self, head: Head, lifted: dict[str, Any], size: int | None) -> dict[str, Any]:
         fields = self._lua.table_from({f: getattr(head, f).encode() for f in head.__struct_fields__})
         plain = {k: v.encode() if isinstance(v, str) else v for k, v in lifted.items()}
-        table = self._decide(fields, self._lua.table_from(plain), None if size is None else float(size))
-        return dict(table)
+        known = None if size is None else float(size)
+        return dict(self._decide(fields, known, lambda: (self._lua.table_from(plain), known)))
+
+    def python(self, head: Head, lifted: dict[str, Any], size: int | None) -> dict[str, Any]:
+        early = None if size is None else self.router.decide_early(head, size)
+        return shown(early or self.router.decide_by_size(head, lifted, size))
 
 
 BOTH = {name: Both(sections) for name, sections in VARIANTS.items()}
 
 
-def python(decision: Decision) -> dict[str, Any]:
+def shown(decision: Decision) -> dict[str, Any]:
     """What the service's metadata says of a decision."""
-    shown: dict[str, Any] = {"pool": decision.pool.name, "chosen": decision.chosen.name, "reason": decision.reason}
+    said: dict[str, Any] = {"pool": decision.pool.name, "chosen": decision.chosen.name, "reason": decision.reason}
     if decision.estimate is not None and decision.reserve is not None and decision.observation is not None:
-        shown |= {
+        said |= {
             "estimate": decision.estimate.tokens,
             "upper": decision.estimate.upper,
             "source": decision.estimate.source,
@@ -87,7 +92,7 @@ def python(decision: Decision) -> dict[str, Any]:
             "category": decision.observation.category,
             "observation": decision.observation,
         }
-    return shown
+    return said
 
 
 NUMBERS = st.integers(0, 40_000).map(float) | st.sampled_from((-1.0, 0.5, 1e30, float("inf"), float("nan")))
@@ -126,7 +131,7 @@ def test_the_filter_decides_as_the_service_does(
 ) -> None:
     """Pool, reason, every figure shown and the whole observation are equal."""
     both = BOTH[variant]
-    expected = python(both.router.decide_by_size(head, lifted, size))
+    expected = both.python(head, lifted, size)
     found = both.lua(head, lifted, size)
     if "observation" in found:
         found["observation"] = msgspec.json.decode(found["observation"], type=Observation)

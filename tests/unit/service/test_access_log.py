@@ -49,7 +49,7 @@ def entry(
     common.duration.FromMilliseconds(1500)
     common.time_to_first_upstream_rx_byte.FromMilliseconds(200)
     if request is not None:
-        ours = {"pool": request.pool, "observation": msgspec.json.encode(request).decode()}
+        ours = {"pool": request.pool, "chosen": request.pool, "observation": msgspec.json.encode(request).decode()}
         common.metadata.filter_metadata["dualpool"].update(ours)
     if usage is not None:
         common.metadata.filter_metadata["dualpool.usage"].update(usage)
@@ -210,14 +210,22 @@ def test_requests_that_never_came_to_us(made: pb.HTTPAccessLogEntry, end: str) -
     assert harness.count("dualpool_observations_total", verdict="no_usage") == 0
 
 
-def test_decisions_of_the_proxy_are_counted() -> None:
+@pytest.mark.parametrize(
+    ("said", "chosen", "counted"),
+    [
+        ({"reason": "fits"}, "short", 1),
+        ({"pool": "long", "reason": "shadow", "in_proxy": "short"}, "short", 1),
+        ({"pool": "long", "reason": "shadow", "chosen": "short"}, "short", 0),  # the service has counted that one
+    ],
+)
+def test_decisions_of_the_proxy_are_counted(said: dict[str, str], chosen: str, counted: int) -> None:
     """What the in-proxy filter decided shows in the same metric as decisions of the service."""
     made = entry(USAGE)
     ours = made.common_properties.metadata.filter_metadata["dualpool"]
-    ours.update({"reason": "shadow", "in_proxy": "short"})
-    assert take(made).count("dualpool_requests_total", pool="short", chosen="short", reason="shadow") == 1
-    del ours.fields["in_proxy"]
-    assert take(made).count("dualpool_requests_total", pool="short", chosen="short", reason="shadow") == 0
+    del ours.fields["chosen"]
+    ours.update(said)
+    labels = {"pool": said.get("pool", "short"), "chosen": chosen, "reason": said["reason"]}
+    assert take(made).count("dualpool_requests_total", **labels) == counted
 
 
 def test_disconnects_are_counted() -> None:

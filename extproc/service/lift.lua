@@ -1,0 +1,117 @@
+-- Lifts the fields that decide from a request's body: those at the top level of its JSON.
+-- json_to_metadata could, but it parses the whole of a prompt; here it is passed over from quote to quote.
+
+local byte, char, find, match, sub = string.byte, string.char, string.find, string.match, string.sub
+local QUOTE, BACKSLASH, OPEN_LIST, OPEN_OBJECT, CLOSE_OBJECT = 34, 92, 91, 123, 125
+local LITERALS = {["true"] = true, ["false"] = false}
+local SEQUENCES = {
+  "[\194-\223][\128-\191]", "\224[\160-\191][\128-\191]", "\237[\128-\159][\128-\191]",
+  "[\225-\236\238\239][\128-\191][\128-\191]", "\240[\144-\191][\128-\191][\128-\191]",
+  "[\241-\243][\128-\191][\128-\191][\128-\191]", "\244[\128-\143][\128-\191][\128-\191]",
+} -- of UTF-8, RFC 3629 section 4
+local ESCAPES = {b = "\b", f = "\f", n = "\n", r = "\r", t = "\t"}
+
+-- Where the string ends that has begun before `at`: at its closing quote, nil if there is none.
+local function string_end(json, at)
+  while true do
+    local quote = find(json, '"', at, true)
+    if not quote then return nil end
+    local before = quote - 1
+    while byte(json, before) == BACKSLASH do before = before - 1 end
+    if (quote - before) % 2 == 1 then return quote end -- an even number of backslashes: none is the quote's
+    at = quote + 1
+  end
+end
+
+-- Where the list or object ends that begins at `at`, nil if it does not.
+local function nested_end(json, at)
+  local depth = 0
+  while true do
+    at = find(json, '["{}%[%]]', at)
+    local found = at and byte(json, at)
+    if found == QUOTE then
+      at = string_end(json, at + 1)
+    elseif found == OPEN_OBJECT or found == OPEN_LIST then
+      depth = depth + 1
+    elseif found then
+      depth = depth - 1
+      if depth == 0 then return at end
+    end
+    if not at then return nil end
+    at = at + 1
+  end
+end
+
+local function utf8_of(code)
+  if code < 0x80 then return char(code) end
+  if code < 0x800 then return char(0xC0 + bit.rshift(code, 6), 0x80 + bit.band(code, 63)) end
+  local last = char(0x80 + bit.band(bit.rshift(code, 6), 63), 0x80 + bit.band(code, 63))
+  if code < 0x10000 then return char(0xE0 + bit.rshift(code, 12)) .. last end
+  return char(0xF0 + bit.rshift(code, 18), 0x80 + bit.band(bit.rshift(code, 12), 63)) .. last
+end
+
+local function pair(a, b, c, d)
+  return utf8_of(0x10000 + ((byte(a) - 160) * 64 + byte(b) - 128) * 0x400 + (byte(c) - 176) * 64 + byte(d) - 128)
+end
+
+local function unescaped(text)
+  if not find(text, "\\", 1, true) then return text end
+  text = text:gsub("\\(.)(%x?%x?%x?%x?)", function(kind, digits)
+    if kind == "u" then return utf8_of(tonumber(digits, 16) or 0) end
+    return (ESCAPES[kind] or kind) .. digits
+  end)
+  -- Two escapes that are one character are six bytes by now.
+  return (text:gsub("\237([\160-\175])([\128-\191])\237([\176-\191])([\128-\191])", pair))
+end
+
+local function is_utf8(text)
+  if not find(text, "[\128-\255]") then return true end
+  for _, sequence in ipairs(SEQUENCES) do text = text:gsub(sequence, " ") end
+  return not find(text, "[\128-\255]")
+end
+
+-- The value at `at` and its last byte. Lists, objects and null are nil; what is no JSON has no last byte.
+local function value_at(json, at)
+  local first = byte(json, at)
+  if first == QUOTE then
+    local last = string_end(json, at + 1)
+    return last and sub(json, at + 1, last - 1), last
+  elseif first == OPEN_OBJECT or first == OPEN_LIST then
+    return nil, nested_end(json, at)
+  end
+  local word = match(json, "^%l+", at) or match(json, "^-?%d[%d.eE+-]*", at)
+  if not word then return nil, nil end
+  local value = LITERALS[word]
+  if value == nil then value = tonumber(word) end
+  if value == nil and word ~= "null" then return nil, nil end
+  return value, at + #word - 1
+end
+
+-- The strings, numbers and booleans of the object `json` by their names in F.lifted, and `json` itself as true.
+-- Empty when it is no object, or cut. What is nested is not checked: a server that finds it broken says so.
+function lift(json)
+  local found = {}
+  local at = match(json, "^%s*{%s*()")
+  local ended = at and byte(json, at) == CLOSE_OBJECT and match(json, "^%s*()", at + 1)
+  while at and not ended do
+    local last = byte(json, at) == QUOTE and string_end(json, at + 1)
+    if not last then return {} end
+    local name = unescaped(sub(json, at + 1, last - 1))
+    at = match(json, "^%s*:%s*()", last + 1)
+    if not at then return {} end
+    local value
+    value, last = value_at(json, at)
+    if not last then return {} end
+    if F.lifted[name] then
+      if type(value) == "string" then value = unescaped(value) end
+      if type(value) == "string" and not is_utf8(value) then return {} end
+      found[name] = value
+    end
+    local separator
+    separator, at = match(json, "^%s*([,}])%s*()", last + 1)
+    if separator == "}" then ended = at end
+  end
+  if ended ~= #json + 1 then return {} end
+  found.json = true
+  return found
+end
