@@ -69,7 +69,7 @@ def metadata(decision: Decision, ticket: str = "") -> bytes:
 
 
 def chosen_in_proxy(fields: Mapping[str, Value]) -> str | None:
-    """Return the pool that the in-proxy filter chose, and nobody has counted yet; None where no such filter decided."""
+    """Return the pool that the in-proxy filter chose, not counted yet; None where no such filter decided."""
     if "pool" not in fields or _CHOSEN in fields:
         return None
     return fields[_IN_PROXY if _IN_PROXY in fields else "pool"].string_value
