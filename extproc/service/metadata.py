@@ -4,7 +4,7 @@ Namespace `dualpool`: the decision in fields that people and access logs read (`
 `estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`), `ticket`, by which the
 end of the request is counted (`extproc.routing.in_flight`), and `observation`, the whole `Observation` as JSON,
 which is what the learner reads: one string is cheaper than a field for each value.
-The in-proxy filter writes only `pool`, `reason`, `observation`, and `in_proxy` where `chosen` would be another pool.
+The in-proxy filter writes only `pool`, `reason`, `observation`, and `in_proxy` where `chosen` would be another.
 """
 
 from collections.abc import Mapping
