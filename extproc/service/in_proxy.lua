@@ -42,6 +42,7 @@ local function optional(value, kind)
 end
 
 local function quoted(value)
+  if not value:find('[%c"\\]') then return '"' .. value .. '"' end
   return '"' .. value:gsub('[%c"\\]', function(c) return string.format("\\u%04x", c:byte()) end) .. '"'
 end
 
@@ -83,13 +84,20 @@ local function smallest_fit(pools, upper, reserve, known)
   return pools[#pools], "too_long"
 end
 
-local function observation(facts, category, estimate, size, pool, largest)
+-- What an observation says of each pool is the same for every request.
+for _, pools in pairs(F.sets) do
+  for _, pool in ipairs(pools) do
+    local largest = pool == pools[#pools]
+    pool.said = string.format('"pool":%s,"capacity":%d,"largest":%s}', quoted(pool.name), pool.capacity, tostring(largest))
+  end
+end
+
+local function observation(facts, category, estimate, size, pool)
   return string.format(
     '{"model":%s,"category":%s,"basis":"raw","features":[%.0f%s],"estimate":%.0f,"cap":%s,"prompts":1,'
-      .. '"choices":%.0f,"teaches":true,"pool":%s,"capacity":%d,"largest":%s}',
+      .. '"choices":%.0f,"teaches":true,%s',
     quoted(F.by_model and facts.model or ""), quoted(category), size, F.no_more_features, estimate,
-    facts.cap and string.format("%.0f", facts.cap) or "null", facts.choices, quoted(pool.name), pool.capacity,
-    tostring(pool == largest))
+    facts.cap and string.format("%.0f", facts.cap) or "null", facts.choices, pool.said)
 end
 
 local function pools_of(model)
@@ -121,7 +129,7 @@ local function routed(head, facts, size)
     pool = pool.name, chosen = chosen.name, reason = reason, estimate = estimate, upper = upper,
     source = figures.source, reserve = reserve, reserve_source = reserve_source, budget = upper + reserve,
     model = F.by_model and facts.model or "", category = category,
-    observation = observation(facts, category, estimate, size, pool, largest),
+    observation = observation(facts, category, estimate, size, pool),
   }
 end
 
@@ -160,7 +168,7 @@ function envoy_on_request(handle)
     path = header(headers, ":path"),
     category = header(headers, F.category_header),
     conversation = header(headers, F.conversation_header),
-    request_id = header(headers, "x-request-id"),
+    request_id = F.rollout_steps < 10000 and header(headers, "x-request-id") or "",
   }, size, function()
     if size == 0 or not is_json(content_type) then return {}, size end
     local body = handle:body() -- waits until it is complete

@@ -2,7 +2,8 @@
 -- json_to_metadata could, but it parses the whole of a prompt; here it is passed over from quote to quote.
 
 local byte, char, find, match, sub = string.byte, string.char, string.find, string.match, string.sub
-local QUOTE, BACKSLASH, OPEN_LIST, OPEN_OBJECT, CLOSE_OBJECT = 34, 92, 91, 123, 125
+local QUOTE, COLON, COMMA, BACKSLASH = 34, 58, 44, 92
+local OPEN_LIST, OPEN_OBJECT, CLOSE_OBJECT = 91, 123, 125
 local LITERALS = {["true"] = true, ["false"] = false}
 local SEQUENCES = {
   "[\194-\223][\128-\191]", "\224[\160-\191][\128-\191]", "\237[\128-\159][\128-\191]",
@@ -10,6 +11,16 @@ local SEQUENCES = {
   "[\241-\243][\128-\191][\128-\191][\128-\191]", "\244[\128-\143][\128-\191][\128-\191]",
 } -- of UTF-8, RFC 3629 section 4
 local ESCAPES = {b = "\b", f = "\f", n = "\n", r = "\r", t = "\t"}
+
+-- The first byte from `at` on that is no white space, and where it is.
+local function next_byte(json, at)
+  local found = byte(json, at)
+  while found == 32 or found == 10 or found == 13 or found == 9 do
+    at = at + 1
+    found = byte(json, at)
+  end
+  return found, at
+end
 
 -- Where the string ends that has begun before `at`: at its closing quote, nil if there is none.
 local function string_end(json, at)
@@ -91,14 +102,16 @@ end
 -- Empty when it is no object, or cut. What is nested is not checked: a server that finds it broken says so.
 function lift(json)
   local found = {}
-  local at = match(json, "^%s*{%s*()")
-  local ended = at and byte(json, at) == CLOSE_OBJECT and match(json, "^%s*()", at + 1)
-  while at and not ended do
-    local last = byte(json, at) == QUOTE and string_end(json, at + 1)
+  local first, at = next_byte(json, 1)
+  if first ~= OPEN_OBJECT then return {} end
+  first, at = next_byte(json, at + 1)
+  while first ~= CLOSE_OBJECT do
+    local last = first == QUOTE and string_end(json, at + 1)
     if not last then return {} end
     local name = unescaped(sub(json, at + 1, last - 1))
-    at = match(json, "^%s*:%s*()", last + 1)
-    if not at then return {} end
+    first, at = next_byte(json, last + 1)
+    if first ~= COLON then return {} end
+    first, at = next_byte(json, at + 1)
     local value
     value, last = value_at(json, at)
     if not last then return {} end
@@ -107,11 +120,15 @@ function lift(json)
       if type(value) == "string" and not is_utf8(value) then return {} end
       found[name] = value
     end
-    local separator
-    separator, at = match(json, "^%s*([,}])%s*()", last + 1)
-    if separator == "}" then ended = at end
+    first, at = next_byte(json, last + 1)
+    if first == COMMA then
+      first, at = next_byte(json, at + 1)
+      if first == CLOSE_OBJECT then return {} end
+    elseif first ~= CLOSE_OBJECT then
+      return {}
+    end
   end
-  if ended ~= #json + 1 then return {} end
+  if next_byte(json, at + 1) then return {} end -- something after its end
   found.json = true
   return found
 end
