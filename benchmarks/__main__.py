@@ -1,7 +1,8 @@
 """`make bench`: the pure decision, then every way to exchange against no filter and against the reference.
 
-The rows run in turn, several times over, on one machine with one upstream, so that what else the machine does meets
-all of them; medians over the rounds, and their spread, are printed. Ratios count, not the figures themselves.
+The rows run in turn on one machine with one upstream, so that what else the machine does meets all of them; several
+times over, each time started anew. Medians over these rounds, and their spread, are printed. Ratios count, not the
+figures themselves.
 """
 
 import argparse
@@ -69,6 +70,15 @@ def measure(row: Row, workload: Workload, idle: float = 0.0) -> dict[str, Any]:
     }
 
 
+def measure_all(names: list[str]) -> list[dict[str, Any]]:
+    """Run every workload on every row, all newly started: two runs of one Envoy are more alike than two Envoys."""
+    with tempfile.TemporaryDirectory() as directory, running(names, Path(directory)) as rows:
+        for row in rows:  # unmeasured: connections are made, code is warm, figures are learned
+            measure(row, WORKLOADS[0])
+        idle = idle_cpu(rows)
+        return [measure(row, workload, idle[row.name]) for workload in WORKLOADS for row in rows]
+
+
 def main() -> None:
     """Measure, print and write a dated JSON and Markdown file."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -80,14 +90,9 @@ def main() -> None:
     for name, microseconds in decisions.items():
         print(f"{name:>6}: {microseconds:9.1f} µs per decision, {1e6 / microseconds:9,.0f} decisions/s")
     samples: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as directory, running(args.rows, Path(directory)) as rows:
-        for row in rows:  # unmeasured: connections are made, code is warm, figures are learned
-            measure(row, WORKLOADS[0])
-        idle = idle_cpu(rows)
-        for number in range(args.rounds):
-            for workload in WORKLOADS:
-                samples += [measure(row, workload, idle[row.name]) for row in rows]
-            print(f"round {number + 1} of {args.rounds}", flush=True)
+    for number in range(args.rounds):
+        samples += measure_all(args.rows)
+        print(f"round {number + 1} of {args.rounds}", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
     tables = markdown(samples)
