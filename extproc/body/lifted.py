@@ -27,6 +27,10 @@ REQUEST_FIELDS = (
 )
 """What is lifted, from the top level of the body; and `json`, true, when there was JSON."""
 
+NOTED_FIELDS = ("conversation", "prompt")
+"""Parts of a Responses prompt that lie on the server. They may be objects, so where these can be seen at all, it is
+lifted that there is one: true."""
+
 _OPTIONAL_TEXT = (str, type(None))  # made once: `str | None` takes longer than all the checks
 _OPTIONAL_BOOLEAN = (bool, type(None))
 
@@ -41,6 +45,8 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
     """
     if lifted.get("json") is not True:
         return Unreadable("not_json")
+    if api == "responses" and any(lifted.get(name) for name in NOTED_FIELDS):
+        return Unreadable("stored_prompt")
     if lifted.get("previous_response_id"):
         return Unreadable("stored_prompt")
     model, choices = lifted.get("model"), lifted.get("n", 1.0)

@@ -37,7 +37,7 @@ RESPONSES_FIELDS = ("input_tokens", "output_tokens")
 ANTHROPIC_FIELDS = (*RESPONSES_FIELDS, "cache_read_input_tokens", "cache_creation_input_tokens")
 """Those of usage objects that only one API nests in its events. Every rule is tried on every event."""
 
-_JSON = "application/json(;.*)?"
+_JSON = "(?i)application/json *(;.*)?"
 _RULES = "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata"
 
 

@@ -69,7 +69,7 @@ def _unread(layout: Layout) -> Tree:
     """Where a request begins whose answer may be too big to be read; the filters are chosen by its first route."""
     return {
         "# Answers of any size: not buffered, so their usage is not learned from.": None,
-        **_default(layout),
+        **{key: value for key, value in _default(layout).items() if not key.startswith("#")},
         "name": UNREAD,
         "match": {"safe_regex": {"regex": f".*{BIG_ANSWERS}"}},
         **unread(),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from extproc.body.lifted import MODEL_BYTES, REQUEST_FIELDS
+from extproc.body.lifted import MODEL_BYTES, NOTED_FIELDS, REQUEST_FIELDS
 from extproc.body.request import LARGEST_BODY, LARGEST_CAP, SUFFIXES, UNCAPPED_APIS
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
@@ -50,6 +50,7 @@ def figures(config: Config, learner: Learner) -> Figures:
         "model_bytes": MODEL_BYTES,
         "by_model": by_model,
         "lifted": dict.fromkeys(REQUEST_FIELDS, True),
+        "noted": dict.fromkeys(NOTED_FIELDS, True),
         "no_more_features": ",0" * (len(NAMES) - 1),
         "apis": [list(known) for known in SUFFIXES],
         "batch": dict.fromkeys(sorted(BATCH_APIS), True),
@@ -95,7 +96,7 @@ def resource(values: Figures) -> dict[str, Any]:
 
 
 def _lua(value: Any) -> str:
-    """Write a plain value as Lua; a float is written with all its digits."""
+    """Write a plain value as Lua, in ASCII; a float is written with all its digits."""
     if value is None:
         return "nil"
     if isinstance(value, bool):
@@ -105,7 +106,9 @@ def _lua(value: Any) -> str:
     if isinstance(value, str):
         return (
             '"'
-            + "".join(f"\\{byte:03d}" if byte < 32 or byte in b'"\\' else chr(byte) for byte in value.encode())
+            + "".join(
+                chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03d}" for byte in value.encode()
+            )
             + '"'
         )
     if isinstance(value, list):

@@ -2,7 +2,7 @@
 -- json_to_metadata could, but it parses the whole of a prompt; here it is passed over from quote to quote.
 
 local byte, char, find, match, sub = string.byte, string.char, string.find, string.match, string.sub
-local QUOTE, COLON, COMMA, BACKSLASH = 34, 58, 44, 92
+local QUOTE, COLON, COMMA, BACKSLASH, N = 34, 58, 44, 92, 110
 local OPEN_LIST, OPEN_OBJECT, CLOSE_OBJECT = 91, 123, 125
 local LITERALS = {["true"] = true, ["false"] = false}
 local SEQUENCES = {
@@ -10,6 +10,7 @@ local SEQUENCES = {
   "[\225-\236\238\239][\128-\191][\128-\191]", "\240[\144-\191][\128-\191][\128-\191]",
   "[\241-\243][\128-\191][\128-\191][\128-\191]", "\244[\128-\143][\128-\191][\128-\191]",
 } -- of UTF-8, RFC 3629 section 4
+local LONGEST = 200 -- bytes that a name we know may take, each of its characters escaped
 local ESCAPES = {b = "\b", f = "\f", n = "\n", r = "\r", t = "\t"}
 
 -- The first byte from `at` on that is no white space, and where it is.
@@ -81,25 +82,23 @@ local function is_utf8(text)
   return not find(text, "[\128-\255]")
 end
 
--- The value at `at` and its last byte. Lists, objects and null are nil; what is no JSON has no last byte.
-local function value_at(json, at)
+-- Where the value ends that begins at `at`, nil if there is none; and what a number, true or false is.
+local function value_end(json, at)
   local first = byte(json, at)
-  if first == QUOTE then
-    local last = string_end(json, at + 1)
-    return last and sub(json, at + 1, last - 1), last
-  elseif first == OPEN_OBJECT or first == OPEN_LIST then
-    return nil, nested_end(json, at)
+  if first == QUOTE then return string_end(json, at + 1) end
+  if first == OPEN_OBJECT or first == OPEN_LIST then return nested_end(json, at) end
+  local word = match(json, "^%l+", at)
+  if word then
+    return (word == "null" or LITERALS[word] ~= nil) and at + #word - 1 or nil, LITERALS[word]
   end
-  local word = match(json, "^%l+", at) or match(json, "^-?%d[%d.eE+-]*", at)
-  if not word then return nil, nil end
-  local value = LITERALS[word]
-  if value == nil then value = tonumber(word) end
-  if value == nil and word ~= "null" then return nil, nil end
-  return value, at + #word - 1
+  local digits = match(json, "^-?%d[%d.eE+-]*", at)
+  local number = digits and tonumber(digits)
+  return number and at + #digits - 1, number
 end
 
--- The strings, numbers and booleans of the object `json` by their names in F.lifted, and `json` itself as true.
--- Empty when it is no object, or cut. What is nested is not checked: a server that finds it broken says so.
+-- The strings, numbers and booleans of the object `json` by their names in F.lifted; true for names in F.noted that
+-- have any value but null; and `json` as true. Empty when it is no object, or cut, or a string lifted is no UTF-8.
+-- No more is checked: of a body that is broken inside, its server says what is wrong.
 function lift(json)
   local found = {}
   local first, at = next_byte(json, 1)
@@ -108,17 +107,21 @@ function lift(json)
   while first ~= CLOSE_OBJECT do
     local last = first == QUOTE and string_end(json, at + 1)
     if not last then return {} end
-    local name = unescaped(sub(json, at + 1, last - 1))
+    local name = last - at <= LONGEST and unescaped(sub(json, at + 1, last - 1))
     first, at = next_byte(json, last + 1)
     if first ~= COLON then return {} end
     first, at = next_byte(json, at + 1)
     local value
-    value, last = value_at(json, at)
+    last, value = value_end(json, at)
     if not last then return {} end
     if F.lifted[name] then
-      if type(value) == "string" then value = unescaped(value) end
-      if type(value) == "string" and not is_utf8(value) then return {} end
+      if first == QUOTE then
+        value = unescaped(sub(json, at + 1, last - 1))
+        if not is_utf8(value) then return {} end
+      end
       found[name] = value
+    elseif F.noted[name] then
+      found[name] = first ~= N or nil -- no other value begins like null
     end
     first, at = next_byte(json, last + 1)
     if first == COMMA then

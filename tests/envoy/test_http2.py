@@ -11,6 +11,8 @@ import h2.events
 import pytest
 
 from tests.envoy.client import CHAT, chat
+from tests.envoy.conftest import StartMode
+from tests.envoy.modes import UNSEEN, Mode, name
 from tests.envoy.stack import Stack
 
 
@@ -24,6 +26,7 @@ def post(url: str, body: bytes, trailers: bool) -> tuple[int, bytes]:
         (":path", CHAT),
         (":scheme", "http"),
         (":authority", "x"),
+        ("content-type", "application/json"),
         ("x-token-pool", "long"),
     ]
     connection.send_headers(1, head)
@@ -55,3 +58,15 @@ def test_an_http2_request_is_routed(shared_stack: Stack, pools: Any, trailers: b
     assert {name: len(server.pool.received) for name, server in servers.items()} == {"short": 0, "long": 0} | {
         pool: 1
     }
+
+
+@pytest.mark.parametrize("trailers", [False, True], ids=["body ends the stream", "trailers end it"])
+@pytest.mark.parametrize("mode", UNSEEN, ids=name)
+def test_an_http2_request_is_routed_unseen(start_mode: StartMode, mode: Mode, trailers: bool) -> None:
+    """Where Envoy holds the body, it knows when that is whole, trailers or not."""
+    stack = start_mode(mode)
+    for words, pool in ((20, "short"), (3000, "long")):
+        body = json.dumps(chat("word " * words, max_tokens=5)).encode()
+        status, _ = post(stack.envoy.url, body, trailers)
+        posts = {n: sum(r.method == "POST" for r in s.pool.received) for n, s in stack.servers.items()}
+        assert (status, posts) == (200, {"short": 1, "long": 0} if pool == "short" else {"short": 1, "long": 1})

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from extproc.body.lifted import REQUEST_FIELDS, Lifted
+from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS, Lifted
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.budget.observation import Observation
 from extproc.demo.envoy import Envoy, with_addresses
@@ -26,13 +26,13 @@ from tests.envoy.stack import UNUSED
 BODIES = 2000
 SETS = {"default": {"short": 2048, "long": 131_072}, "coder": {"small": 700, "medium": 6000, "big": 200_000}}
 SETTINGS: dict[str, Any] = {
-    "models": {"code": "coder"},
+    "models": {"code": "coder", "模型": "coder"},
     "output": {"default": 300},
     "categories": {"sources": ["model", "header", "content"], "allowed": ["docs"]},
     "routing": {"rollout_percent": 80, "conversation_header": "x-chat"},
 }
 CHAT = "/v1/chat/completions"
-PATHS = (*(CHAT,) * 6, "/v1/completions", "/v1/embeddings", "/v1/messages?beta=true", "/v1/models")
+PATHS = (*(CHAT,) * 6, "/v1/completions", "/v1/embeddings", "/v1/messages?beta=true", "/v1/responses", "/v1/models")
 FIELDS: dict[str, tuple[Any, ...]] = {
     "model": ("m", "code", "nobody", "", "模型", 'q"uo\\te', "x" * 129, None, 7, ["m"]),
     "max_tokens": (16, 256, 2000, 0, 1.0, 1.5, -1, True, "many", None, 10**12, {"a": 1}),
@@ -43,12 +43,16 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "user": ("ann", "bob", "会話", "", 5),
     "prompt_cache_key": ("k1", "k2", ""),
     "previous_response_id": ("resp_1", "", None),
+    "conversation": ({"id": "conv_1"}, "conv_1", None),
+    "prompt": ({"id": "p"}, "text", None),
 }
-USUAL = {"model": 0.9, "max_tokens": 0.7, "previous_response_id": 0.05}
+USUAL = {"model": 0.9, "max_tokens": 0.7, "previous_response_id": 0.05, "conversation": 0.1, "prompt": 0.1}
 """How often a field is there at all; the others three times in ten."""
 
 CONTENTS = ("word ", "é", "\n", '"', "\\", '"max_tokens": 5, ', "]}{[")
 """What prompts are made of: text, what is escaped, and what looks like JSON."""
+
+TYPES = (*("application/json; charset=utf-8",) * 40, "Application/JSON ;charset=UTF-8", "text/plain")
 
 Asked = tuple[Head, bytes, str]
 """Head, body and content type of a request."""
@@ -82,7 +86,7 @@ def _request(draw: random.Random, request_id: str) -> Asked:
         conversation=draw.choice(("", "", "c1", "c2")),
         request_id=request_id,
     )
-    return head, raw, "text/plain" if draw.random() < 0.02 else "application/json; charset=utf-8"
+    return head, raw, draw.choice(TYPES)
 
 
 def lifted(raw: bytes, content_type: str) -> Lifted:
@@ -91,10 +95,11 @@ def lifted(raw: bytes, content_type: str) -> Lifted:
         body = json.loads(raw)
     except ValueError:
         return {}
-    if not content_type.startswith("application/json") or not isinstance(body, dict):
+    if not content_type.lower().startswith("application/json") or not isinstance(body, dict):
         return {}
     found = {name: body[name] for name in REQUEST_FIELDS if isinstance(body.get(name), str | int | float)}
-    return {"json": True, **{k: v if isinstance(v, bool | str) else float(v) for k, v in found.items()}}
+    noted = {name: True for name in NOTED_FIELDS if body.get(name) is not None}
+    return {"json": True, **{k: v if isinstance(v, bool | str) else float(v) for k, v in found.items()}, **noted}
 
 
 def ask(url: str, asked: list[Asked]) -> None:
@@ -127,7 +132,7 @@ def test_thousands_of_bodies_are_decided_alike(tmp_path: Path) -> None:
         ask(stack.enter_context(Envoy(tree, tmp_path / "run")).url, asked)
     learner = new_learner(config)
     router = Router(config, new_budgeter(config, learner))
-    found = {line["id"]: line for line in map(json.loads, log.read_text("utf-8").splitlines())}
+    found = {line["id"]: line for line in map(json.loads, log.read_text("utf-8").rstrip("\n").split("\n"))}
     landed = {r.headers[MARKER]: s.pool.name for s in servers for r in s.pool.received if MARKER in r.headers}
     for head, raw, content_type in asked:
         decision = router.decide_by_size(head, lifted(raw, content_type), len(raw))

@@ -24,7 +24,11 @@ SETS = {
     "default": [{"name": "short", "capacity": 8192}, {"name": "long", "capacity": 131_072}],
     "coder": [{"name": n, "capacity": c} for n, c in (("small", 2000), ("medium", 20_000), ("big", 200_000))],
 }
-BASE: dict[str, Any] = {"pools": SETS, "models": {"code": "coder"}, "estimation": {"min_samples": 1}}
+BASE: dict[str, Any] = {
+    "pools": SETS,
+    "models": {"code": "coder", "模型": "coder"},
+    "estimation": {"min_samples": 1},
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "shadow": {"routing": {"shadow": True}},
@@ -54,7 +58,7 @@ class Both:
     def _teach(self) -> None:
         """Learn odd ratios, so that no division comes out even."""
         for turn in range(150):
-            for model, ratio in (("m", 3.7), ("code", 2.9)):
+            for model, ratio in (("m", 3.7), ("code", 2.9), ("模型", 2.3)):
                 size, category = 900 + 37 * turn, ("all", "docs")[turn % 2]
                 seen = self.router.decide_by_size(
                     Head("POST", "/v1/chat/completions", category=category), {"json": True, "model": model}, size
@@ -67,7 +71,7 @@ class Both:
         fields = self._lua.table_from({f: getattr(head, f).encode() for f in head.__struct_fields__})
         plain = {k: v.encode() if isinstance(v, str) else v for k, v in lifted.items()}
         known = None if size is None else float(size)
-        return dict(self._decide(fields, known, lambda: (self._lua.table_from(plain), known)))
+        return dict(self._decide(fields, known, lambda: known, lambda: self._lua.table_from(plain)))
 
     def python(self, head: Head, lifted: dict[str, Any], size: int | None) -> dict[str, Any]:
         early = None if size is None else self.router.decide_early(head, size)
@@ -110,6 +114,8 @@ LIFTED = st.fixed_dictionaries(
         "prompt_cache_key": TEXT | NUMBERS,
         "user": TEXT,
         "previous_response_id": st.sampled_from(("", "resp_1")),
+        "conversation": st.just(True),
+        "prompt": st.just(True),
     },
 )
 HEADS = st.builds(

@@ -1,13 +1,15 @@
 """The filter reads bodies as a JSON parser does: the same fields, and nothing of what is cut."""
 
 import json
+from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lupa.luajit21 import LuaRuntime
 
-from extproc.body.lifted import REQUEST_FIELDS
+from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
 from extproc.budget.learner import new_learner
 from extproc.config import Config
 from extproc.service.in_proxy import figures, program
@@ -24,14 +26,19 @@ def lift(raw: bytes) -> dict[str, Any]:
     return {key: value.decode() if isinstance(value, bytes) else value for key, value in found.items()}
 
 
+def typed(fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with true and 1 told apart; Lua has one kind of number."""
+    return {k: (bool, v) if isinstance(v, bool) else v for k, v in fields.items()}
+
+
 def parsed(raw: bytes) -> dict[str, Any]:
-    """The same, by a parser of all of it."""
+    """The same as `lift`, by a parser of all of it."""
     body = json.loads(raw)
     fields = {name: body[name] for name in REQUEST_FIELDS if isinstance(body.get(name), str | int | float)}
-    return {"json": True, **fields}
+    return {"json": True, **fields, **{name: True for name in NOTED_FIELDS if body.get(name) is not None}}
 
 
-NAMES = st.sampled_from((*REQUEST_FIELDS, "messages", "n\\", '"', "日本")) | st.text(max_size=5)
+NAMES = st.sampled_from((*REQUEST_FIELDS, *NOTED_FIELDS, "messages", "n\\", '"', "日本")) | st.text(max_size=5)
 TEXT = st.text(max_size=20) | st.text('"\\{}[],:nu 0aé世😀', max_size=30)
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -61,7 +68,41 @@ def written(pairs: list[tuple[str, Any]], style: dict[str, Any]) -> bytes:
 def test_reads_what_a_parser_reads(pairs: list[tuple[str, Any]], style: dict[str, Any]) -> None:
     """Fields of the top level alone, the last of a name, escapes decoded, however it is laid out."""
     raw = written(pairs, style)
-    assert lift(raw) == parsed(raw)
+    assert typed(lift(raw)) == typed(parsed(raw))
+
+
+def test_names_may_be_escaped() -> None:
+    """However a name is written, it is the same."""
+    name = "".join(f"\\u{ord(letter):04X}" for letter in max(REQUEST_FIELDS, key=len))
+    assert lift(f'{{"{name}": 5, "mod\\u0065l": "m"}}'.encode()) == {
+        "json": True,
+        max(REQUEST_FIELDS, key=len): 5,
+        "model": "m",
+    }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"model": "m",',
+        ', "model": "m"',
+        '"model": "m",, "n": 1',
+        '"model": "m" "n": 1',
+        '"model" "m"',
+        '"model"; "m"',
+        '"model": ',
+        '"model"',
+        "model: 1",
+        "'model': 1",
+        *(
+            f'"n": {word}'
+            for word in ("nan", "inf", "infinity", "NaN", "nul", "nulls", "tru", "1-2", "+1", ".5", "0x10")
+        ),
+    ],
+)
+def test_what_is_broken_at_its_top_level_is_not_json(fields: str) -> None:
+    """Where the fields are, a body has to be sound."""
+    assert lift(f"{{{fields}}}".encode()) == {}
 
 
 @given(pairs=PAIRS, style=STYLES, data=st.data())
@@ -78,16 +119,26 @@ def test_never_fails(raw: bytes) -> None:
     assert all(isinstance(value, str | float | int | bool) for value in lift(raw).values())
 
 
-@given(raw=st.binary(max_size=12))
-def test_strings_are_utf8(raw: bytes) -> None:
-    """A string that is no UTF-8 makes a body that is no JSON; metadata could not hold it."""
-    body = b'{"model": "' + raw.replace(b"\\", b"").replace(b'"', b"") + b'"}'
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        assert lift(body) == {}
-    else:
-        assert lift(body)["json"] is True
+EDGES = bytes.fromhex("7f 80 8f 90 9f a0 bf c0 c1 c2 df e0 e1 ec ed ee ef f0 f1 f3 f4 f5 ff")
+"""The bytes at which the rules of UTF-8 change."""
+
+
+def test_strings_are_utf8() -> None:
+    """A string that is no UTF-8 makes a body that is no JSON: metadata could not hold it."""
+    pairs = (bytes(pair) for pair in product(range(0x80, 0x100), repeat=2))
+    longer = (bytes((first, *rest)) for first in range(0xE0, 0x100) for rest in product(EDGES, repeat=2))
+    longest = (bytes((first, *rest)) for first in range(0xF0, 0xF6) for rest in product(EDGES, repeat=3))
+    found = wanted = 0
+    for text in (*pairs, *longer, *longest):
+        body = b'{"model": "' + text + b'"}'
+        try:
+            expected = {"json": True, "model": text.decode()}
+        except UnicodeDecodeError:
+            expected = {}
+        assert lift(body) == expected
+        found += bool(expected)
+        wanted += 1
+    assert 0 < found < wanted
 
 
 def test_halves_of_a_pair() -> None:
@@ -97,9 +148,37 @@ def test_halves_of_a_pair() -> None:
         assert lift(b'{"model": "' + half + b'"}') == {}
 
 
-def test_a_long_body_of_nothing_but_quotes() -> None:
-    """Each byte is looked at a bounded number of times, backslashes too."""
-    for text in (b'\\"' * 500_000, b"\\\\" * 500_000, b"[" * 1_000_000, b"{" * 1_000_000):
-        body = b'{"messages": ["' + text + b'"], "model": "m"}'
-        assert lift(body) == {"json": True, "model": "m"}
-    assert lift(b"[" * 1_000_000) == lift(b'{"a":' + b"[" * 1_000_000) == {}
+SHAPES = {
+    "quotes": ('{"messages": ["', '\\"', '"]}'),
+    "backslashes": ('{"messages": ["', "\\\\", '"]}'),
+    "escapes in a name": ('{"', "\\n", '": 1}'),
+    "escapes in a value": ('{"model": "', "\\ud83d\\ude00", '"}'),
+    "names": ("{", '"": 0, ', '"n": 1}'),
+    "nesting": ('{"messages": ', "[", ""),
+    "space": ("{", "    ", "}"),
+    "digits": ('{"n": ', "1", "}"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_hostile_body_costs_no_more_than_its_length(shape: str) -> None:
+    """Four times the body are four times the steps of the interpreter, whatever it is made of."""
+    before, unit, after = SHAPES[shape]
+
+    def steps(times: int) -> int:
+        count: int = COUNTED((before + unit * times + after).encode())
+        return count
+
+    assert 0 < steps(40_000) < 4.4 * steps(10_000) + 10
+
+
+COUNTED = RUNTIME.execute(b"""
+jit.off()
+return function(body)
+  local steps = 0
+  debug.sethook(function() steps = steps + 1 end, "", 1)
+  lift(body)
+  debug.sethook()
+  return steps
+end
+""")
