@@ -7,7 +7,7 @@ usage there, an entry tells only how the request ended.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -24,7 +24,6 @@ from extproc.service.metadata import (
     USAGE_NAMESPACE,
     chosen_in_proxy,
     is_answer_seen,
-    plain,
     read_observation,
 )
 
@@ -98,7 +97,7 @@ def read(entry: pb.HTTPAccessLogEntry) -> Ended:
     cut = _cut(common.response_flags)
     usage, reason = None, None
     if USAGE_NAMESPACE in spaces and 200 <= status < 300:
-        usage, reason = _lifted(plain(spaces[USAGE_NAMESPACE]))
+        usage, reason = _lifted(spaces[USAGE_NAMESPACE].fields)
     request = read_observation(fields)
     observation = None if request is None else ending(request, status, usage, reason, whole=cut is None)
     logged = Logged(
@@ -130,19 +129,19 @@ def _end(observation: Observation | None, status: int, cut: End | None) -> End:
     return cut if cut is not None and end == "completed" else end
 
 
-def _lifted(fields: dict[str, Any]) -> tuple[Usage | None, str | None]:
+def _lifted(fields: Mapping[str, Value]) -> tuple[Usage | None, str | None]:
     """Return usage and the reason generation ended, of what Envoy's filters lifted from an answer."""
-    usage = usage_of({key: int(value) for key, value in fields.items() if key in COUNTS and _is_count(value)})
-    reason = fields.get("finish_reason")
-    return usage, finish(reason) if isinstance(reason, str) else None
+    counts = {key: int(value.number_value) for key, value in fields.items() if key in COUNTS and _is_count(value)}
+    return usage_of(counts), finish(_text(fields, "finish_reason") or None)
 
 
 def _text(fields: Mapping[str, Value], key: str) -> str:
     return fields[key].string_value if key in fields else ""
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, float) and 0 <= value < _LARGEST_COUNT  # False for NaN
+def _is_count(value: Value) -> bool:
+    number = value.number_value  # 0 of anything else; comparing is False for NaN
+    return 0 < number < _LARGEST_COUNT or (number == 0 and value.HasField("number_value"))
 
 
 def _seconds(duration: Duration) -> float:
