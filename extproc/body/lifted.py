@@ -14,17 +14,10 @@ Lifted = Mapping[str, str | float | bool | None]
 MODEL_BYTES = 128
 """A longer model name is read as none: no pool set and no figure has such a name."""
 
-REQUEST_FIELDS = (
-    "model",
-    "max_completion_tokens",
-    "max_tokens",
-    "max_output_tokens",
-    "n",
-    "stream",
-    "previous_response_id",
-    "prompt_cache_key",
-    "user",
-)
+CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Output caps, the first one present counts."""
+
+REQUEST_FIELDS = ("model", *CAPS, "n", "stream", "previous_response_id", "prompt_cache_key", "user")
 """What is lifted, from the top level of the body; and `json`, true, when there was JSON."""
 
 NOTED_FIELDS = ("conversation", "prompt")
@@ -33,9 +26,6 @@ lifted that there is one: true."""
 
 _OPTIONAL_TEXT = (str, type(None))  # made once: `str | None` takes longer than all the checks
 _OPTIONAL_BOOLEAN = (bool, type(None))
-
-CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-"""Output caps, the first one present counts."""
 
 
 def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from extproc.body.lifted import REQUEST_FIELDS
+from extproc.body.lifted import CAPS, REQUEST_FIELDS
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
 
@@ -131,10 +131,9 @@ def access_log(service_cluster: str) -> Tree:
 def json_log(path: str) -> Tree:
     """Return the access log that `dualpool plan` reads: a line of JSON a request, lengths and no content."""
     usage = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
-    caps = ("max_completion_tokens", "max_tokens", "max_output_tokens")
     decided = ("pool", "reason", "budget", "reserve", "reserve_source")
     fields = {name: _metadata(USAGE_NAMESPACE, name) for name in usage}
-    fields |= {name: _metadata(REQUEST_NAMESPACE, name) for name in caps}
+    fields |= {name: _metadata(REQUEST_NAMESPACE, name) for name in CAPS}
     fields |= {name: _metadata(METADATA_NAMESPACE, name) for name in decided}
     return {
         "# A line of JSON for each request, lengths and no content, for `dualpool plan`.": None,

@@ -69,9 +69,9 @@ def _unread(layout: Layout) -> Tree:
     """Where a request begins whose answer may be too big to be read; the filters are chosen by its first route."""
     return {
         "# Answers of any size: not buffered, so their usage is not learned from.": None,
-        **{key: value for key, value in _default(layout).items() if not key.startswith("#")},
         "name": UNREAD,
         "match": {"safe_regex": {"regex": f".*{BIG_ANSWERS}"}},
+        "route": _to_default(layout),
         **unread(),
     }
 
@@ -81,5 +81,9 @@ def _default(layout: Layout) -> Tree:
         "# Everything else, and everything while Dualpool is away: the pool that holds it all.": None,
         "name": layout.default,
         "match": {"prefix": "/"},
-        "route": {"cluster": layout.default, "timeout": "0s", "idle_timeout": IDLE},
+        "route": _to_default(layout),
     }
+
+
+def _to_default(layout: Layout) -> Tree:
+    return {"cluster": layout.default, "timeout": "0s", "idle_timeout": IDLE}

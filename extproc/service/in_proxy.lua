@@ -134,6 +134,8 @@ local function routed(head, facts, size)
   }
 end
 
+local one_set = next(F.models) == nil -- so the largest pool is the same for every model
+
 -- head: method, path, category, conversation, request_id. size: bytes of the body by its header, nil if unknown.
 -- wait: returns its size once it is complete, nil if that cannot be known. lifted: returns what is lifted from it.
 function decide(head, size, wait, lifted)
@@ -141,7 +143,6 @@ function decide(head, size, wait, lifted)
   if not api then return unread("unknown_path") end
   if head.method ~= "POST" then return unread("not_post") end
   local most = F.batch[api] and F.largest_body or F.oversize
-  local one_set = next(F.models) == nil
   if size and size > most and one_set then return unread("oversized") end
   size = wait()
   if not size then return unread("no_length") end

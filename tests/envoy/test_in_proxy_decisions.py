@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS, Lifted
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.budget.observation import Observation
 from extproc.demo.envoy import Envoy, with_addresses
@@ -22,6 +21,7 @@ from tests.envoy.attached import rendered
 from tests.envoy.client import MARKER
 from tests.envoy.modes import IN_PROXY, configured, in_proxy_settings, options, write_seed
 from tests.envoy.stack import UNUSED
+from tests.lifted import lifted
 
 BODIES = 2000
 SETS = {"default": {"short": 2048, "long": 131_072}, "coder": {"small": 700, "medium": 6000, "big": 200_000}}
@@ -89,19 +89,6 @@ def _request(draw: random.Random, request_id: str) -> Asked:
     return head, raw, draw.choice(TYPES)
 
 
-def lifted(raw: bytes, content_type: str) -> Lifted:
-    """What the filter is to lift: strings, numbers, booleans, and of any object at all that it was there."""
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        return {}
-    if not content_type.lower().startswith("application/json") or not isinstance(body, dict):
-        return {}
-    found = {name: body[name] for name in REQUEST_FIELDS if isinstance(body.get(name), str | int | float)}
-    noted = {name: True for name in NOTED_FIELDS if body.get(name) is not None}
-    return {"json": True, **{k: v if isinstance(v, bool | str) else float(v) for k, v in found.items()}, **noted}
-
-
 def ask(url: str, asked: list[Asked]) -> None:
     """Send all requests over one connection."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
@@ -135,7 +122,8 @@ def test_thousands_of_bodies_are_decided_alike(tmp_path: Path) -> None:
     found = {line["id"]: line for line in map(json.loads, log.read_text("utf-8").rstrip("\n").split("\n"))}
     landed = {r.headers[MARKER]: s.pool.name for s in servers for r in s.pool.received if MARKER in r.headers}
     for head, raw, content_type in asked:
-        decision = router.decide_by_size(head, lifted(raw, content_type), len(raw))
+        fields = lifted(raw) if content_type.lower().startswith("application/json") else {}
+        decision = router.decide_by_size(head, fields, len(raw))
         line = found[head.request_id]
         seen = line["observation"] and msgspec.json.decode(line["observation"], type=Observation)
         assert (line["pool"], line["in_proxy"] or line["pool"], line["reason"]) == (
