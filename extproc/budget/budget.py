@@ -84,7 +84,7 @@ class Budgeter:
         vector = features(whole)
         model = facts.model[:MODEL_CHARACTERS] if self._by_model else ""
         basis = _basis(whole)
-        category = self._category(named, vector, route_category, basis)
+        category = self._category(named, route_category) or self._content_class(whole, vector)
         if len(facts.items) == 1:
             estimate = self._estimate(model, category, whole, vector)
             expected = estimate.tokens
@@ -105,12 +105,13 @@ class Budgeter:
             teaches=whole.media == 0 and (whole.tokens is None or basis == "tokens"),
         )
 
-    def _category(self, named: str, vector: tuple[float, ...], route_category: str, basis: Basis) -> str:
-        if self._by_header and named in self._allowed:
-            return named
-        if route_category:
-            return route_category
-        return content_class(vector) if self._by_content and basis != "raw" else "all"
+    def _category(self, named: str, route_category: str) -> str:
+        return named if self._by_header and named in self._allowed else route_category
+
+    def _content_class(self, whole: Item, vector: tuple[float, ...]) -> str:
+        if whole.raw is not None or not self._by_content:
+            return "all"
+        return content_class(vector, len(whole.text) + len(whole.tools))
 
     def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:
         exact = (item.tokens or 0) + item.media * self._tokens_per_media

@@ -1,6 +1,6 @@
 """The category of a request: what a figure is learned for besides the model."""
 
-from extproc.budget.features import NAMES, text_bytes
+from extproc.budget.features import NAMES
 
 _COLUMN = {name: i for i, name in enumerate(NAMES)}
 _TWO_BYTES = slice(_COLUMN["cyrillic_lead"], _COLUMN["two_byte_lead"] + 1)
@@ -13,13 +13,13 @@ _TOOLS = _COLUMN["tool_bytes"]
 CONTENT_CLASSES = ("latin", "code", "structured", "cjk", "other_script")
 
 
-def content_class(features: tuple[float, ...]) -> str:
-    """Return what the text of `features` mostly is, one of `CONTENT_CLASSES`.
+def content_class(features: tuple[float, ...], size: float) -> str:
+    """Return what a prompt of `features` mostly is, one of `CONTENT_CLASSES`. `size`: bytes of its text and tools.
 
     Judged by shares of bytes: scripts first, since they differ most in bytes per token; then punctuation, of which
     code has 5 to 15 % and JSON, tables and numbers more still, prose under 2 %.
     """
-    text = text_bytes(features) or 1.0
+    text = size or 1.0
     if 3 * sum(features[_CJK]) > 0.25 * text:  # a CJK character is three bytes, one of them a lead byte
         return "cjk"
     if 2 * sum(features[_TWO_BYTES]) + 3 * features[_INDIC] > 0.25 * text:

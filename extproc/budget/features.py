@@ -33,7 +33,8 @@ WINDOW = 64
 
 _NO_MORE = (0.0,) * (len(NAMES) - 1)
 _CELL_OF, _ALL_PAIRS, _HALF_THE_PAIRS = tables()
-_CELLS = len(_ALL_PAIRS)
+_CELLS = _ALL_PAIRS.shape[1]
+_PAIR = np.dtype("<u2")  # the first of two bytes is the low one
 _PLACES = (np.arange(WINDOWS) + np.random.default_rng(0).random(WINDOWS)) / WINDOWS
 
 
@@ -47,19 +48,18 @@ def features(item: Item) -> tuple[float, ...]:
     # Text and tools each begin after a line break, which is the first of their first pair.
     prompt = b"\n%b\n%b" % (item.text, item.tools) if item.tools else b"\n" + item.text
     if len(prompt) <= EXACT_BYTES:
-        # All pairs: those at even places, and behind them those at odd ones.
-        counts = _cells(prompt[: len(prompt) & -2] + prompt[1 : len(prompt) - 1 | 1]).dot(_ALL_PAIRS)
+        counts = _ALL_PAIRS.dot(_cells(prompt, len(prompt) - 1, step=1))
     else:
         sample = _sample(prompt)
-        counts = _cells(sample).dot(_HALF_THE_PAIRS)
+        counts = _HALF_THE_PAIRS.dot(_cells(sample, len(sample) // 2, step=2))
         counts *= (len(prompt) - 1) / len(sample)
     return (*counts.tolist(), len(item.tools), item.messages)
 
 
-def _cells(text: bytes) -> NDArray[np.intp]:
-    """Count the cells of the pairs at even places of `text`, whose length is even."""
-    pairs = np.frombuffer(text, "<u2")  # the first of two is the low byte
-    return np.bincount(_CELL_OF.take(pairs), minlength=_CELLS)
+def _cells(text: bytes, number: int, step: int) -> NDArray[np.intp]:
+    """Count the cells of the first `number` pairs of `text` that begin `step` bytes apart."""
+    pairs = np.ndarray((number,), _PAIR, text, 0, (step,))
+    return np.bincount(_CELL_OF.take(pairs), None, _CELLS)
 
 
 def _sample(prompt: bytes) -> bytes:

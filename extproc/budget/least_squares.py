@@ -22,8 +22,8 @@ faded to the weight of a few observations, and learning starts over from there.
 
 import math
 import struct
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from extproc.budget.features import MESSAGES, TOOL_BYTES
@@ -82,7 +82,7 @@ for _column in (MESSAGES, CONVERSATION, TOOLS):
 """Text bytes and longest template of the inputs."""
 
 
-class Expected(NamedTuple):
+class Expected(msgspec.Struct, frozen=True):
     """What a prompt is estimated at: `tokens`, with the relative standard deviation τ. No tokenizer counts fewer
     than `least` or more than `most`."""
 
@@ -94,7 +94,8 @@ class Expected(NamedTuple):
 
 def inputs(features: tuple[float, ...]) -> Vector:
     """Return x, `WEIGHTS` values, of a feature vector."""
-    return np.frombuffer(_pack(*features, min(1.0, features[MESSAGES]), min(1.0, features[TOOL_BYTES])))
+    messages, tools = features[MESSAGES], features[TOOL_BYTES]
+    return np.frombuffer(_pack(*features, messages if messages < 1.0 else 1.0, tools if tools < 1.0 else 1.0))
 
 
 class Fit:
@@ -124,11 +125,11 @@ class Fit:
 
     def estimate(self, x: Vector) -> Expected:
         """Return what a prompt of the inputs x is estimated at."""
-        tokens, size, template, *spreads = self._rows.dot(x).tolist()
-        tokens = max(1.0, tokens)
-        spread = min(math.hypot(*spreads) / tokens, PRIOR_SPREAD)
+        figures = self._rows.dot(x).tolist()
+        tokens = max(1.0, figures[0])
+        spread = min(math.hypot(*figures[3:]) / tokens, PRIOR_SPREAD)
         deviation = math.hypot(DEVIATION_OF_MEAN * self.error, spread)
-        return Expected(tokens, deviation, size / MOST_RATIO, size / LEAST_RATIO + template)
+        return Expected(tokens, deviation, figures[1] / MOST_RATIO, figures[1] / LEAST_RATIO + figures[2])
 
     def learn(self, x: Vector, tokens: float) -> bool:
         """Take one observation into account; True when it was an outlier."""

@@ -56,21 +56,19 @@ class LinearEstimator:
         if basis == "raw":
             return self.raw(model, category).estimate(text_bytes(features))
         name, fit = self._known(model)
-        found, deviation, least, most = fit.estimate(inputs(features))
-        expected = min(max(found, least), most)
+        found = fit.estimate(inputs(features))
+        expected = min(max(found.tokens, found.least), found.most)
         errors = self._errors.get((ERRORS, name)) or self._no_errors
-        upper = min(expected * math.exp(errors.margin(expected, deviation, self._rate)), most)
+        upper = min(expected * math.exp(errors.margin(expected, found.deviation, self._rate)), found.most)
         source: Source = "learned" if fit.samples >= self._settings.min_samples else "prior"
-        tokens = max(round(expected), math.ceil(least))
-        return Estimate(tokens=tokens, upper=math.ceil(upper), source=source)
+        return Estimate(max(round(expected), math.ceil(found.least)), math.ceil(upper), source)
 
     def _known(self, model: str) -> tuple[str, Fit]:
         """Return what an estimate for `model` goes by, and the name that it is kept under."""
-        for name in dict.fromkeys((model, "")):
-            fit = self._fits.get(name)
-            if fit is not None and (fit.samples >= self._settings.min_samples or name == ""):
-                return name, fit
-        return "", self._nothing
+        fit = self._fits.get(model)
+        if fit is not None and fit.samples >= self._settings.min_samples:
+            return model, fit
+        return "", self._fits.get("") or self._nothing
 
     def raw(self, model: str, category: str) -> RawRatio:
         """Return bytes per token of raw bodies."""

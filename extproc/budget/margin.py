@@ -93,9 +93,11 @@ class Errors:
         return self._margin(None, deviation, rate)
 
     def _margin(self, size: int | None, deviation: float, rate: float) -> float:
-        if size not in self._excess:
-            self._excess[size] = self._learned(slice(None) if size is None else slice(max(0, size - 1), size + 2))
-        density, negated = self._excess[size]
+        known = self._excess.get(size)
+        if known is None:
+            known = self._learned(slice(None) if size is None else slice(max(0, size - 1), size + 2))
+            self._excess[size] = known
+        density, negated = known
         accepted = -rate / (density * deviation)
         step = bisect.bisect_left(negated, accepted)  # the first edge whose excess is accepted
         if step == 0:

@@ -92,8 +92,8 @@ BYTES_PER = tuple(_LEADS.get(name, 3 if name in _SCRIPTS else 1) for name in BYT
 _CONTINUATION = range(0x80, 0xC0)
 
 
-def tables() -> tuple[NDArray[np.uint8], Array, Array]:
-    """Return the cell of every pair, and two matrices, cells × `COUNTED`, that sum a histogram of cells.
+def tables() -> tuple[NDArray[np.intp], Array, Array]:
+    """Return the cell of every pair, and two matrices, `COUNTED` × cells, that sum a histogram of cells.
 
     A pair is the number first + 256 · second, as the two bytes are read from memory. The first matrix is for a
     histogram of all pairs, in which every byte is the second of one. The second is for every other pair, where
@@ -115,13 +115,13 @@ def tables() -> tuple[NDArray[np.uint8], Array, Array]:
         key = key << np.uint64(1) | column
     _, examples, cells = np.unique(key, return_index=True, return_inverse=True)
     of_first, of_second, of_both = (
-        np.stack([column[examples] for column in columns], axis=1).astype(np.float64)
+        np.stack([column[examples] for column in columns]).astype(np.float64)
         for columns in (by_first, by_second, [*both, tenths / 10])
     )
     return (
-        cells.astype(np.uint8),
-        np.hstack((of_second, of_both)),
-        np.hstack((of_first + of_second, 2 * of_both)),
+        cells,
+        np.vstack((of_second, of_both)),
+        np.vstack((of_first + of_second, 2 * of_both)),
     )
 
 

@@ -59,7 +59,7 @@ class TextKind:
     @cached_property
     def category(self) -> str:
         """What the service takes such a text for."""
-        return content_class(tuple((1000 * self.vector).tolist()))
+        return content_class(tuple(self.vector.tolist()), 1.0)
 
 
 TextModel = tuple[TextKind, ...]
@@ -130,7 +130,7 @@ def _body(record: dict[str, Any], tokenizer: str) -> _Body | None:
     vector = features(item)
     if item.media or item.tokens is not None or tokens - TEMPLATE_TOKENS * vector[MESSAGES] < LEAST_TOKENS:
         return None
-    return _Body(str(record.get("category") or content_class(vector)), vector, tokens)
+    return _Body(str(record.get("category") or content_class(vector, text_bytes(vector))), vector, tokens)
 
 
 def _errors(bodies: list[_Body]) -> list[float]:

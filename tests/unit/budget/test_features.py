@@ -5,7 +5,7 @@ import pytest
 from extproc.body.facts import Item
 from extproc.budget.features import EXACT_BYTES, NAMES, features, text_bytes
 from extproc.budget.least_squares import inputs
-from extproc.budget.pairs import tables
+from extproc.budget.pairs import COUNTED, tables
 from extproc.budget.prior import PRIOR
 
 MIXED = "def total(rows):\n    return 10 + 2 * len(rows)  # Größe, «цена», カ格 — מחיר, سعر, giá trị, 42 가격 🎉\n"
@@ -92,10 +92,11 @@ def test_letters_cost_more_the_less_they_follow_each_other_in_english() -> None:
     assert named("THE WEATHER")["letter_pairs"] == named("the weather")["letter_pairs"]
 
 
-def test_a_cell_fits_a_byte() -> None:
+def test_few_cells_hold_all_pairs() -> None:
     """A histogram has a place for every cell, and no pair is without one."""
     cells, all_pairs, half = tables()
-    assert len(all_pairs) == len(half) == cells.max() + 1 <= 256
+    assert all_pairs.shape == half.shape == (len(COUNTED), cells.max() + 1)
+    assert all_pairs.shape[1] <= 256
     assert len(cells) == 1 << 16
 
 
