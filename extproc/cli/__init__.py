@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,12 @@ COMMANDS = {
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""
 
+ENVIRONMENT = {"serve": {"GRPC_EXPERIMENTS": "-event_engine_listener"}}
+"""Variables that a command's libraries read when they are imported, where the environment does not have them.
+
+Without gRPC's event engine the thread that wakes the event loop reads the sockets itself: one thread less on the
+way of every message (`docs/performance.md`)."""
+
 EXTRAS = {"calibrate": "calibrate", "plan": "plan", "simulate": "plan", "render": "render", "demo": "demo"}
 """Commands that need more than the serving install, and the extra that brings it."""
 
@@ -30,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dualpool", description="Token-budget routing for vLLM behind Envoy.")
     parser.add_argument("--version", action="version", version=f"dualpool {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    named = next((a for a in arguments if not a.startswith("-")), None)
+    named = next((a for a in arguments if not a.startswith("-")), "")
+    for variable, value in ENVIRONMENT.get(named, {}).items():
+        os.environ.setdefault(variable, value)
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         if name == named:  # only the command that runs is imported: each has dependencies of its own
