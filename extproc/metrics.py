@@ -254,9 +254,9 @@ class Metrics:
         """Count a setting of a route that could not be followed. `name`: from a fixed set."""
         self._ignored_settings.labels(name).inc()
 
-    def decided_in_proxy(self, pool: str, chosen: str, reason: str) -> None:
-        """Count a decision that the filter took."""
-        self._requests_of(self._pool(pool), self._pool(chosen), self._reason(reason)).inc()
+    def decided_in_proxy(self, pool: str, chosen: str, reason: str, number: int) -> None:
+        """Count decisions that the filter took."""
+        self._requests_of(self._pool(pool), self._pool(chosen), self._reason(reason)).inc(number)
 
     def in_proxy_written(self, worked: bool) -> None:
         """Count a write of the in-proxy filter."""

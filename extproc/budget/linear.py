@@ -101,8 +101,9 @@ class LinearEstimator:
         return "outlier" if self._learn(observation.model, x, tokens, expected) else "used"
 
     def _learn_raw(self, observation: Observation) -> Verdict:
-        expected = text_bytes(observation.features) / self._raw.raw(observation.model, observation.category).mean
-        verdict = self._raw.learn(observation)
+        size = text_bytes(observation.features)
+        expected = size / self._raw.raw(observation.model, observation.category).mean
+        verdict = self._raw.learn_size(observation, size)
         usage = observation.usage
         if verdict in ("used", "outlier") and usage is not None and usage.prompt_tokens:
             cell = cell_of(expected, math.log(usage.prompt_tokens / expected) / RAW_DEVIATION)

@@ -137,10 +137,13 @@ class RatioEstimator:
 
     def learn(self, observation: Observation) -> Verdict:
         """Move the category's ratio, and while that is young the model's and the global one."""
+        return self.learn_size(observation, text_bytes(observation.features))
+
+    def learn_size(self, observation: Observation, size: float) -> Verdict:
+        """Do as `learn` with an observation whose features are known to hold `size` bytes."""
         usage = observation.usage
         if usage is None or usage.prompt_tokens is None:
             return "no_usage"
-        size = text_bytes(observation.features)
         template = self._settings.tokens_per_message * observation.features[MESSAGES]
         ratio = size / max(1.0, usage.prompt_tokens - template)
         if not LEAST_RATIO <= ratio <= MOST_RATIO:

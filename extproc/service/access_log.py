@@ -6,6 +6,7 @@ any replica can read any entry, and no byte of an answer comes by. Where answers
 usage there, an entry tells only how the request ended.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -73,10 +74,13 @@ class AccessLog:
 
 def _take(context: Context, turn: Sequence[Ended]) -> None:
     """Count and learn what entries say, each step for all of them: its code stays in the CPU's cache meanwhile."""
-    for ended in turn:
-        chosen = chosen_in_proxy(ended.fields)
-        if chosen is not None:
-            context.metrics.decided_in_proxy(ended.logged.pool, chosen, _text(ended.fields, "reason"))
+    decided = Counter(
+        (ended.logged.pool, chosen, _text(ended.fields, "reason"))
+        for ended in turn
+        if (chosen := chosen_in_proxy(ended.fields)) is not None
+    )
+    for (pool, chosen, reason), number in decided.items():
+        context.metrics.decided_in_proxy(pool, chosen, reason, number)
     if context.in_flight is not None:
         for ended in turn:
             context.in_flight.end(ended.logged.pool, _text(ended.fields, TICKET))

@@ -161,21 +161,23 @@ end
 
 -- No type at all is read as well: what it is shows.
 local function may_be_json(content_type)
-  return content_type == "" or (content_type:lower() .. ";"):find("^%s*application/json%s*;") ~= nil
+  if content_type == "application/json" or content_type == "" then return true end
+  return (content_type:lower() .. ";"):find("^%s*application/json%s*;") ~= nil
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
   local length = tonumber(header(headers, "content-length"):match("^%d+$"))
   local read = may_be_json(header(headers, "content-type"))
-  local body
+  local body, size
   local function wait()
     if length == 0 or not read then return length end
     body = handle:body() -- nil if there is none
-    return body and body:length() or 0
+    size = body and body:length() or 0
+    return size
   end
   local function lifted()
-    return body and lift(body:getBytes(0, body:length())) or {}
+    return body and lift(body:getBytes(0, size)) or {}
   end
   local decision = decide({
     method = header(headers, ":method"),
