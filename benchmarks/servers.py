@@ -1,10 +1,11 @@
-"""grpc.aio, grpc.aio on uvloop, and the threaded server, with the same exchange behind each.
+"""grpc.aio, grpc.aio on uvloop, the threaded server, and the event engine, with the same exchange behind each.
 
 `python -m benchmarks.servers` compares them through Envoy (bodyless: one message a request, so that the server is
 what is measured); `python -m benchmarks.servers KIND` serves one of them on a free port.
 """
 
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.load import Workload, run
 from benchmarks.rows import Row, cpu_seconds, helper, settings_of
+from extproc.cli import ENVIRONMENT
 from extproc.config import Config
 from extproc.demo.envoy import Envoy, Tree, with_addresses
 from extproc.demo.process import Process
@@ -32,7 +34,10 @@ from extproc.service.exchange import Exchange
 from extproc.service.health import Health
 from extproc.service.server import SERVICE, build
 
-KINDS = ("aio", "uvloop", "threads")
+WITH_ENGINE = "uvloop, event engine"
+KINDS = ("aio", "uvloop", "threads", WITH_ENGINE)
+"""Servers; all but one run without gRPC's event engine, as `dualpool serve` does."""
+
 WORKLOADS = (Workload("1 connection", 1_000, 0, 1, 200), Workload("64 connections", 1_000, 0, 64, 1500))
 ROUNDS = 5
 
@@ -42,7 +47,7 @@ def serve(kind: str) -> None:
     core = compose(Config(), Metrics(CollectorRegistry()))
     if kind == "threads":
         _serve_threads(core)
-    elif kind == "uvloop":
+    elif kind.startswith("uvloop"):
         uvloop.run(_serve_aio(core))
     else:
         asyncio.run(_serve_aio(core))
@@ -75,7 +80,9 @@ def _serve_threads(core: Core) -> None:
 
 
 def _row(stack: ExitStack, kind: str, directory: Path, upstream: int) -> Row:
-    process = Process([sys.executable, "-m", "benchmarks.servers", kind], directory / f"{kind}.log")
+    ours = {} if kind == WITH_ENGINE else ENVIRONMENT["serve"]
+    command = [sys.executable, "-m", "benchmarks.servers", kind]
+    process = Process(command, directory / f"{kind}.log", {**os.environ, **ours})
     stack.enter_context(process)
     port = int(process.wait_for_output(r"\(port (\d+)\)")[1])
     options = Options(exchange="bodyless", usage="access-log", envoy=(1, 38))
