@@ -39,7 +39,7 @@ KINDS = ("aio", "uvloop", "threads", WITH_ENGINE)
 """Servers; all but one run without gRPC's event engine, as `dualpool serve` does."""
 
 WORKLOADS = (Workload("1 connection", 1_000, 0, 1, 200), Workload("64 connections", 1_000, 0, 64, 1500))
-ROUNDS = 5
+ROUNDS = 9
 
 
 def serve(kind: str) -> None:
@@ -95,24 +95,28 @@ def _row(stack: ExitStack, kind: str, directory: Path, upstream: int) -> Row:
     return Row(kind, stack.enter_context(envoy), process)
 
 
+def _measured(row: Row, workload: Workload) -> tuple[float, float, float]:
+    """Return the median latency in ms, requests a second, and CPU ms a request."""
+    cpu = cpu_seconds(row)
+    timing = run(row.envoy, workload)
+    time.sleep(0.1)
+    cost = 1e3 * (cpu_seconds(row) - cpu) / workload.requests
+    return 1e3 * statistics.median(timing.latencies), workload.requests / timing.seconds, cost
+
+
 def main() -> None:
-    """Compare the servers, in turn, and print medians."""
-    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        upstream, port = helper("benchmarks.upstream", Path(directory))
-        stack.callback(upstream.stop)
-        rows = [_row(stack, kind, Path(directory), port) for kind in KINDS]
-        found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
-        for number in range(ROUNDS + 1):
+    """Compare the servers, in turn, all newly started for each round, and print medians."""
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+            upstream, port = helper("benchmarks.upstream", Path(directory))
+            stack.callback(upstream.stop)
+            rows = [_row(stack, kind, Path(directory), port) for kind in KINDS]
+            for row in rows:
+                run(row.envoy, WORKLOADS[0])  # unmeasured: code is warm then
             for workload in WORKLOADS:
                 for row in rows:
-                    cpu = cpu_seconds(row)
-                    timing = run(row.envoy, workload)
-                    time.sleep(0.1)
-                    cost = 1e3 * (cpu_seconds(row) - cpu) / workload.requests
-                    p50 = 1e3 * statistics.median(timing.latencies)
-                    if number:  # the first round warms up
-                        figures = (p50, workload.requests / timing.seconds, cost)
-                        found.setdefault((workload.name, row.name), []).append(figures)
+                    found.setdefault((workload.name, row.name), []).append(_measured(row, workload))
     print("| | server | p50 ms | requests/s | CPU ms/request |\n|---|---|---|---|---|")
     for (name, kind), values in found.items():
         p50, rate, cost = (statistics.median(column) for column in zip(*values, strict=True))

@@ -1,11 +1,12 @@
 """Rules of the `dualpool` command itself."""
 
 import importlib
+import os
 from typing import Any
 
 import pytest
 
-from extproc.cli import COMMANDS, EXTRAS, main
+from extproc.cli import COMMANDS, ENVIRONMENT, EXTRAS, main
 
 
 @pytest.mark.parametrize("command", sorted(set(EXTRAS) & set(COMMANDS)))
@@ -22,3 +23,21 @@ def test_a_missing_extra_is_named(
         main([command])
     assert ended.value.code == 2
     assert f"something is missing: pip install 'dualpool[{EXTRAS[command]}]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("theirs", [None, "event_engine_listener"])
+def test_libraries_are_set_before_they_are_imported(monkeypatch: pytest.MonkeyPatch, theirs: str | None) -> None:
+    """`serve` runs gRPC without its event engine, unless the environment says otherwise; other commands do with it."""
+    variable, ours = next(iter(ENVIRONMENT["serve"].items()))
+    monkeypatch.setattr(os, "environ", {} if theirs is None else {variable: theirs})
+    seen: list[str | None] = []
+
+    def import_module(_: str) -> Any:
+        seen.append(os.environ.get(variable))
+        raise SystemExit
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    for command in ("check", "serve"):
+        with pytest.raises(SystemExit):
+            main([command])
+    assert seen == [theirs, theirs or ours]
