@@ -27,7 +27,7 @@ def test_a_missing_extra_is_named(
 
 @pytest.mark.parametrize("theirs", [None, "event_engine_listener"])
 def test_libraries_are_set_before_they_are_imported(monkeypatch: pytest.MonkeyPatch, theirs: str | None) -> None:
-    """`serve` runs gRPC without its event engine, unless the environment says otherwise; other commands do with it."""
+    """`serve` runs gRPC without its event engine, unless the environment says otherwise. No other command does."""
     variable, ours = next(iter(ENVIRONMENT["serve"].items()))
     monkeypatch.setattr(os, "environ", {} if theirs is None else {variable: theirs})
     seen: list[str | None] = []
