@@ -46,7 +46,7 @@ def _row(facts: PromptFacts, tokens: dict[str, int], kind: str, size: int) -> Ro
     return Row(
         text=vector,
         raw=features(Item(raw=size)),
-        category=content_class(vector, len(whole.text) + len(whole.tools)),
+        category=content_class(vector, whole.size),
         kind=kind,
         tokens=tokens,
         cap=facts.cap or 0,

@@ -25,6 +25,11 @@ class Item(msgspec.Struct, frozen=True):
     media: int = 0
     raw: int | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of text and tool definitions."""
+        return len(self.text) + len(self.tools)
+
 
 class PromptFacts(msgspec.Struct, frozen=True):
     """A request body, read.

@@ -111,7 +111,7 @@ class Budgeter:
     def _content_class(self, whole: Item, vector: tuple[float, ...]) -> str:
         if whole.raw is not None or not self._by_content:
             return "all"
-        return content_class(vector, len(whole.text) + len(whole.tools))
+        return content_class(vector, whole.size)
 
     def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:
         exact = (item.tokens or 0) + item.media * self._tokens_per_media
@@ -132,7 +132,7 @@ def _basis(whole: Item) -> Basis:
 
 def _size(item: Item) -> float:
     """Order of magnitude in bytes, to find the largest of a batch."""
-    return len(item.text) + len(item.tools) + 4 * (item.tokens or 0)
+    return item.size + 4 * (item.tokens or 0)
 
 
 def merged(items: tuple[Item, ...]) -> Item:

@@ -48,18 +48,18 @@ def features(item: Item) -> tuple[float, ...]:
     # Text and tools each begin after a line break, which is the first of their first pair.
     prompt = b"\n%b\n%b" % (item.text, item.tools) if item.tools else b"\n" + item.text
     if len(prompt) <= EXACT_BYTES:
-        counts = _ALL_PAIRS.dot(_cells(prompt, len(prompt) - 1, step=1))
+        counts = _ALL_PAIRS.dot(_cells(prompt, step=1))
     else:
         sample = _sample(prompt)
-        counts = _HALF_THE_PAIRS.dot(_cells(sample, len(sample) // 2, step=2))
+        counts = _HALF_THE_PAIRS.dot(_cells(sample, step=2))
         counts *= (len(prompt) - 1) / len(sample)
     return (*counts.tolist(), len(item.tools), item.messages)
 
 
-def _cells(text: bytes, number: int, step: int) -> NDArray[np.intp]:
-    """Count the cells of the first `number` pairs of `text` that begin `step` bytes apart."""
-    pairs = np.ndarray((number,), _PAIR, text, 0, (step,))
-    return np.bincount(_CELL_OF.take(pairs), None, _CELLS)
+def _cells(text: bytes, step: int) -> NDArray[np.intp]:
+    """Count the cells of the pairs of `text` that begin `step` bytes apart."""
+    pairs = np.ndarray(((len(text) - 2) // step + 1,), _PAIR, text, strides=(step,))
+    return np.bincount(_CELL_OF.take(pairs), minlength=_CELLS)
 
 
 def _sample(prompt: bytes) -> bytes:

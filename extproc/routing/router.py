@@ -123,8 +123,7 @@ class Router:
         budget = self._budgeter.budget(facts, head.category, settings.category, settings.default_output)
         chosen, reason = smallest_fit(pools, budget, settings.thresholds)
         conversation = head.conversation or facts.conversation
-        may_spill = reason == "fits" and self._board.levels
-        spilled = self._spill(pools, chosen, budget, settings) if may_spill else None
+        spilled = self._spill(pools, chosen, budget, settings) if reason == "fits" else None
         pool, reason = self._adjust(pools, chosen, reason, conversation, head.request_id, settings)
         if spilled is not None and reason == "fits":
             pool, reason = spilled, "spillover"

@@ -33,7 +33,8 @@ def read_settings(path: Path) -> Settings:
 )
 def test_content_classes(text: str, expected: str) -> None:
     """The class is what the text mostly is."""
-    got = content_class(features(Item(text=text.encode())), len(text.encode()))
+    item = Item(text=text.encode())
+    got = content_class(features(item), item.size)
     assert got == expected
     assert got in CONTENT_CLASSES
 
@@ -41,4 +42,4 @@ def test_content_classes(text: str, expected: str) -> None:
 def test_mostly_tool_definitions_are_structured() -> None:
     """A short question with long tool definitions costs what its tools cost."""
     item = Item(text=b"What is the weather in Paris?", tools=b'{"type":"function"}' * 50)
-    assert content_class(features(item), len(item.text) + len(item.tools)) == "structured"
+    assert content_class(features(item), item.size) == "structured"
