@@ -38,7 +38,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        problems.extend(_explain(error, str(path) if path else "defaults", sources))
+        problems.extend(_explain(error, path, sources))
         raise ConfigError(problems) from None
     if problems:
         raise ConfigError(problems)
@@ -55,13 +55,11 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = _parse(path.read_bytes())
     except OSError as error:
         problems.append(f"{path}: cannot be read: {error.strerror}")
-    except (ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or a date that there is not
-        problems.append(f"{path}: is not YAML: {' '.join(str(error).split())}")
-    except RecursionError:
-        problems.append(f"{path}: is nested too deeply to be read")
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
     else:
         if tree is None:
             return {}
@@ -69,6 +67,16 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
             return tree
         problems.append(f"{path}: holds a {type(tree).__name__}: must be a mapping of sections")
     return {}
+
+
+def _parse(text: bytes | str) -> Any:
+    """Return the value of a YAML document. Raises `ValueError` with what is wrong when there is none."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply to be read") from None
+    except Exception as error:  # PyYAML lets through what a tag runs into: `!!int ''` is an IndexError
+        raise ValueError(f"is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:
@@ -79,8 +87,8 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
             continue
         keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         try:
-            value = text if keys[-1] == "password" else yaml.safe_load(text)  # a password is not YAML by accident
-        except (ValueError, yaml.YAMLError, RecursionError):
+            value = text if keys[-1] == "password" else _parse(text)  # a password is not YAML by accident
+        except ValueError:
             problems.append(f"{variable}: {_shown(keys, text)}is not YAML")
             continue
         branch = tree
@@ -99,11 +107,12 @@ def _shown(keys: Sequence[str | int], value: object) -> str:
     return "" if tuple(keys[:2]) == SECRET else f"{value!r}: "
 
 
-def _explain(error: ValidationError, file: str, sources: Mapping[str, str]) -> list[str]:
+def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-        where = next((v for k, v in sources.items() if key == k or key.startswith(f"{k}.")), file)
+        set_at = key.rpartition(".")[0] if problem["type"] == "missing" else key
+        where = _where(set_at, path, sources)
         if problem["type"] == "value_error":
             lines.extend(f"{where}: {line}" for line in str(problem["ctx"]["error"]).splitlines())
         elif problem["type"] == "extra_forbidden":
@@ -111,3 +120,12 @@ def _explain(error: ValidationError, file: str, sources: Mapping[str, str]) -> l
         else:
             lines.append(f"{where}: {key}: {_shown(problem['loc'], problem['input'])}{problem['msg']}")
     return lines
+
+
+def _where(key: str, path: Path | None, sources: Mapping[str, str]) -> str:
+    """Return where the value at `key` comes from: a variable, or for a whole section all that set some of it."""
+    for name, variable in sources.items():
+        if key == name or key.startswith(f"{name}."):
+            return variable
+    below = [variable for name, variable in sources.items() if not key or name.startswith(f"{key}.")]
+    return ", ".join([str(path), *below] if path else below) or "defaults"

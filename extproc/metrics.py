@@ -138,6 +138,12 @@ class Metrics:
             ["pool", "model"],
             registry=registry,
         )
+        self._cached_tokens = Counter(
+            "dualpool_cached_tokens",
+            "Prompt tokens that usage says were found in a prefix cache",
+            ["pool", "model"],
+            registry=registry,
+        )
         self._pool = _Names()
         self._model = _Names()
         self._category = _Names()
@@ -200,6 +206,7 @@ class Metrics:
         self._error_of = functools.cache(self._error.labels)
         self._prompt_tokens_of = functools.cache(self._prompt_tokens.labels)
         self._completion_tokens_of = functools.cache(self._completion_tokens.labels)
+        self._cached_tokens_of = functools.cache(self._cached_tokens.labels)
         self._log_entries_of = functools.cache(self._log_entries.labels)
         self._first_byte_of = functools.cache(self._first_byte.labels)
         self._duration_of = functools.cache(self._duration.labels)
@@ -231,6 +238,8 @@ class Metrics:
         labels = self._pool(observation.pool), self._model(observation.model)
         self._prompt_tokens_of(*labels).inc(usage.prompt_tokens or 0)
         self._completion_tokens_of(*labels).inc(usage.completion_tokens or 0)
+        if usage.cached_tokens:
+            self._cached_tokens_of(*labels).inc(usage.cached_tokens)
 
     def logged(self, entry: Logged) -> None:
         """Count an access-log entry, after all else that it says."""

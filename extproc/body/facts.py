@@ -45,7 +45,6 @@ class PromptFacts(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
     cap: int | None = None
     choices: int = 1
-    stream: bool = False
     conversation: str = ""
 
 

@@ -54,7 +54,6 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
         items=(Item(raw=size),),
         cap=0 if api in UNCAPPED_APIS else _count(cap),
         choices=_count(choices) or 1,
-        stream=lifted.get("stream") is True,
         conversation=_text(lifted.get("prompt_cache_key")) or _text(lifted.get("user")),
     )
 

@@ -292,7 +292,6 @@ def _facts(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts 
         items=items,
         cap=cap,
         choices=choices,
-        stream=bool(body.stream),
         conversation=body.prompt_cache_key or body.user or "",
     )
 

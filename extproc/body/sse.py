@@ -15,7 +15,7 @@ _REPORTS = re.compile(rb'"usage"\s*:\s*\{|"(?:finish_reason|stop_reason|reason)"
 class EventStream:
     """Feeds the events of one stream into `report`.
 
-    `limit`: bytes kept of an unfinished event; a longer one is skipped, and `overlong` counts it.
+    `limit`: bytes kept of an unfinished event; a longer one is skipped, and `overlong` says that there was one.
     """
 
     def __init__(self, report: Report, limit: int = 256 * 1024) -> None:
@@ -27,7 +27,7 @@ class EventStream:
         self._after_cr = False
         self._skipping = False
         self._first = True
-        self.overlong = 0
+        self.overlong = False
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream. Never raises."""
@@ -67,9 +67,7 @@ class EventStream:
                 self._data.append(value)
 
     def _skip(self) -> None:
-        if not self._skipping:
-            self.overlong += 1
-        self._skipping = True
+        self._skipping = self.overlong = True
         self._data.clear()
         self._size = 0
 

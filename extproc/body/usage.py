@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+LARGEST_COUNT = 2**53
+"""A number from here on is no token count: in metadata, which are doubles, it would not be exact."""
+
 
 class Usage(msgspec.Struct, frozen=True):
     """Token counts as the model server reports them; None where the answer does not say.
@@ -44,10 +47,6 @@ class _Choice(msgspec.Struct):
 
 class _Incomplete(msgspec.Struct):
     reason: str | None = None
-
-
-class _Delta(msgspec.Struct):
-    stop_reason: str | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -96,14 +95,13 @@ class Report:
             self.finish_reason = reason
 
     def merge(self, usage: UsageFields) -> None:
-        """Take a usage object's fields that are not null."""
+        """Take a usage object's fields that are token counts."""
         for name in UsageFields.__struct_fields__:
             value = getattr(usage, name)
-            if isinstance(value, _Cached):
-                if value.cached_tokens is not None:
-                    self._fields["cached_tokens"] = value.cached_tokens
-            elif value is not None:
-                self._fields[name] = value
+            details = isinstance(value, _Cached)
+            count = value.cached_tokens if details else value
+            if count is not None and 0 <= count < LARGEST_COUNT:
+                self._fields["cached_tokens" if details else name] = count
 
     @property
     def usage(self) -> Usage | None:

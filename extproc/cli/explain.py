@@ -10,7 +10,7 @@ from extproc.body.request import api_of, read_request
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.features import NAMES, text_bytes
 from extproc.budget.learner import new_budgeter, new_learner
-from extproc.config import Config
+from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.config_file import ConfigError, load
 from extproc.routing.decision import Decision
 from extproc.routing.router import Head, Router
@@ -65,7 +65,7 @@ def explain(config: Config, budgeter: Budgeter, decision: Decision, path: str, b
     yield f"pool      {decision.pool.name} ({decision.pool.capacity} tokens): {decision.reason}"
     if decision.pool is not decision.chosen:
         yield f"          its budget asks for {decision.chosen.name}, which {decision.reason} overrules"
-    if decision.estimate is not None:
+    if isinstance(facts, PromptFacts) and decision.estimate is not None:
         yield from _otherwise(config, decision, facts)
 
 
@@ -89,9 +89,9 @@ def _estimate(decision: Decision, budget: Budget) -> Iterator[str]:
     yield f"budget    {decision.budget} tokens"
 
 
-def _otherwise(config: Config, decision: Decision, facts: PromptFacts | Unreadable | None) -> Iterator[str]:
+def _otherwise(config: Config, decision: Decision, facts: PromptFacts) -> Iterator[str]:
     """What would have to be different for another pool."""
-    pools = next(pools for pools in config.pools.values() if decision.chosen in pools)
+    pools = config.pools[config.models.get(facts.model, DEFAULT_POOL_SET)]
     place = pools.index(decision.chosen)
     assert decision.estimate is not None
     assert decision.reserve is not None
@@ -100,7 +100,7 @@ def _otherwise(config: Config, decision: Decision, facts: PromptFacts | Unreadab
         yield "would     be split by budget with a max_tokens of its own, or once completions have been learned"
     elif room >= 0 and place < len(pools) - 1:
         yield f"would     go to {pools[place + 1].name} with {room + 1} tokens more"
-    if place > 0 and isinstance(facts, PromptFacts):
+    if place > 0:
         smaller = pools[place - 1]
         left = smaller.capacity - decision.estimate.upper
         if left > 0:

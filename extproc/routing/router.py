@@ -25,6 +25,13 @@ BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
 """A body of these may hold many short prompts, so its size alone says nothing."""
 
 PoolSet = tuple[Pool, ...]
+Sticky = Bounded[tuple[PoolSet, str], bool]
+"""Conversations that have gone long, each with the set in which it did."""
+
+
+def new_sticky() -> Sticky:
+    """Return a memory of conversations that holds none yet."""
+    return Bounded(STICKY_CONVERSATIONS)
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -40,16 +47,19 @@ class Head(msgspec.Struct, frozen=True):
 class Router:
     """Chooses pools under one configuration. Build a new one for a new configuration.
 
-    `board`: how full the pools are; by default nothing is known, and nothing spills.
+    `board`: how full the pools are; by default nothing is known, and nothing spills. `sticky`: conversations that
+    have gone long under the configuration before.
     """
 
-    def __init__(self, config: Config, budgeter: Budgeter, board: Board | None = None) -> None:
+    def __init__(
+        self, config: Config, budgeter: Budgeter, board: Board | None = None, sticky: Sticky | None = None
+    ) -> None:
         self._budgeter = budgeter
         self._board = board or Board()
         self._routing = config.routing
         self._sets: dict[str, PoolSet] = config.pools
         self._models = config.models
-        self._sticky: Bounded[tuple[PoolSet, str], bool] = Bounded(STICKY_CONVERSATIONS)
+        self._sticky = new_sticky() if sticky is None else sticky
         self._oversize = oversize(self._sets.values())
 
     def default_pool(self, settings: RouteSettings = NO_SETTINGS) -> Pool:

@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Value
 
-from extproc.body.usage import Usage, UsageFields, finish, usage_of
+from extproc.body.usage import LARGEST_COUNT, Usage, UsageFields, finish, usage_of
 from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
@@ -36,9 +36,6 @@ COUNTS = frozenset(name for name in UsageFields.__struct_fields__ if not name.en
 
 _BREAKS = tuple(name for name in pb.ResponseFlags.DESCRIPTOR.fields_by_name if not name.startswith("downstream_"))
 """Flags of an answer that its pool, or a timeout of the proxy, has cut."""
-
-_LARGEST_COUNT = 2**53
-"""Numbers in metadata are doubles; beyond this they are no counts."""
 
 
 class Ended(NamedTuple):
@@ -145,7 +142,7 @@ def _text(fields: Mapping[str, Value], key: str) -> str:
 
 def _is_count(value: Value) -> bool:
     number = value.number_value  # 0 of anything else; comparing is False for NaN
-    return 0 < number < _LARGEST_COUNT or (number == 0 and value.HasField("number_value"))
+    return 0 < number < LARGEST_COUNT or (number == 0 and value.HasField("number_value"))
 
 
 def _seconds(duration: Duration) -> float:

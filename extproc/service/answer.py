@@ -14,7 +14,8 @@ class Answer:
     """Collects the usage of one answer from its headers and the pieces of its body.
 
     `unread`: why the body is left alone (`status`: not a 2xx, `compressed`, `content_type`), None when it is read.
-    `streamed`: the body is a stream of server-sent events. `unparsable`: the body was read and is not JSON.
+    `streamed`: the body is a stream of server-sent events. `unparsable`: the body is no JSON, or was too long to be
+    read, or an event of it.
     """
 
     def __init__(self, request: Observation, headers: Mapping[str, bytes]) -> None:
@@ -55,6 +56,9 @@ class Answer:
         """Return the request's observation, completed by what was read (see `ending`). Call once, at the end."""
         if self._events is not None:
             self._events.close()
+            self.unparsable = self._events.overlong
+        elif self._size > ANSWER_LIMIT:
+            self.unparsable = True
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
         return ending(self._request, self._status, self._report.usage, self._report.finish_reason, whole)

@@ -4,8 +4,8 @@ import asyncio
 import gc
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Board
 from extproc.service import signals
 from extproc.service.admin import Admin
+from extproc.service.background import background
 from extproc.service.compose import Pools, compose, describe, table_limit
 from extproc.service.health import Health
 from extproc.service.in_proxy import InProxyFile, figures
@@ -48,6 +49,7 @@ class App:
         worker: Worker | None = None,
     ) -> None:
         self._worker = worker
+        self._started = config
         self._metrics = Metrics(CollectorRegistry())
         stores = _stores(config, worker)
         pools = Pools(Board(), _in_flight(worker))
@@ -78,7 +80,7 @@ class App:
             await server.start()
             gc.freeze()  # what a start has made stays: to look through it again and again takes 25 ms each time
             log.info("serving on %s (port %d), admin on %s", listen, port, admin)
-            async with self._background():
+            async with background(*self._work()):
                 await stopping.wait()
                 log.info("draining: health fails now, open exchanges may take %g s", settings.drain_seconds)
                 self._health.drain()
@@ -113,10 +115,9 @@ class App:
         finally:
             admin.stop()
 
-    @asynccontextmanager
-    async def _background(self) -> AsyncIterator[None]:
-        """Share what is learned, watch configuration and servers, as a worker give signs of life, meanwhile."""
-        work: list[Coroutine[Any, Any, None]] = [self._sync.run(), self._reloader.run()]
+    def _work(self) -> list[Coroutine[Any, Any, None]]:
+        """Share what is learned, watch configuration and servers, as a worker give signs of life."""
+        work = [self._sync.run(), self._reloader.run()]
         if self._worker is None:
             work.append(self._watch.run())
         else:
@@ -126,13 +127,7 @@ class App:
             work.append(self._in_proxy.run())
         if self._worker is None or self._worker.number == 0:  # one asks for all
             work.append(self._models.run())
-        tasks = [asyncio.create_task(each) for each in work]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return work
 
     def _in_proxy_file(self, settings: InProxy) -> InProxyFile | None:
         if settings.file is None:
@@ -148,7 +143,7 @@ class App:
     async def _apply(self, config: Config) -> None:
         """Put a new configuration in place; exchanges that are open end under the one they began with."""
         for section in ("server", "state", "in_proxy"):
-            if getattr(config, section) != getattr(self._core.config, section):
+            if getattr(config, section) != getattr(self._started, section):
                 log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
         async with self._sync.quiet:
             self._core = compose(config, self._metrics, self._core.learner, pools=self._core.pools)

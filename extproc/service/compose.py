@@ -7,7 +7,7 @@ from extproc.budget.learner import KINDS, Learner, new_budgeter, new_estimator, 
 from extproc.config import Config
 from extproc.metrics import Metrics, requests_by_pool
 from extproc.routing.in_flight import InFlight
-from extproc.routing.router import Router
+from extproc.routing.router import Router, Sticky, new_sticky
 from extproc.routing.spillover import Board
 from extproc.service.exchange import Context
 from extproc.service.messages import RoutingAnswers
@@ -16,10 +16,12 @@ from extproc.service.watch import described
 
 
 class Pools(msgspec.Struct, frozen=True):
-    """What is known of the pools while requests go on: how full they are, and what of it we know by ourselves."""
+    """What is known of the pools while requests go on: how full they are, what of it we know by ourselves, and
+    which conversations have gone long."""
 
     board: Board
     in_flight: InFlight
+    sticky: Sticky = msgspec.field(default_factory=new_sticky)
 
 
 class Core(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ def compose(
         limit = config.categories.limit
         estimator = new_estimator(config.estimation, limit)
         learner.rebuild(estimator, new_output(config), table_limit(config))
-    router = Router(config, new_budgeter(config, learner), pools.board)
+    router = Router(config, new_budgeter(config, learner), pools.board, pools.sticky)
     context = Context(
         router=router,
         learner=learner,

@@ -120,8 +120,10 @@ class Exchange:
 
     def close(self) -> None:
         """End the exchange: learn what its answer said, if it said anything."""
-        self._finish(whole=False)
-        self._context.metrics.exchange_ended(self._end)
+        try:
+            self._finish(whole=False)
+        finally:
+            self._context.metrics.exchange_ended(self._end)
 
     def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes:
         if kind == "request_headers":

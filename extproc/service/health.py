@@ -5,16 +5,20 @@ one decision, as an exchange does, and fails when both together take too long.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from time import perf_counter
 
 import grpc
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.routing.router import Head, Router
 
 _PROBE_HEAD = Head(method="POST", path="/v1/chat/completions")
 _PROBE_BODY = b'{"model":"","messages":[{"role":"user","content":"Is anybody there?"}],"max_tokens":16}'
+
+
+WATCH_SECONDS = 1.0
+"""Time between two probes for who watches."""
 
 
 class Health:
@@ -42,17 +46,32 @@ class Health:
         return not self._draining and perf_counter() - started <= self._limit
 
 
-class HealthService(health_aio.HealthServicer):  # type: ignore[misc]  # the package has no type information
-    """`grpc.health.v1.Health`: `Check` runs a probe; `Watch` reports what `drain` sets."""
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package has no type information
+    """`grpc.health.v1.Health`, for the whole server, whatever service is asked for: there is only one."""
 
     def __init__(self, health: Health) -> None:
-        super().__init__()
         self._health = health
 
     async def Check(  # noqa: N802 - the name is gRPC's
         self, _request: health_pb2.HealthCheckRequest, _context: grpc.aio.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        """Answer for the whole server, whatever service is asked for: there is only one."""
+        """Run a probe."""
+        return await self._probe()
+
+    async def Watch(  # noqa: N802
+        self, _request: health_pb2.HealthCheckRequest, _context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Run a probe again and again: tell of the first, and of each that ends otherwise than the one before."""
+        told = None
+        while not self._health.draining:
+            answer = await self._probe()
+            if answer != told:
+                yield answer
+                told = answer
+            await asyncio.sleep(WATCH_SECONDS)
+        yield await self._probe()  # then the call ends: it is not to hold up the end of the service
+
+    async def _probe(self) -> health_pb2.HealthCheckResponse:
         serving = await self._health.healthy()
         status = health_pb2.HealthCheckResponse
         return status(status=status.SERVING if serving else status.NOT_SERVING)

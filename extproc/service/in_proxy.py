@@ -29,6 +29,8 @@ _UNHEARD_OF = "\0"
 """A model without figures of its own: what is assumed of it is assumed of every other."""
 
 Figures = dict[str, Any]
+LEARNED = ("figures", "others")
+"""Figures that move while requests go on; all others are configured."""
 
 
 def figures(config: Config, learner: Learner) -> Figures:
@@ -116,11 +118,15 @@ def _lua(value: Any) -> str:
     return "{" + ", ".join(f"[{_lua(k)}] = {_lua(v)}" for k, v in value.items()) + "}"
 
 
-def moved(old: Any, new: Any, step: float) -> bool:
-    """Whether a number differs by more than the share `step`, or anything else at all."""
+def moved(old: Figures, new: Figures, step: float) -> bool:
+    """Whether a learned number differs by more than the share `step`, or anything else at all."""
+    return any(_differs(old[key], new[key], step if key in LEARNED else 0.0) for key in old)
+
+
+def _differs(old: Any, new: Any, step: float) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
-        return old.keys() != new.keys() or any(moved(old[key], new[key], step) for key in old)
-    if isinstance(old, float) and isinstance(new, float):
+        return old.keys() != new.keys() or any(_differs(old[key], new[key], step) for key in old)
+    if isinstance(old, int | float) and isinstance(new, int | float):
         return abs(new - old) > step * abs(old)
     return bool(old != new)
 

@@ -46,7 +46,7 @@ def _compare(key: str, pool: Pool, endpoint: str, timeout: float) -> Comparison:
     url = f"http://{endpoint}/v1/models"
     try:
         lengths = _lengths(url, timeout)
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         return Comparison(pool.name, "unknown", f"{key}: {url} cannot be read: {error}")
     if not lengths:
         return Comparison(pool.name, "unknown", f"{key}: {url} names no model with a max_model_len")

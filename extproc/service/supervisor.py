@@ -20,6 +20,7 @@ from extproc.config import Config
 from extproc.metrics import Metrics, export_learned, export_pressure
 from extproc.service import signals
 from extproc.service.admin import Admin
+from extproc.service.background import background
 from extproc.service.compose import compose, describe, table_limit
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
@@ -97,15 +98,12 @@ class Supervisor:
         await sync.start()
         await sync.exchange()
         keepers = [asyncio.create_task(self._keep(worker, place)) for worker in range(settings.workers)]
-        others = [asyncio.create_task(each) for each in (sync.run(), self._reloader.run(), watch.run())]
-        admin.start()
-        log.info("%d workers on %s, admin on %s:%d", settings.workers, settings.listen, *admin.address)
-        await stopping.wait()
-        self._stopping.set()
-        await self._stop(keepers, settings.lame_duck_seconds + settings.drain_seconds + KILL_SECONDS)
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        async with background(sync.run(), self._reloader.run(), watch.run()):
+            admin.start()
+            log.info("%d workers on %s, admin on %s:%d", settings.workers, settings.listen, *admin.address)
+            await stopping.wait()
+            self._stopping.set()
+            await self._stop(keepers, settings.lame_duck_seconds + settings.drain_seconds + KILL_SECONDS)
         await sync.close()
         admin.stop()
         log.info("stopped")

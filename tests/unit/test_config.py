@@ -106,6 +106,22 @@ def test_a_variable_that_is_not_yaml_is_a_problem() -> None:
         load(None, {"DUALPOOL_ROUTING__SHADOW": "["})
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [(None, "DUALPOOL_SPILLOVER__ENABLED"), ("output: {quantile: 0.9}", "FILE, DUALPOOL_SPILLOVER__ENABLED")],
+)
+def test_a_rule_of_a_section_names_the_variables_that_set_some_of_it(
+    tmp_path: Path, text: str | None, where: str
+) -> None:
+    """Not the defaults, of which nothing is wrong."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text(text or "", "utf-8")
+    with pytest.raises(ConfigError) as raised:
+        load(file if text else None, {"DUALPOOL_SPILLOVER__ENABLED": "true"})
+    (problem,) = raised.value.problems
+    assert problem.replace(str(file), "FILE").startswith(f"{where}: spillover.enabled: true: ")
+
+
 def test_a_redis_is_named_by_url() -> None:
     """The password comes from the environment, letter by letter, and is not shown."""
     environment = {
@@ -147,7 +163,7 @@ def test_a_redis_that_cannot_be_used_is_a_problem_that_shows_no_secret(
     """Whatever was set in the wrong place may have been a password."""
     with pytest.raises(ConfigError) as raised:
         load(None, {f"DUALPOOL_STATE__{variable}": text})
-    assert raised.value.problems[0].startswith((f"DUALPOOL_STATE__{variable}: {problem}", f"defaults: {problem}"))
+    assert raised.value.problems[0].startswith(f"DUALPOOL_STATE__{variable}: {problem}")
     assert "sesame" not in str(raised.value)
 
 
@@ -164,6 +180,8 @@ def test_admin_address(admin: str, address: tuple[str, int]) -> None:
     [
         ("pools: " + "{" * 2000, "is nested too deeply to be read"),
         ("server: 2001-99-99", "is not YAML: month must be in 1..12"),
+        ("server: !!int ''", "is not YAML: string index out of range"),
+        ("server: !!bool foo", "is not YAML: 'foo'"),
     ],
 )
 def test_what_the_yaml_reader_chokes_on_is_a_problem_of_the_file(tmp_path: Path, text: str, problem: str) -> None:

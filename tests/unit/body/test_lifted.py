@@ -18,9 +18,9 @@ def facts(**lifted: Any) -> PromptFacts:
 
 
 def test_what_is_lifted() -> None:
-    """Model, cap, choices, stream and conversation are read; the prompt is the size of the body."""
+    """Model, cap, choices and conversation are read; the prompt is the size of the body."""
     found = facts(model="m", max_tokens=64.0, n=2.0, stream=True, prompt_cache_key="c", user="u")
-    assert found == PromptFacts("chat", "m", (Item(raw=500),), 64, 2, True, "c")
+    assert found == PromptFacts("chat", "m", (Item(raw=500),), 64, 2, "c")
 
 
 @pytest.mark.parametrize("name", CAPS)

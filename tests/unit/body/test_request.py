@@ -208,10 +208,10 @@ def test_output_cap(api: Api, fields: dict[str, Any], cap: int | None) -> None:
     assert read(api, body).cap == cap
 
 
-def test_choices_stream_and_conversation() -> None:
-    """`n`, `stream` and the conversation key are read; prompt_cache_key goes before user."""
+def test_choices_and_conversation() -> None:
+    """`n` and the conversation key are read; prompt_cache_key goes before user."""
     facts = read("chat", chat(n=3, stream=True, prompt_cache_key="k", user="u"))
-    assert (facts.choices, facts.stream, facts.conversation) == (3, True, "k")
+    assert (facts.choices, facts.conversation) == (3, "k")
     assert read("chat", chat(user="u")).conversation == "u"
 
 

@@ -66,13 +66,13 @@ def test_overlong_events_are_skipped_in_bounded_memory(tail: bytes) -> None:
     for _ in range(100):
         stream.feed(b"y" * 500)
     stream.feed(b'"}' + tail + b"data: " + USAGE + tail)
-    assert (report.usage, stream.overlong) == (Usage(9, 3), 1)
+    assert (report.usage, stream.overlong) == (Usage(9, 3), True)
 
 
 def test_many_data_lines_are_bounded_too() -> None:
     """The limit holds for an event of many short lines."""
     usage, stream = read(b"data: 12345678\n" * 1000, b"\ndata: " + USAGE + b"\n\n", limit=1000)
-    assert (usage, stream.overlong) == (Usage(9, 3), 1)
+    assert (usage, stream.overlong) == (Usage(9, 3), True)
 
 
 def test_a_stream_cut_in_an_event_teaches_nothing() -> None:

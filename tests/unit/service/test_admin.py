@@ -5,7 +5,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -35,6 +35,21 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+def test_an_ipv6_address_is_listened_on() -> None:
+    """As configuration allows it."""
+    with ExitStack() as stack:
+        loop = stack.enter_context(closing(asyncio.new_event_loop()))
+        try:
+            admin = Admin(("::1", 0), Well(), CollectorRegistry(), dict, loop)
+        except OSError:
+            pytest.skip("no IPv6 here")
+        stack.callback(admin.stop)
+        admin.start()
+        with socket.create_connection(admin.address, timeout=30) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.0 200"
 
 
 def ready(admin: Admin) -> bool:

@@ -232,7 +232,11 @@ def test_stream_usage_is_learned(ended: bool) -> None:
         (answer_headers(), b"{", "unparsable", None),
         (answer_headers(), b'{"usage":{"prompt_tokens":0}}', "no_usage", None),
         (answer_headers(), b'{"usage":{"prompt_tokens":1000000}}', "implausible", None),
+        (answer_headers(), b'{"usage":{"prompt_tokens":-5,"completion_tokens":-1}}', "no_usage", None),
+        (answer_headers(), b'{"usage":{"prompt_tokens":1%s}}' % (b"0" * 320), "no_usage", None),
         (answer_headers("text/event-stream"), b"data: {", "no_usage", None),
+        (answer_headers("text/event-stream"), b"data: %s\n\n" % (b"x" * 300_000), "unparsable", None),
+        (answer_headers("text/event-stream"), b'data: {"usage":{"prompt_tokens":-5}}', "no_usage", None),
         (answer_headers("text/html"), None, "no_usage", "content_type"),
         (answer_headers(status="503"), None, "no_usage", "status"),
         (answer_headers(status="nonsense"), None, "no_usage", "status"),
@@ -252,6 +256,7 @@ def test_answers_that_teach_nothing(
     assert harness.count("dualpool_observations_total", verdict=verdict) == 1
     assert harness.count("dualpool_unread_answers_total", reason=unread or "") == (1 if unread else 0)
     assert harness.learner.snapshot()["ratios"] == []
+    assert harness.count("dualpool_exchanges_in_flight") == 0
 
 
 def test_a_rejected_misroute_is_counted() -> None:
@@ -271,7 +276,7 @@ def test_a_json_answer_in_pieces_is_read_up_to_a_limit() -> None:
     for _ in range(70):
         harness.send(response_body=pb.HttpBody(body=b"x" * 100_000))
     harness.send(response_body=pb.HttpBody(end_of_stream=True))
-    assert harness.count("dualpool_observations_total", verdict="no_usage") == 1
+    assert harness.count("dualpool_observations_total", verdict="unparsable") == 1
 
 
 def test_trailers_end_an_answer() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ class Harness:
 
     def __init__(self, directory: Path, step: float = 0.1) -> None:
         self.path = directory / "in-proxy.yaml"
-        self.values: dict[str, Any] = {"mean": 3.0, "pool": "short"}
+        self.values: dict[str, Any] = {"figures": {"mean": 3.0, "source": "prior"}, "shadow": False}
         self.reports: list[bool] = []
-        self.file = InProxyFile(self.path, step, 60, lambda: dict(self.values), self.reports.append)
+        self.file = InProxyFile(self.path, step, 60, lambda: deepcopy(self.values), self.reports.append)
 
 
 async def test_written_at_the_start(tmp_path: Path) -> None:
@@ -35,13 +36,19 @@ async def test_written_at_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "written"),
-    [({"mean": 3.2}, False), ({"mean": 3.4}, True), ({"pool": "long"}, True), ({"more": 1}, True), ({}, False)],
+    [
+        ({"mean": 3.2}, False),
+        ({"mean": 3.4}, True),
+        ({"source": "learned"}, True),
+        ({"more": 1}, True),
+        ({}, False),
+    ],
 )
 async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any], written: bool) -> None:
     """A figure within the step is left; one beyond it, or another configuration, is written."""
     harness = Harness(tmp_path)
     await harness.file.update()
-    harness.values |= change
+    harness.values["figures"] |= change
     assert await harness.file.update() is written
 
 
@@ -51,7 +58,7 @@ async def test_small_steps_add_up(tmp_path: Path) -> None:
     await harness.file.update()
     seen = []
     for mean in (3.2, 3.25, 3.35):
-        harness.values["mean"] = mean
+        harness.values["figures"]["mean"] = mean
         seen.append(await harness.file.update())
     assert seen == [False, False, True]
 
@@ -63,7 +70,7 @@ async def test_written_no_faster_than_the_interval(tmp_path: Path) -> None:
     while not harness.reports:
         await asyncio.sleep(0)
     for mean in range(100):
-        harness.values["mean"] = float(mean)
+        harness.values["figures"]["mean"] = float(mean)
         await asyncio.sleep(0)
     running.cancel()
     assert harness.reports == [True]
@@ -74,7 +81,7 @@ async def test_a_reader_finds_a_whole_file(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
     await harness.file.update()
     for mean in range(4, 50):
-        harness.values["mean"] = 2.0**mean
+        harness.values["figures"]["mean"] = 2.0**mean
         writing = asyncio.create_task(harness.file.update())
         while not writing.done():
             assert json.loads(harness.path.read_text())["resources"]
@@ -95,10 +102,25 @@ async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogC
     assert harness.reports == [False, False, True]
 
 
-def test_nested_figures_move() -> None:
-    """A figure anywhere in the tree is looked at."""
-    assert not moved({"a": {"b": [1]}}, {"a": {"b": [1]}}, 0.1)
-    assert moved({"a": {"b": 1.0}}, {"a": {"b": 2.0}}, 0.1)
+@pytest.mark.parametrize(
+    ("key", "old", "new", "written"),
+    [
+        ("figures", {"m": {"mean": 4.0}}, {"m": {"mean": 4.3}}, False),
+        ("figures", {"m": {"mean": 4.0}}, {"m": {"mean": 4.5}}, True),
+        ("others", {"reserve": 500}, {"reserve": 549}, False),
+        ("others", {"reserve": 500}, {"reserve": 551}, True),
+        ("others", {"source": "prior"}, {"source": "learned"}, True),
+        ("figures", {}, {"m": {"mean": 4.0}}, True),
+        ("rollout_steps", 5000.0, 5001.0, True),
+        ("sets", {"default": [{"capacity": 1000}]}, {"default": [{"capacity": 1001}]}, True),
+        ("sets", {"default": [{"capacity": 1000}]}, {"default": [{"capacity": 1000}]}, False),
+    ],
+)
+def test_what_is_learned_moves_by_steps_and_what_is_configured_at_once(
+    key: str, old: Any, new: Any, written: bool
+) -> None:
+    """A number that is learned may differ by the step, here a tenth, wherever it stands."""
+    assert moved({key: old}, {key: new}, 0.1) is written
 
 
 def test_a_fresh_filter_knows_the_priors() -> None:

@@ -181,6 +181,19 @@ async def test_health_follows_the_probe(limit: float, status: str) -> None:
         assert health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) == status
 
 
+async def test_who_watches_is_told_of_every_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First how it is, then when it is otherwise; at a drain the call ends and does not hold it up."""
+    monkeypatch.setattr("extproc.service.health.WATCH_SECONDS", 0.001)
+    harness = Harness()
+    async with serving(harness) as (channel, health):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="any"))
+        status = health_pb2.HealthCheckResponse
+        assert (await watch.read()).status == status.SERVING
+        health.drain()
+        assert (await watch.read()).status == status.NOT_SERVING
+        assert await watch.read() is grpc.aio.EOF
+
+
 async def test_health_fails_while_draining() -> None:
     """A service about to stop asks for no more requests."""
     async with serving(Harness()) as (channel, health):
