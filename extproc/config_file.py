@@ -1,6 +1,8 @@
 """Reads the settings: a YAML file, `DUALPOOL_*` environment overrides, and defaults that work with neither."""
 
 import os
+import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +14,30 @@ from pydantic import ValidationError
 from extproc.config import Config
 
 ENVIRONMENT_PREFIX = "DUALPOOL_"
+_SERVICE_LINK = re.compile(r"DUALPOOL_(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
+"""What Kubernetes tells every pod of a Service that is called dualpool."""
 
 SECRET = ("state", "redis")
 """What is set at or below this key is never shown: it may be, or hold, a password."""
+
+
+_SHORT = reprlib.Repr()  # a value may be of any size: a few aliases of YAML make millions of entries
+_SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlevel = 2
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is written twice in one mapping: the second would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    twice = f"the key {key.value!r} is there twice"
+                    raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class ConfigError(Exception):
@@ -72,7 +95,7 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
 def _parse(text: bytes | str) -> Any:
     """Return the value of a YAML document. Raises `ValueError` with what is wrong when there is none."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except RecursionError:
         raise ValueError("is nested too deeply to be read") from None
     except Exception as error:  # PyYAML lets through what a tag runs into: `!!int ''` is an IndexError
@@ -83,7 +106,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
     """Write the environment's values into `tree`; return the variable behind each dotted key."""
     sources = {}
     for variable, text in sorted(environment.items()):
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_LINK.fullmatch(variable):
             continue
         keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
         try:
@@ -104,7 +127,7 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
 
 
 def _shown(keys: Sequence[str | int], value: object) -> str:
-    return "" if tuple(keys[:2]) == SECRET else f"{value!r}: "
+    return "" if tuple(keys[:2]) == SECRET else f"{_SHORT.repr(value)}: "
 
 
 def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, str]) -> list[str]:

@@ -235,6 +235,8 @@ class Metrics:
             self._error_of(self._category(observation.category)).observe(
                 observation.estimate / usage.prompt_tokens - 1
             )
+        if verdict == "implausible":
+            return
         labels = self._pool(observation.pool), self._model(observation.model)
         self._prompt_tokens_of(*labels).inc(usage.prompt_tokens or 0)
         self._completion_tokens_of(*labels).inc(usage.completion_tokens or 0)

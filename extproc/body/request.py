@@ -107,7 +107,7 @@ class _Text:
         self.add(message.content)
         if message.tool_calls:
             for call in message.tool_calls:
-                self._add_function(call.function)
+                self._add_function(call.function or call.custom)
         self._add_function(message.function_call)
         if message.type:
             self._add_responses_item(message)
@@ -116,12 +116,14 @@ class _Text:
         if function is not None:
             self.pieces.append(function.name or "")
             self.add_json(function.arguments)
+            self.add_json(function.input)
 
     def _add_responses_item(self, item: schema.Message) -> None:
-        if item.type == "function_call":
+        if item.type in ("function_call", "custom_tool_call"):
             self.pieces.append(item.name or "")
             self.add_json(item.arguments)
-        elif item.type == "function_call_output":
+            self.add_json(item.input)
+        elif item.type in ("function_call_output", "custom_tool_call_output"):
             self.add(item.output)
 
     def item(self, messages: int, tools: Any = None) -> Item:
@@ -155,14 +157,17 @@ def _prompts(prompt: str | list[str | int | list[int]] | None) -> Iterator[Item]
     """One prompt or a batch: a string, strings, token ids, or lists of token ids."""
     if isinstance(prompt, str):
         yield Item(text=prompt.encode())
-    elif prompt and isinstance(prompt[0], int):
-        yield Item(tokens=len(prompt))
     elif prompt:
+        if len(set(map(type, prompt))) > 1:
+            raise msgspec.ValidationError("prompts of several kinds")
+        if isinstance(prompt[0], int):
+            yield Item(tokens=len(prompt))
+            return
         for part in prompt:
             if isinstance(part, str):
                 yield Item(text=part.encode())
-            else:
-                yield Item(tokens=len(part) if isinstance(part, list) else 1)
+            elif isinstance(part, list):
+                yield Item(tokens=len(part))
 
 
 def _responses(body: schema.Responses) -> Iterator[Item]:

@@ -23,10 +23,12 @@ class Part(msgspec.Struct):
 class Function(msgspec.Struct):
     name: str | None = None
     arguments: Any = None
+    input: Any = None  # of a custom tool
 
 
 class ToolCall(msgspec.Struct):
     function: Function | None = None
+    custom: Function | None = None
 
 
 class Message(msgspec.Struct):
@@ -38,7 +40,8 @@ class Message(msgspec.Struct):
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
     arguments: Any = None  # Responses function_call
-    output: str | list[Part] | None = None  # Responses function_call_output
+    input: Any = None  # Responses custom_tool_call
+    output: str | list[Part] | None = None  # Responses function_call_output, custom_tool_call_output
 
 
 class Named(msgspec.Struct):
@@ -52,7 +55,7 @@ class Body(Named):
     max_tokens: int | UnsetType | None = UNSET
     max_output_tokens: int | None = None
     n: int | None = None
-    stream: bool | None = None
+    stream: bool | None = None  # nothing depends on it: a body in which it is of another type is refused
     prompt_cache_key: str | None = None
     user: str | None = None
 

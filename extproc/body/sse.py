@@ -60,7 +60,7 @@ class EventStream:
             self._dispatch()
         elif line.startswith(b"data:"):
             value = line[5:].removeprefix(b" ")
-            self._size += len(value)
+            self._size += len(value) + 1  # a line takes room, however short
             if self._size > self._limit:
                 self._skip()
             elif not self._skipping:

@@ -67,8 +67,8 @@ _decoder = msgspec.json.Decoder(_Answer)
 class Report:
     """The usage of one answer, merged over its events.
 
-    A later event overwrites an earlier one field by field, and never with null: servers send `"usage": null` in
-    ordinary chunks, and Anthropic reports input and output tokens in different events.
+    A later event overwrites an earlier one field by field, and never with null or 0: servers send `"usage": null`
+    in ordinary chunks, and Anthropic reports input and output tokens in different events.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,8 @@ class Report:
             details = isinstance(value, _Cached)
             count = value.cached_tokens if details else value
             if count is not None and 0 <= count < LARGEST_COUNT:
-                self._fields["cached_tokens" if details else name] = count
+                known = "cached_tokens" if details else name
+                self._fields[known] = count or self._fields.get(known, 0)
 
     @property
     def usage(self) -> Usage | None:

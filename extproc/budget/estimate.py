@@ -11,8 +11,8 @@ from extproc.budget.sums import Table
 Source = Literal["exact", "learned", "prior"]
 
 Verdict = Literal["used", "no_usage", "unparsable", "implausible", "outlier", "exact", "not_text"]
-"""What became of an observation. All but `used` and `outlier` leave what was learned as it is; an `outlier`
-moves it by a bounded step."""
+"""What became of an observation. `used` moves what was learned of prompts and of answers, `outlier` by a bounded
+step; `exact` and `not_text` what was learned of answers alone; all others nothing."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -28,11 +28,11 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Reserve(msgspec.Struct, frozen=True):
-    """Output tokens set aside. `source`: `cap` (the client's own), `api` (the API's default), `learned`,
-    `default` (configured), or `unknown`, where `tokens` is 0 and the request goes to the largest pool."""
+    """Output tokens set aside. `source`: `cap` (the client's own, or the API's default), `learned`, `default`
+    (configured), or `unknown`, where `tokens` is 0 and the request goes to the largest pool."""
 
     tokens: int
-    source: Literal["cap", "api", "learned", "default", "unknown"]
+    source: Literal["cap", "learned", "default", "unknown"]
 
 
 class RawRatio(msgspec.Struct, frozen=True):

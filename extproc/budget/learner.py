@@ -52,8 +52,14 @@ class Learner:
         """Learn from one answer and say what became of it. Never raises."""
         if observation.usage is None:
             return "no_usage"
-        if not self.output.learn(observation):
+        if not self.output.is_possible(observation):
             return "implausible"
+        verdict = self._learn_prompt(observation)
+        if verdict in ("used", "outlier", "exact", "not_text"):
+            self.output.learn(observation)
+        return verdict
+
+    def _learn_prompt(self, observation: Observation) -> Verdict:
         if observation.basis == "tokens":
             return "exact"
         if not observation.teaches:

@@ -127,27 +127,24 @@ class OutputReserve:
         """Return the models whose completions have been learned from."""
         return {model for (_, model, _), _ in self._lengths.items()}
 
-    def learn(self, observation: Observation) -> bool:
-        """Count the completion of a request without a cap; with several choices, their average length.
+    @staticmethod
+    def is_possible(observation: Observation) -> bool:
+        """Whether a pool can have produced what usage reports: no more than its context holds."""
+        return observation.cap is not None or _completion(observation) <= observation.capacity
 
-        Return False, and count nothing, when it is not possible.
+    def learn(self, observation: Observation) -> None:
+        """Count the completion of a request without a cap; with several choices, their average length.
 
         A cap hides how long an answer would have been. Counted, short caps of many would make the reserve of those
         without one too small, and their answers would end at the context of a pool that they did not fit.
         """
-        usage = observation.usage
-        if usage is None or usage.completion_tokens is None or observation.cap is not None:
-            return True
-        tokens = math.ceil(usage.completion_tokens / observation.choices)
-        if tokens > observation.capacity:  # no pool produces more than its context holds
-            return False
-        if tokens < 1:
-            return True
+        tokens = _completion(observation)
+        if observation.cap is not None or tokens < 1:
+            return
         bucket = bucket_of(tokens)
         for key in dict.fromkeys(_keys(observation.model, observation.category)):  # the same without a model
             self._lengths.use(key, Lengths).add(bucket)
             self._recent.count(key, KEEP, BUCKETS, bucket)
-        return True
 
     def export(self) -> Table:
         """Return the sums of every histogram."""
@@ -181,6 +178,13 @@ class OutputReserve:
             }
             for (_, model, category), lengths in self._lengths.items()
         ]
+
+
+def _completion(observation: Observation) -> int:
+    """Tokens of each choice, 0 when it is not known."""
+    usage = observation.usage
+    completion = 0 if usage is None else usage.completion_tokens or 0
+    return math.ceil(completion / observation.choices)
 
 
 def _keys(model: str, category: str) -> tuple[Key, ...]:

@@ -74,6 +74,8 @@ def _deployment(config: Config, options: Options, annotations: Mapping[str, str]
         "# Long enough for lame duck and drain.": None,
         "terminationGracePeriodSeconds": int(server.lame_duck_seconds + server.drain_seconds) + 10,
         "automountServiceAccountToken": False,
+        "# No variables named after the Service: DUALPOOL_... are settings.": None,
+        "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

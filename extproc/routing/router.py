@@ -1,5 +1,6 @@
 """The decision: one request to one pool. Plain synchronous code; the caller does the I/O."""
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -25,8 +26,8 @@ BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
 """A body of these may hold many short prompts, so its size alone says nothing."""
 
 PoolSet = tuple[Pool, ...]
-Sticky = Bounded[tuple[PoolSet, str], bool]
-"""Conversations that have gone long, each with the set in which it did."""
+Sticky = Bounded[tuple[PoolSet, bytes], bool]
+"""Conversations that have gone long, by the set in which they did and a hash of their key."""
 
 
 def new_sticky() -> Sticky:
@@ -106,7 +107,9 @@ class Router:
     def decide_early(self, head: Head, size: int, settings: RouteSettings = NO_SETTINGS) -> Decision | None:
         """Choose the pool of a request whose body of `size` bytes is still to come; None where the body decides."""
         api = _api(head)
-        if api is None or not self._oversized(api, size) or (self._models and not settings.pools):
+        if api is None:
+            return self._not_ours(head, settings)
+        if not self._oversized(api, size) or (self._models and not settings.pools):
             return None
         return self._largest("oversized", settings, "")
 
@@ -169,7 +172,8 @@ class Router:
         if not in_rollout(conversation or request_id, percent):
             return largest, "rollout"
         if routing.sticky_long and conversation:
-            key = (pools, conversation)
+            # Of a fixed size, however long a name a client has for it.
+            key = (pools, hashlib.blake2b(conversation.encode("utf-8", "replace"), digest_size=16).digest())
             if chosen is largest:
                 self._sticky.use(key, lambda: True)
             elif self._sticky.get(key):

@@ -173,7 +173,10 @@ def _handler(pages: dict[str, Callable[[], Page]]) -> type[BaseHTTPRequestHandle
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 - the name is http.server's
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
             """Log nothing: probes come every second."""

@@ -39,7 +39,7 @@ class Answer:
             return "status"
         if encoding not in (b"", b"identity"):
             return "compressed"
-        return None if self.streamed or b"json" in content_type else "content_type"
+        return None if self.streamed or _is_json(content_type) else "content_type"
 
     def feed(self, chunk: bytes) -> None:
         """Take a piece of the body: of a stream only the unfinished event is kept, of JSON all up to a limit."""
@@ -62,6 +62,12 @@ class Answer:
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
         return ending(self._request, self._status, self._report.usage, self._report.finish_reason, whole)
+
+
+def _is_json(content_type: bytes) -> bool:
+    """Whether a body is one JSON document, and not a stream of several (RFC 6839 section 3.1)."""
+    media = content_type.partition(b";")[0].strip()
+    return media == b"application/json" or (media.endswith(b"+json") and media != b"application/stream+json")
 
 
 def _status(headers: Mapping[str, bytes]) -> int:

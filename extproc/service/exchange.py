@@ -64,6 +64,7 @@ class Exchange:
         self._initial = initial
         self._settings = NO_SETTINGS
         self._head: Head | None = None
+        self._length: int | None = None
         self._modes: pb.ProtocolConfiguration | None = None
         self._decision: Decision | None = None
         self._answer: Answer | None = None
@@ -155,7 +156,7 @@ class Exchange:
         self._head = head = self._read_head(values)
         if message.end_of_stream:
             return self._to(self._decide(b"", whole=True))
-        size = _size(values, request)
+        self._length = size = _size(values, request)
         bodyless = self._modes is not None and self._modes.request_body_mode not in _BUFFERED
         if bodyless or not self._settings.body:
             return self._to(self._decide_without_body(head, request, size))
@@ -202,8 +203,8 @@ class Exchange:
             return echo(message, request=True)
         if self._decision is not None:
             return CONTINUE["request_body"]
-        # A buffered body is whole even when trailers follow it.
-        whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED
+        # A body is whole without the end of the stream where trailers follow it.
+        whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED or len(message.body) == self._length
         return self._to_by_body(self._decide(message.body, whole))
 
     def _to(self, decision: Decision) -> bytes:
@@ -248,7 +249,8 @@ class Exchange:
         return READ_STREAM if answer.streamed else READ_WHOLE
 
     def _read_nothing(self) -> bytes:
-        self.complete = True
+        # A body that is to be sent back comes, whatever is answered here.
+        self.complete = self._modes is None or self._modes.response_body_mode not in _DUPLEX
         return READ_NOTHING
 
     def _is_sampled(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
@@ -47,7 +48,7 @@ def build(
     most: int | None = None,
     patience: float = 30.0,
 ) -> tuple[grpc.aio.Server, int]:
-    """Return a server bound to `listen` (HOST:PORT or unix:///path), and the port (0 for a socket).
+    """Return a server bound to `listen` (HOST:PORT or unix:///path), and its port (of a socket, none to use).
 
     `current` gives the context that a new exchange works with. `most`: calls open at once, of which more are
     refused; a health check is one too, so Envoy soon stops asking. `patience`: seconds that a call waits for the
@@ -149,6 +150,8 @@ def _limit(exchange: Exchange, seconds: float) -> asyncio.TimerHandle:
 
 
 def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
+    if listen.startswith("unix:") and _answers(listen.removeprefix("unix:")):
+        raise BindError(f"server.listen: {listen!r}: cannot be listened on: another process does")
     try:
         if tls is None:
             return int(server.add_insecure_port(listen))
@@ -157,3 +160,13 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
         raise BindError(str(error)) from error
     except RuntimeError as error:
         raise BindError(f"server.listen: {listen!r}: cannot be listened on; is it in use?") from error
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens on a socket. gRPC would take its place, and that of the next one at its own end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(path.replace("//", "", 1) if path.startswith("//") else path)
+        except OSError:
+            return False
+        return True

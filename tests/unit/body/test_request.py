@@ -258,3 +258,23 @@ def test_read_model_skips_everything_else() -> None:
     assert read_model(b"{}") == ""
     assert read_model(b'{"model":') == ""
     assert read_model(b"[" * 100_000) == ""
+
+
+@pytest.mark.parametrize("prompt", [[1, "word"], ["word", 1], [1, [2, 3]], [[1], "word"]])
+def test_prompts_of_several_kinds_are_refused(prompt: list[Any]) -> None:
+    """What the server would make of them is not certain."""
+    found = read_request("completions", json.dumps({"prompt": prompt}).encode())
+    assert found == Unreadable("wrong_type")
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        ("chat", {"messages": [{"tool_calls": [{"type": "custom", "custom": {"name": "run", "input": "x = 1"}}]}]}),
+        ("responses", {"input": [{"type": "custom_tool_call", "name": "run", "input": "x = 1"}]}),
+        ("responses", {"input": [{"type": "custom_tool_call_output", "output": "runx = 1"}]}),
+    ],
+)
+def test_custom_tools_are_text(api: Api, body: dict[str, Any]) -> None:
+    """As calls of functions are."""
+    assert [item.text for item in read(api, body).items] == [b"runx = 1"]

@@ -75,6 +75,12 @@ def test_many_data_lines_are_bounded_too() -> None:
     assert (usage, stream.overlong) == (Usage(9, 3), True)
 
 
+def test_many_empty_data_lines_are_bounded_too() -> None:
+    """A line takes room though nothing is on it."""
+    usage, stream = read(b"data:\n" * 2000, b"\ndata: " + USAGE + b"\n\n", limit=1000)
+    assert (usage, stream.overlong) == (Usage(9, 3), True)
+
+
 def test_a_stream_cut_in_an_event_teaches_nothing() -> None:
     """Half an event is not a report."""
     assert read(DELTA, b"data: " + USAGE[:40])[0] is None

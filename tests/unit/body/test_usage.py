@@ -83,3 +83,11 @@ def test_what_is_not_an_answer_is_refused(document: bytes) -> None:
     report = Report()
     assert not report.read(document)
     assert (report.usage, report.finish_reason) == (None, None)
+
+
+def test_what_is_no_count_is_left_out() -> None:
+    """Negative and absurd numbers are not taken, and 0 does not take the place of a count."""
+    report = Report()
+    for usage in ({"input_tokens": 12}, {"input_tokens": -5, "output_tokens": 10**30}, {"input_tokens": 0}):
+        assert report.read(json.dumps({"usage": usage}).encode())
+    assert report.usage == Usage(12)

@@ -19,15 +19,16 @@ from tests.unit.budget.test_ratio import observation
         ({"usage": None}, "no_usage", 0, 0),
         ({"basis": "tokens"}, "exact", 0, 3),
         ({"teaches": False}, "not_text", 0, 3),
-        ({"usage": Usage(1, 50)}, "implausible", 0, 3),
-        ({"usage": Usage(None, 50)}, "no_usage", 0, 3),
-        ({"features": (1000.0,) * 20}, "unparsable", 0, 3),  # another version's
+        ({"usage": Usage(1, 50)}, "implausible", 0, 0),
+        ({"usage": Usage(250, 10**6)}, "implausible", 0, 0),
+        ({"usage": Usage(None, 50)}, "no_usage", 0, 0),
+        ({"features": (1000.0,) * 20}, "unparsable", 0, 0),  # another version's
         ({"outcome": "rejected"}, "used", 3, 3),
         ({"cap": 10}, "used", 3, 0),
     ],
 )
 def test_what_an_answer_teaches(changes: dict[str, Any], verdict: str, ratios: int, lengths: int) -> None:
-    """Only text with plausible usage moves a ratio; every completion without a cap counts for the reserve."""
+    """Only text moves a ratio, and a completion without a cap the reserve: both only with plausible usage."""
     learner = Learner(RatioEstimator(Estimation(), 16), OutputReserve(Output(), 16))
     assert learner.learn(observation(204, **changes)) == verdict
     snapshot: Any = learner.snapshot()

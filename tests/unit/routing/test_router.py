@@ -162,3 +162,11 @@ def test_one_pool_takes_everything() -> None:
     """A set of one pool is a set: bodies are still read, so that ratios are learned."""
     alone = router(pools={"default": [{"name": "only", "capacity": 1000}]}, models={})
     assert where(alone.decide(CHAT, body(10), whole=True)) == ("only", "only", "fits")
+
+
+def test_other_paths_are_decided_before_their_body() -> None:
+    """However long it is; a body that counts is waited for."""
+    early = router().decide_early(Head("POST", "/v1/audio/transcriptions"), 10)
+    assert early is not None
+    assert where(early) == ("long", "long", "unknown_path")
+    assert router().decide_early(CHAT, 10) is None

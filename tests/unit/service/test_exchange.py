@@ -173,12 +173,38 @@ def test_duplex_bodies_are_sent_back() -> None:
     assert (there.body, there.end_of_stream, back.body) == (b"abc", True, b"abc")
 
 
+@pytest.mark.parametrize("status", ["200", "500"])
+def test_duplex_answers_are_sent_back_whether_they_are_read_or_not(status: str) -> None:
+    """The exchange goes on until the last of the body has gone back."""
+    harness = Harness()
+    harness.ask()
+    duplex = (MODE.BUFFERED_PARTIAL, MODE.FULL_DUPLEX_STREAMED)
+    harness.send(modes=duplex, response_headers=answer_headers(status=status))
+    assert not harness.exchange.complete
+    harness.send(response_body=pb.HttpBody(body=b"{}", end_of_stream=True))
+    assert harness.exchange.complete
+
+
+@pytest.mark.parametrize(("length", "reason"), [(len(BODY), "fits"), (len(BODY) + 1, "cut")])
+def test_a_body_before_trailers_is_whole_when_it_is_as_long_as_announced(length: int, reason: str) -> None:
+    """A buffered part does not tell by itself whether there is more."""
+    harness = Harness()
+    path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": str(length)}
+    harness.send(request_headers=headers(path))
+    harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=False))
+    counts = [harness.count("dualpool_requests_total", pool=p, chosen=p, reason=reason) for p in ("short", "long")]
+    assert sum(counts) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "mode"),
     [
         (answer_headers(), MODE.BUFFERED_PARTIAL),
         (answer_headers("application/json; charset=utf-8"), MODE.BUFFERED_PARTIAL),
         (answer_headers("text/event-stream; charset=utf-8"), MODE.STREAMED),
+        (answer_headers("application/problem+json"), MODE.BUFFERED_PARTIAL),
+        (answer_headers("application/x-ndjson"), MODE.NONE),
+        (answer_headers("application/stream+json"), MODE.NONE),
         (answer_headers("text/html"), MODE.NONE),
         (answer_headers(status="500"), MODE.NONE),
         (answer_headers(**{"content-encoding": "gzip"}), MODE.NONE),

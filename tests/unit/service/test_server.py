@@ -1,6 +1,7 @@
 """Rules of the gRPC server and its health service, over a real connection."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -192,6 +193,21 @@ async def test_who_watches_is_told_of_every_change(monkeypatch: pytest.MonkeyPat
         health.drain()
         assert (await watch.read()).status == status.NOT_SERVING
         assert await watch.read() is grpc.aio.EOF
+
+
+async def test_a_socket_that_somebody_listens_on_is_not_taken_over(tmp_path: Path) -> None:
+    """One that was left behind is."""
+    path = tmp_path / "dualpool.sock"
+    harness = Harness()
+    health = Health(harness.context.router, 10.0)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(BindError, match="another process does"):
+            build(f"unix://{path}", lambda: harness.context, health)
+    server, _ = build(f"unix://{path}", lambda: harness.context, health)
+    await server.start()
+    await server.stop(0)
 
 
 async def test_health_fails_while_draining() -> None:
