@@ -32,19 +32,21 @@ Snapshot = Callable[[], dict[str, object]]
 Questions = Mapping[str, Mapping[str, int]]
 """By source of pressure: how many questions ended with which result."""
 
-End = Outcome | Literal["disconnected"]
+End = Outcome | Literal["disconnected", "interim"]
 
 
 class Logged(msgspec.Struct, frozen=True):
     """How a request ended, as Envoy saw it.
 
-    `end`: its outcome, or that the client left before the answer was complete. `pool`: where it was first sent, ""
-    when it never came to us. `retries`: attempts after the first. Times in seconds from the arrival of the request,
-    0 where Envoy gives none.
+    `end`: its outcome, that the client left before the answer was complete, or that it goes on (`interim`: Envoy
+    can be set to log more than ends). `pool`: where it was first sent, "" when it never came to us. `served`: the
+    pool that answered. `retries`: attempts after the first. Times in seconds from the arrival of the request, 0
+    where Envoy gives none.
     """
 
     end: End
     pool: str
+    served: str
     retries: int
     first_byte_seconds: float
     seconds: float
@@ -222,22 +224,25 @@ class Metrics:
         if decision.estimate is not None:
             self._budget.observe(decision.budget)
 
-    def observed(self, observation: Observation, verdict: Verdict) -> None:
-        """Count a usage report, its estimate's error and whether the request was misrouted; the report last."""
+    def observed(self, observation: Observation, verdict: Verdict, served: str = "") -> None:
+        """Count a usage report, its estimate's error and whether the request was misrouted; the report last.
+
+        `served`: the pool that answered, where it is known; else the tokens are those of the pool decided on.
+        """
         if observation.outcome in ("rejected", "truncated"):
             self._misroutes.labels(self._pool(observation.pool), observation.outcome).inc()
         if observation.usage is not None:
-            self._used(observation, observation.usage, verdict)
+            self._used(observation, observation.usage, verdict, served or observation.pool)
         self._observations_of(verdict).inc()
 
-    def _used(self, observation: Observation, usage: Usage, verdict: Verdict) -> None:
+    def _used(self, observation: Observation, usage: Usage, verdict: Verdict, pool: str) -> None:
         if verdict in ("used", "outlier") and usage.prompt_tokens:
             self._error_of(self._category(observation.category)).observe(
                 observation.estimate / usage.prompt_tokens - 1
             )
         if verdict == "implausible":
             return
-        labels = self._pool(observation.pool), self._model(observation.model)
+        labels = self._pool(pool), self._model(observation.model)
         self._prompt_tokens_of(*labels).inc(usage.prompt_tokens or 0)
         self._completion_tokens_of(*labels).inc(usage.completion_tokens or 0)
         if usage.cached_tokens:
@@ -246,11 +251,13 @@ class Metrics:
     def logged(self, entry: Logged) -> None:
         """Count an access-log entry, after all else that it says."""
         pool = self._pool(entry.pool)
-        if entry.retries:
-            self._retries.labels(pool).inc(entry.retries)
-        if entry.first_byte_seconds:
-            self._first_byte_of(pool).observe(entry.first_byte_seconds)
-        self._duration_of(pool).observe(entry.seconds)
+        if entry.end != "interim":
+            served = self._pool(entry.served)
+            if entry.retries:
+                self._retries.labels(pool).inc(entry.retries)
+            if entry.first_byte_seconds:
+                self._first_byte_of(served).observe(entry.first_byte_seconds)
+            self._duration_of(served).observe(entry.seconds)
         self._log_entries_of(pool, entry.end).inc()
 
     def access_log_undecodable(self) -> None:

@@ -11,9 +11,6 @@ from extproc.body.request import LARGEST_CAP, UNCAPPED_APIS
 
 Lifted = Mapping[str, str | float | bool | None]
 
-MODEL_BYTES = 128
-"""A longer model name is read as none: no pool set and no figure has such a name."""
-
 CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Output caps, the first one present counts."""
 
@@ -50,7 +47,7 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
         return Unreadable("wrong_type")
     return PromptFacts(
         api=api,
-        model=model if model and len(model.encode()) <= MODEL_BYTES else "",
+        model=model or "",
         items=(Item(raw=size),),
         cap=0 if api in UNCAPPED_APIS else _count(cap),
         choices=_count(choices) or 1,

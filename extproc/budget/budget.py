@@ -15,8 +15,8 @@ from extproc.config import Categories, Estimation, Pool
 CANDIDATES = 8
 """Items of a batch that are estimated one by one, the largest first: enough to find the longest in tokens."""
 
-MODEL_CHARACTERS = 128
-"""A longer model name is cut: it is kept as a key and travels as metadata."""
+MODEL_BYTES = 256
+"""Models of a longer name have no figures of their own: it would be kept as a key and travel as metadata."""
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class Budgeter:
         """
         whole = merged(facts.items)
         vector = features(whole)
-        model = facts.model[:MODEL_CHARACTERS] if self._by_model else ""
+        model = _key_of(facts.model) if self._by_model else ""
         basis = _basis(whole)
         category = self._category(named, route_category) or self._content_class(whole, vector)
         if len(facts.items) == 1:
@@ -122,6 +122,11 @@ class Budgeter:
         if not exact:
             return estimate
         return Estimate(estimate.tokens + exact, estimate.upper + exact, estimate.source)
+
+
+def _key_of(model: str) -> str:
+    """Return the name that figures of `model` are kept under, in UTF-8 `MODEL_BYTES` at most."""
+    return model if len(model.encode()) <= MODEL_BYTES else ""
 
 
 def _basis(whole: Item) -> Basis:

@@ -62,6 +62,10 @@ class Estimator(Protocol):
         """Return the models that have such figures of their own."""
         ...
 
+    def is_settled(self, model: str, category: str, basis: Basis) -> bool:
+        """Whether enough has been learned of just these, so that no figure of others stands in."""
+        ...
+
     def learn(self, observation: Observation) -> Verdict:
         """Take one usage report into account. Never raises."""
         ...

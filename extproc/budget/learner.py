@@ -59,6 +59,12 @@ class Learner:
             self.output.learn(observation)
         return verdict
 
+    def is_settled(self, request: Observation) -> bool:
+        """Whether enough is known of all that the answer to `request` would teach."""
+        known = self.estimator.is_settled(request.model, request.category, request.basis)
+        prompt = known or request.basis == "tokens" or not request.teaches
+        return prompt and (request.cap is not None or self.output.is_settled(request.model, request.category))
+
     def _learn_prompt(self, observation: Observation) -> Verdict:
         if observation.basis == "tokens":
             return "exact"

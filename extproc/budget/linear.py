@@ -83,6 +83,13 @@ class LinearEstimator:
         """Return the models whose raw bodies have been learned from."""
         return self._raw.raw_models()
 
+    def is_settled(self, model: str, category: str, basis: Basis) -> bool:
+        """Whether the model has weights of its own, or the category a ratio of raw bodies."""
+        if basis == "raw":
+            return self._raw.is_settled(model, category, basis)
+        fit = self._fits.get(model)
+        return fit is not None and fit.samples >= self._settings.min_samples
+
     def learn(self, observation: Observation) -> Verdict:
         """Take the error of an estimate made now into account, then move the model's weights."""
         if observation.basis == "raw":

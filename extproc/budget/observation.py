@@ -1,16 +1,21 @@
 """The one value that carries a request and its answer to the learner."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from extproc.body.usage import Usage
+from extproc.body.usage import LARGEST_COUNT, Usage
 
 Basis = Literal["text", "raw", "tokens"]
 """What the features count: decoded text, raw body bytes, or token ids (exact, teaches nothing)."""
 
 Outcome = Literal["completed", "rejected", "truncated", "failed"]
 """How the request ended: see `ending`. `rejected` and `truncated` are the two kinds of misroute."""
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COUNT)]
+Some = Annotated[int, msgspec.Meta(ge=1, lt=LARGEST_COUNT)]
+"""What is decoded comes from outside, and is divided by and multiplied with."""
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -30,13 +35,13 @@ class Observation(msgspec.Struct, frozen=True):
     category: str
     basis: Basis
     features: tuple[float, ...]
-    estimate: int
-    cap: int | None
-    prompts: int
-    choices: int
+    estimate: Count
+    cap: Count | None
+    prompts: Some
+    choices: Some
     teaches: bool
     pool: str
-    capacity: int
+    capacity: Some
     largest: bool
     usage: Usage | None = None
     finish_reason: str | None = None
@@ -49,15 +54,17 @@ def ending(
     usage: Usage | None = None,
     finish_reason: str | None = None,
     whole: bool = True,
+    attempts: int | None = None,
 ) -> Observation:
     """Return `request` completed by what its answer says, and the outcome judged by that.
 
-    `whole`: the answer came to its end; of one that did not, nobody knows how long it would have been.
+    `whole`: the answer came to its end; of one that did not, nobody knows how long it would have been. `attempts`:
+    how often the request was sent on, None when that is not known.
 
     `rejected`: prompt and cap exceed the pool's context, which the pool answers with a 400. Usage shows it when a
-    retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, which refuses
-    only what no pool takes. `truncated`: a request without a cap ended with reason `length`, or with none that is
-    known, at the pool's context.
+    retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, by the decision or
+    by a retry: that one refuses only what no pool takes. `truncated`: a request without a cap ended with reason
+    `length`, or with none that is known, at the pool's context.
     `failed`: any other status than 2xx. `completed`: the rest. The usage of a batch is a sum, and says nothing of
     how its prompts fitted.
     """
@@ -66,7 +73,8 @@ def ending(
     outcome: Outcome = "completed" if 200 <= status < 300 else "failed"
     if request.prompts == 1 and usage is not None and usage.prompt_tokens is not None:
         per_choice = -(-(usage.completion_tokens or 0) // request.choices)
-        if usage.prompt_tokens + (request.cap or 0) > request.capacity and not request.largest:
+        too_long = usage.prompt_tokens + (request.cap or 0) > request.capacity
+        if too_long and attempts != 1 and not request.largest:
             outcome = "rejected"
         elif (
             request.cap is None
@@ -74,6 +82,6 @@ def ending(
             and usage.prompt_tokens + per_choice >= request.capacity
         ):
             outcome = "truncated"
-    elif usage is None and status == 400 and not request.largest:
+    elif usage is None and status == 400 and attempts in (None, 1) and not request.largest:
         outcome = "rejected"
     return msgspec.structs.replace(request, usage=usage, finish_reason=finish_reason, outcome=outcome)

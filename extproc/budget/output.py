@@ -127,6 +127,11 @@ class OutputReserve:
         """Return the models whose completions have been learned from."""
         return {model for (_, model, _), _ in self._lengths.items()}
 
+    def is_settled(self, model: str, category: str) -> bool:
+        """Whether the reserve of just these is learned."""
+        lengths = self._lengths.get((KIND, model, category))
+        return lengths is not None and lengths.samples >= self._settings.min_samples
+
     @staticmethod
     def is_possible(observation: Observation) -> bool:
         """Whether a pool can have produced what usage reports: no more than its context holds."""

@@ -126,6 +126,11 @@ class RatioEstimator:
         """Return the models whose raw bodies have been learned from."""
         return {model for (_, basis, model, _), _ in self._ratios.items() if basis == "raw"}
 
+    def is_settled(self, model: str, category: str, basis: Basis) -> bool:
+        """Whether the ratio of just these has `min_samples`."""
+        ratio = self._ratios.get((KIND, basis, model, category))
+        return ratio is not None and ratio.samples >= self._settings.min_samples
+
     def _ratio(self, basis: Basis, model: str, category: str) -> RawRatio:
         for key in _keys(basis, model, category):
             ratio = self._ratios.get(key)

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ualpool_accesslog.proto\x12\x15\x64ualpool.accesslog.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xa8\x01\n\x08Metadata\x12L\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x33.dualpool.accesslog.v1.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\xe0\x02\n\rResponseFlags\x12 \n\x18upstream_request_timeout\x18\x03 \x01(\x08\x12\x13\n\x0blocal_reset\x18\x04 \x01(\x08\x12\x1d\n\x15upstream_remote_reset\x18\x05 \x01(\x08\x12\'\n\x1fupstream_connection_termination\x18\x07 \x01(\x08\x12)\n!downstream_connection_termination\x18\x0f \x01(\x08\x12\x1b\n\x13stream_idle_timeout\x18\x11 \x01(\x08\x12,\n$upstream_max_stream_duration_reached\x18\x14 \x01(\x08\x12\x18\n\x10\x64uration_timeout\x18\x17 \x01(\x08\x12\x1f\n\x17upstream_protocol_error\x18\x18 \x01(\x08\x12\x1f\n\x17\x64ownstream_remote_reset\x18\x1c \x01(\x08\"\x9a\x02\n\x0f\x41\x63\x63\x65ssLogCommon\x12\x41\n\x1etime_to_first_upstream_rx_byte\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12<\n\x0eresponse_flags\x18\x10 \x01(\x0b\x32$.dualpool.accesslog.v1.ResponseFlags\x12\x31\n\x08metadata\x18\x11 \x01(\x0b\x32\x1f.dualpool.accesslog.v1.Metadata\x12+\n\x08\x64uration\x18\x17 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x1eupstream_request_attempt_count\x18\x18 \x01(\r\"M\n\x16HTTPResponseProperties\x12\x33\n\rresponse_code\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x98\x01\n\x12HTTPAccessLogEntry\x12\x41\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32&.dualpool.accesslog.v1.AccessLogCommon\x12?\n\x08response\x18\x04 \x01(\x0b\x32-.dualpool.accesslog.v1.HTTPResponseProperties\"\xc7\x01\n\x17StreamAccessLogsMessage\x12V\n\thttp_logs\x18\x02 \x01(\x0b\x32\x43.dualpool.accesslog.v1.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aT\n\x14HTTPAccessLogEntries\x12<\n\tlog_entry\x18\x01 \x03(\x0b\x32).dualpool.accesslog.v1.HTTPAccessLogEntryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ualpool_accesslog.proto\x12\x15\x64ualpool.accesslog.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xa8\x01\n\x08Metadata\x12L\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x33.dualpool.accesslog.v1.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\xe0\x02\n\rResponseFlags\x12 \n\x18upstream_request_timeout\x18\x03 \x01(\x08\x12\x13\n\x0blocal_reset\x18\x04 \x01(\x08\x12\x1d\n\x15upstream_remote_reset\x18\x05 \x01(\x08\x12\'\n\x1fupstream_connection_termination\x18\x07 \x01(\x08\x12)\n!downstream_connection_termination\x18\x0f \x01(\x08\x12\x1b\n\x13stream_idle_timeout\x18\x11 \x01(\x08\x12,\n$upstream_max_stream_duration_reached\x18\x14 \x01(\x08\x12\x18\n\x10\x64uration_timeout\x18\x17 \x01(\x08\x12\x1f\n\x17upstream_protocol_error\x18\x18 \x01(\x08\x12\x1f\n\x17\x64ownstream_remote_reset\x18\x1c \x01(\x08\"\xb5\x03\n\x0f\x41\x63\x63\x65ssLogCommon\x12\x41\n\x1etime_to_first_upstream_rx_byte\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12@\n\x1dtime_to_last_upstream_rx_byte\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10upstream_cluster\x18\x0f \x01(\t\x12<\n\x0eresponse_flags\x18\x10 \x01(\x0b\x32$.dualpool.accesslog.v1.ResponseFlags\x12\x31\n\x08metadata\x18\x11 \x01(\x0b\x32\x1f.dualpool.accesslog.v1.Metadata\x12+\n\x08\x64uration\x18\x17 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x1eupstream_request_attempt_count\x18\x18 \x01(\r\x12=\n\x0f\x61\x63\x63\x65ss_log_type\x18! \x01(\x0e\x32$.dualpool.accesslog.v1.AccessLogType\"M\n\x16HTTPResponseProperties\x12\x33\n\rresponse_code\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x98\x01\n\x12HTTPAccessLogEntry\x12\x41\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32&.dualpool.accesslog.v1.AccessLogCommon\x12?\n\x08response\x18\x04 \x01(\x0b\x32-.dualpool.accesslog.v1.HTTPResponseProperties\"\xc7\x01\n\x17StreamAccessLogsMessage\x12V\n\thttp_logs\x18\x02 \x01(\x0b\x32\x43.dualpool.accesslog.v1.StreamAccessLogsMessage.HTTPAccessLogEntries\x1aT\n\x14HTTPAccessLogEntries\x12<\n\tlog_entry\x18\x01 \x03(\x0b\x32).dualpool.accesslog.v1.HTTPAccessLogEntry*\xcb\x02\n\rAccessLogType\x12\n\n\x06NotSet\x10\x00\x12\x18\n\x14TcpUpstreamConnected\x10\x01\x12\x0f\n\x0bTcpPeriodic\x10\x02\x12\x14\n\x10TcpConnectionEnd\x10\x03\x12\x13\n\x0f\x44ownstreamStart\x10\x04\x12\x16\n\x12\x44ownstreamPeriodic\x10\x05\x12\x11\n\rDownstreamEnd\x10\x06\x12\x15\n\x11UpstreamPoolReady\x10\x07\x12\x14\n\x10UpstreamPeriodic\x10\x08\x12\x0f\n\x0bUpstreamEnd\x10\t\x12+\n\'DownstreamTunnelSuccessfullyEstablished\x10\n\x12\x1e\n\x1aUdpTunnelUpstreamConnected\x10\x0b\x12\x0f\n\x0bUdpPeriodic\x10\x0c\x12\x11\n\rUdpSessionEnd\x10\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
+  _globals['_ACCESSLOGTYPE']._serialized_start=1548
+  _globals['_ACCESSLOGTYPE']._serialized_end=1879
   _globals['_METADATA']._serialized_start=146
   _globals['_METADATA']._serialized_end=314
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=236
@@ -43,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSEFLAGS']._serialized_start=317
   _globals['_RESPONSEFLAGS']._serialized_end=669
   _globals['_ACCESSLOGCOMMON']._serialized_start=672
-  _globals['_ACCESSLOGCOMMON']._serialized_end=954
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=956
-  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=1033
-  _globals['_HTTPACCESSLOGENTRY']._serialized_start=1036
-  _globals['_HTTPACCESSLOGENTRY']._serialized_end=1188
-  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_start=1191
-  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_end=1390
-  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_start=1306
-  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_end=1390
+  _globals['_ACCESSLOGCOMMON']._serialized_end=1109
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_start=1111
+  _globals['_HTTPRESPONSEPROPERTIES']._serialized_end=1188
+  _globals['_HTTPACCESSLOGENTRY']._serialized_start=1191
+  _globals['_HTTPACCESSLOGENTRY']._serialized_end=1343
+  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_start=1346
+  _globals['_STREAMACCESSLOGSMESSAGE']._serialized_end=1545
+  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_start=1461
+  _globals['_STREAMACCESSLOGSMESSAGE_HTTPACCESSLOGENTRIES']._serialized_end=1545
 # @@protoc_insertion_point(module_scope)

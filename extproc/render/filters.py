@@ -69,6 +69,10 @@ def ext_proc(options: Options) -> Tree:
         "# How long a body without a content-length is.": None,
         "request_attributes": ["request.size"],
     }
+    attempts = {
+        "# How often a request was sent on: the 400 of the larger pool, after a retry, is no misroute.": None,
+        "response_attributes": ["upstream.request_attempt_count"],
+    }
     unsent = ("answers", "body") if bodyless else ("answers",)
     silent = {
         "# The access log tells of the answer. What is not sent Dualpool does not wait for.": None,
@@ -91,6 +95,7 @@ def ext_proc(options: Options) -> Tree:
                 "processing_mode": {**_request_mode(bodyless), **_answer_mode(options)},
                 "allow_mode_override": True,
                 **(length if bodyless else {}),
+                **(attempts if options.usage == "response-body" else {}),
                 "# The decision (pool, reason, estimate, budget, ...) for access logs and later filters, as "
                 f"%DYNAMIC_METADATA({METADATA_NAMESPACE}:pool)%.": None,
                 "metadata_options": {"receiving_namespaces": {"untyped": [METADATA_NAMESPACE]}, **forwarded},

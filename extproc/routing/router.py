@@ -173,7 +173,7 @@ class Router:
             return largest, "rollout"
         if routing.sticky_long and conversation:
             # Of a fixed size, however long a name a client has for it.
-            key = (pools, hashlib.blake2b(conversation.encode("utf-8", "replace"), digest_size=16).digest())
+            key = (pools, hashlib.blake2b(conversation.encode("utf-8", "surrogateescape"), digest_size=16).digest())
             if chosen is largest:
                 self._sticky.use(key, lambda: True)
             elif self._sticky.get(key):
@@ -217,4 +217,4 @@ def in_rollout(key: str, percent: float) -> bool:
 
     CRC-32 of the key spreads over 10,000 steps, so `percent` is honoured to two decimals.
     """
-    return percent >= 100 or zlib.crc32(key.encode("utf-8", "replace")) % 10_000 < percent * 100
+    return percent >= 100 or zlib.crc32(key.encode("utf-8", "surrogateescape")) % 10_000 < percent * 100

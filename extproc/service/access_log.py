@@ -7,7 +7,7 @@ usage there, an entry tells only how the request ended.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -38,6 +38,10 @@ _BREAKS = tuple(name for name in pb.ResponseFlags.DESCRIPTOR.fields_by_name if n
 """Flags of an answer that its pool, or a timeout of the proxy, has cut."""
 
 
+_ENDS = (pb.AccessLogType.NotSet, pb.AccessLogType.DownstreamEnd)
+"""Entries of other kinds tell of a request that goes on."""
+
+
 class Ended(NamedTuple):
     """What an entry says of a request: to the metrics, and to the learner.
 
@@ -65,7 +69,7 @@ class AccessLog:
             context.metrics.access_log_undecodable()
             return
         for first in range(0, len(entries), TURN):
-            _take(context, [read(entry) for entry in entries[first : first + TURN]])
+            _take(context, [read(entry, context.pools) for entry in entries[first : first + TURN]])
             yield
 
 
@@ -81,40 +85,50 @@ def _take(context: Context, turn: Sequence[Ended]) -> None:
     if context.in_flight is not None:
         for ended in turn:
             context.in_flight.end(ended.logged.pool, _text(ended.fields, TICKET))
-    unseen = [e.observation for e in turn if e.observation is not None and not is_answer_seen(e.fields)]
-    verdicts = [context.learner.learn(observation) for observation in unseen]
-    for observation, verdict in zip(unseen, verdicts, strict=True):
-        context.metrics.observed(observation, verdict)
+    unseen = [(e.observation, e.logged.served) for e in turn if e.observation and not is_answer_seen(e.fields)]
+    verdicts = [context.learner.learn(observation) for observation, _ in unseen]
+    for (observation, served), verdict in zip(unseen, verdicts, strict=True):
+        context.metrics.observed(observation, verdict, served)
     for ended in turn:  # last: metrics are read by another thread, and a counted entry is done
         context.metrics.logged(ended.logged)
 
 
-def read(entry: pb.HTTPAccessLogEntry) -> Ended:
-    """Return what an entry says."""
+def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
+    """Return what an entry says. `pools`: names of all, by which a cluster is known as one."""
     common = entry.common_properties
+    if common.access_log_type not in _ENDS:
+        return Ended({}, Logged("interim", "", "", 0, 0.0, 0.0), None)
     spaces = common.metadata.filter_metadata
     fields: Mapping[str, Value] = spaces[NAMESPACE].fields if NAMESPACE in spaces else {}
     status = entry.response.response_code.value
-    cut = _cut(common.response_flags)
+    cut = _cut(common, status)
     usage, reason = None, None
     if USAGE_NAMESPACE in spaces and 200 <= status < 300:
         usage, reason = _lifted(spaces[USAGE_NAMESPACE].fields)
     request = read_observation(fields)
-    observation = None if request is None else ending(request, status, usage, reason, whole=cut is None)
+    attempts = common.upstream_request_attempt_count
+    observation = (
+        None if request is None else ending(request, status, usage, reason, whole=cut is None, attempts=attempts)
+    )
+    pool = _text(fields, "pool")
     logged = Logged(
         end=_end(observation, status, cut),
-        pool=_text(fields, "pool"),
-        retries=max(0, common.upstream_request_attempt_count - 1),
+        pool=pool,
+        served=common.upstream_cluster if common.upstream_cluster in pools else pool,
+        retries=max(0, attempts - 1),
         first_byte_seconds=_seconds(common.time_to_first_upstream_rx_byte),
         seconds=_seconds(common.duration),
     )
     return Ended(fields, logged, observation)
 
 
-def _cut(flags: pb.ResponseFlags) -> End | None:
+def _cut(common: pb.AccessLogCommon, status: int) -> End | None:
     """Return how an answer ended before it was complete, whatever its status says; None when it did not."""
+    flags = common.response_flags
     if not flags.ByteSize():
-        return None
+        # A client that resets its HTTP/2 stream without an error sets no flag: what had begun has no end then.
+        begun = 200 <= status < 300 and common.HasField("time_to_first_upstream_rx_byte")
+        return "disconnected" if begun and not common.HasField("time_to_last_upstream_rx_byte") else None
     if flags.downstream_connection_termination or flags.downstream_remote_reset:
         return "disconnected"
     return "failed" if any(getattr(flags, name) for name in _BREAKS) else None

@@ -18,8 +18,10 @@ class Answer:
     read, or an event of it.
     """
 
-    def __init__(self, request: Observation, headers: Mapping[str, bytes]) -> None:
+    def __init__(self, request: Observation, headers: Mapping[str, bytes], attempts: int | None = None) -> None:
+        """`attempts`: how often the request was sent on, None where Envoy does not say."""
         self._request = request
+        self._attempts = attempts
         self._status = _status(headers)
         self._report = Report()
         self._pieces: list[bytes] = []
@@ -61,7 +63,10 @@ class Answer:
             self.unparsable = True
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
-        return ending(self._request, self._status, self._report.usage, self._report.finish_reason, whole)
+        report = self._report
+        return ending(
+            self._request, self._status, report.usage, report.finish_reason, whole=whole, attempts=self._attempts
+        )
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -65,6 +65,7 @@ def compose(
         metrics=metrics,
         answers=RoutingAnswers(config.routing.header),
         route_settings=RouteSettingsReader(config.pools),
+        pools=frozenset(pool.name for members in config.pools.values() for pool in members),
         category_header=config.categories.header if "header" in config.categories.sources else None,
         conversation_header=config.routing.conversation_header,
         answers_percent=config.estimation.answers_percent,

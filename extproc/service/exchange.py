@@ -14,6 +14,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from extproc.budget.learner import Learner
+from extproc.budget.observation import Observation
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
@@ -31,13 +32,14 @@ _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
 
 _REQUEST_SIZE = "request.size"
-"""The attribute that says how long a body without a content-length is."""
+_ATTEMPTS = "upstream.request_attempt_count"
+"""Attributes: how long a body without a content-length is, and how often the request was sent on."""
 
 
 class Context(msgspec.Struct, frozen=True):
     """What every exchange works with: one snapshot, taken when the stream opens.
 
-    `in_flight`: where decisions and ends are counted, None when nobody wants to know.
+    `pools`: names of all. `in_flight`: where decisions and ends are counted, None when nobody wants to know.
     """
 
     router: Router
@@ -45,6 +47,7 @@ class Context(msgspec.Struct, frozen=True):
     metrics: Metrics
     answers: RoutingAnswers
     route_settings: RouteSettingsReader
+    pools: frozenset[str]
     category_header: str | None
     conversation_header: str | None
     answers_percent: float = 100.0
@@ -133,7 +136,7 @@ class Exchange:
         if kind == "request_body":
             return self._request_body(request.request_body)
         if kind == "response_headers":
-            return self._response_headers(request.response_headers)
+            return self._response_headers(request)
         if kind == "response_body":
             return self._response_body(request.response_body)
         if kind == "response_trailers":
@@ -187,7 +190,7 @@ class Exchange:
         context = self._context
 
         def text(name: str | None) -> str:
-            return values.get(name or "", b"").decode("utf-8", "replace")
+            return values.get(name or "", b"").decode("utf-8", "surrogateescape")
 
         return Head(
             method=text(":method"),
@@ -231,13 +234,14 @@ class Exchange:
 
     # The answer.
 
-    def _response_headers(self, message: pb.HttpHeaders) -> bytes:
+    def _response_headers(self, request: pb.ProcessingRequest) -> bytes:
+        message = request.response_headers
         observation = self._decision.observation if self._decision is not None else None
         if observation is None:
             return self._read_nothing()
         values = _values(message.headers)
-        self._answer = answer = Answer(observation, values)
-        if answer.unread is None and not self._is_sampled():
+        self._answer = answer = Answer(observation, values, _attribute(request, _ATTEMPTS))
+        if answer.unread is None and not self._is_sampled(observation):
             self._answer = None
             self._context.metrics.answer_unread("sampling")
             return self._read_nothing()
@@ -253,13 +257,12 @@ class Exchange:
         self.complete = self._modes is None or self._modes.response_body_mode not in _DUPLEX
         return READ_NOTHING
 
-    def _is_sampled(self) -> bool:
+    def _is_sampled(self, request: Observation) -> bool:
         """Whether this answer is among those that are read: all, until what it would teach is settled."""
-        context, decision = self._context, self._decision
-        if decision is None or decision.estimate is None or decision.reserve is None:
+        context = self._context
+        if context.answers_percent >= 100 or context.draw() * 100 < context.answers_percent:
             return True
-        settled = decision.estimate.source != "prior" and decision.reserve.source not in ("default", "unknown")
-        return not settled or context.draw() * 100 < context.answers_percent
+        return not context.learner.is_settled(request)
 
     def _response_body(self, message: pb.HttpBody) -> bytes:
         if self._answer is not None:
@@ -293,7 +296,12 @@ def _size(values: Mapping[str, bytes], request: pb.ProcessingRequest) -> int | N
     length = values.get("content-length", b"")
     if length.isdigit():
         return int(length)
+    return _attribute(request, _REQUEST_SIZE) or None  # 0: none of it has come yet
+
+
+def _attribute(request: pb.ProcessingRequest, name: str) -> int | None:
+    """A number that Envoy was asked to send along, None where it was not."""
     for attributes in request.attributes.values():
-        if _REQUEST_SIZE in attributes.fields:
-            return int(attributes.fields[_REQUEST_SIZE].number_value)
+        if name in attributes.fields:
+            return int(attributes.fields[name].number_value)
     return None

@@ -4,6 +4,17 @@ import os
 import tempfile
 from pathlib import Path
 
+Signature = tuple[int, int, int, int]
+
+
+def signature(path: Path) -> Signature | None:
+    """Return what tells the file that `path` leads to from another or a changed one; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
 
 def replace(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`."""

@@ -62,19 +62,23 @@ local function read_lifted(api, lifted)
       and (cap == nil or whole(cap, 0))) then
     return nil, "wrong_type"
   end
-  local model = lifted.model or ""
   local conversation = text(lifted.prompt_cache_key)
   if conversation == "" then conversation = text(lifted.user) end
   return {
-    model = #model <= F.model_bytes and model or "",
+    model = lifted.model or "",
     cap = F.uncapped[api] and 0 or cap and math.min(cap, F.largest_cap),
     choices = math.min(choices, F.largest_cap),
     conversation = conversation,
   }
 end
 
+-- The name that figures of a model are kept under.
+local function key_of(model)
+  return F.by_model and #model <= F.model_bytes and model or ""
+end
+
 local function figures_of(model, category)
-  return F.figures[category][F.by_model and model or ""] or F.others[category]
+  return F.figures[category][key_of(model)] or F.others[category]
 end
 
 local function smallest_fit(pools, upper, reserve, known)
@@ -97,7 +101,7 @@ local function observation(facts, category, estimate, size, pool)
   return string.format(
     '{"model":%s,"category":%s,"basis":"raw","features":[%.0f%s],"estimate":%.0f,"cap":%s,"prompts":1,'
       .. '"choices":%.0f,"teaches":true,%s',
-    quoted(F.by_model and facts.model or ""), quoted(category), size, F.no_more_features, estimate,
+    quoted(key_of(facts.model)), quoted(category), size, F.no_more_features, estimate,
     facts.cap and string.format("%.0f", facts.cap) or "null", facts.choices, pool.said)
 end
 
@@ -129,7 +133,7 @@ local function routed(head, facts, size)
   return {
     pool = pool.name, chosen = chosen.name, reason = reason, estimate = estimate, upper = upper,
     source = figures.source, reserve = reserve, reserve_source = reserve_source, budget = upper + reserve,
-    model = F.by_model and facts.model or "", category = category,
+    model = key_of(facts.model), category = category,
     observation = observation(facts, category, estimate, size, pool),
   }
 end
@@ -156,7 +160,13 @@ function decide(head, size, wait, lifted)
 end
 
 local function header(headers, name)
-  return name and headers:get(name) or ""
+  return headers:get(name) or ""
+end
+
+-- Of a header that is there several times, the last one.
+local function last_of(headers, name)
+  local values = name and headers:getNumValues(name) or 0
+  return values > 0 and headers:getAtIndex(name, values - 1) or ""
 end
 
 -- No type at all is read as well: what it is shows.
@@ -182,8 +192,8 @@ function envoy_on_request(handle)
   local decision = decide({
     method = header(headers, ":method"),
     path = header(headers, ":path"),
-    category = header(headers, F.category_header),
-    conversation = header(headers, F.conversation_header),
+    category = last_of(headers, F.category_header),
+    conversation = last_of(headers, F.conversation_header),
     request_id = F.rollout_steps < 10000 and header(headers, "x-request-id") or "",
   }, length, wait, lifted)
   -- Each key takes Envoy 2 to 7 µs: these few say it all.

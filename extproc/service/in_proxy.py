@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from extproc.body.lifted import MODEL_BYTES, NOTED_FIELDS, REQUEST_FIELDS
+from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
 from extproc.body.request import LARGEST_BODY, LARGEST_CAP, SUFFIXES, UNCAPPED_APIS
+from extproc.budget.budget import MODEL_BYTES
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
 from extproc.config import Config
 from extproc.routing.router import BATCH_APIS, oversize
-from extproc.service.files import replace
+from extproc.service.files import Signature, replace, signature
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def figures(config: Config, learner: Learner) -> Figures:
     by_header = "header" in categories.sources
     names = ["all", *(categories.allowed if by_header else ())]
     by_model = "model" in categories.sources
-    models = {"", *config.models, *learner.models()} if by_model else {""}
+    models = {"", *learner.models()} if by_model else {""}
+    others = {name: _of(learner, _UNHEARD_OF, name) for name in names}
     return {
         "header": config.routing.header,
         "category_header": categories.header if by_header else None,
@@ -61,8 +63,11 @@ def figures(config: Config, learner: Learner) -> Figures:
             name: [{"name": p.name, "capacity": p.capacity} for p in pools] for name, pools in config.pools.items()
         },
         "models": dict(config.models),
-        "figures": {name: {m: _of(learner, m, name) for m in sorted(models)} for name in names},
-        "others": {name: _of(learner, _UNHEARD_OF, name) for name in names},
+        "figures": {
+            name: {m: own for m in sorted(models) if (own := _of(learner, m, name)) != others[name]}
+            for name in names
+        },
+        "others": others,
     }
 
 
@@ -134,7 +139,8 @@ def _differs(old: Any, new: Any, step: float) -> bool:
 class InProxyFile:
     """Keeps `path` up to date with `current()`, the figures in force.
 
-    Written at the start, then only when a figure has moved by more than `step`, at most every `interval` seconds.
+    Written at the start, then only when a figure has moved by more than `step`, or the file is another than the one
+    written, at most every `interval` seconds.
     `report(worked)` is told of every write.
     """
 
@@ -152,6 +158,7 @@ class InProxyFile:
         self._current = current
         self._report = report
         self._written: Figures | None = None
+        self._signature: Signature | None = None
         self._failing = False
 
     async def run(self) -> None:
@@ -160,10 +167,15 @@ class InProxyFile:
             await self.update()
             await asyncio.sleep(self._interval)
 
+    def _is_needed(self, values: Figures) -> bool:
+        if self._written is None or self._signature != signature(self._path):
+            return True
+        return moved(self._written, values, self._step)
+
     async def update(self) -> bool:
         """Write the figures if they have moved; a file that cannot be written is tried again next time."""
         values = self._current()
-        if self._written is not None and not moved(self._written, values, self._step):
+        if not self._is_needed(values):
             return False
         try:
             await asyncio.to_thread(replace, self._path, json.dumps(resource(values)).encode())
@@ -173,6 +185,6 @@ class InProxyFile:
             self._failing = True
             self._report(False)
             return False
-        self._written, self._failing = values, False
+        self._written, self._signature, self._failing = values, signature(self._path), False
         self._report(True)
         return True

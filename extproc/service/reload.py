@@ -7,12 +7,11 @@ from pathlib import Path
 
 from extproc.config import Config
 from extproc.config_file import ConfigError
+from extproc.service.files import Signature, signature
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-
-Signature = tuple[int, int, int, int]
 
 
 class Reloader:
@@ -67,10 +66,4 @@ class Reloader:
         log.info("configuration reloaded from %s", self._path or "the environment")
 
     def _signature(self) -> Signature | None:
-        if self._path is None:
-            return None
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+        return None if self._path is None else signature(self._path)

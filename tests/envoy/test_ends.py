@@ -56,6 +56,20 @@ def test_a_retried_misroute(start_mode: StartMode, mode: Mode) -> None:
     assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
     assert count(stack, "dualpool_misroutes_total", pool="short", kind="rejected") == 1
     assert count(stack, "dualpool_upstream_retries_total", pool="short") == (mode != BODY)
+    served = "short" if mode == BODY else "long"  # the access log tells of the pool that answered
+    assert count(stack, "dualpool_prompt_tokens_total", pool=served) > 2500
+
+
+@every_mode
+def test_a_request_that_both_pools_refuse(start_mode: StartMode, mode: Mode) -> None:
+    """That is the client's mistake: its 400 comes from the largest pool, and is no misroute."""
+    stack = start_mode(mode)
+    behave(stack, Behaviour(status=400))
+    refused = stack.send(chat("hello", max_tokens=5))
+    assert (refused.status, stack.reached(refused)) == (400, ["short", "long"])
+    heard(stack, mode, 1)
+    ended(stack, mode, failed=1, rejected=0)
+    assert count(stack, "dualpool_misroutes_total") == 0
 
 
 @every_mode

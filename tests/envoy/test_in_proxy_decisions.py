@@ -26,7 +26,7 @@ from tests.lifted import lifted
 BODIES = 2000
 SETS = {"default": {"short": 2048, "long": 131_072}, "coder": {"small": 700, "medium": 6000, "big": 200_000}}
 SETTINGS: dict[str, Any] = {
-    "models": {"code": "coder", "模型": "coder"},
+    "models": {"code": "coder", "模型": "coder", "x" * 300: "coder"},
     "output": {"default": 300},
     "categories": {"sources": ["model", "header", "content"], "allowed": ["docs"]},
     "routing": {"rollout_percent": 80, "conversation_header": "x-chat"},
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 CHAT = "/v1/chat/completions"
 PATHS = (*(CHAT,) * 6, "/v1/completions", "/v1/embeddings", "/v1/messages?beta=true", "/v1/responses", "/v1/models")
 FIELDS: dict[str, tuple[Any, ...]] = {
-    "model": ("m", "code", "nobody", "", "模型", 'q"uo\\te', "x" * 129, None, 7, ["m"]),
+    "model": ("m", "code", "nobody", "", "模型", 'q"uo\\te', "x" * 300, None, 7, ["m"]),
     "max_tokens": (16, 256, 2000, 0, 1.0, 1.5, -1, True, "many", None, 10**12, {"a": 1}),
     "max_completion_tokens": (64, 4096, None, "64"),
     "max_output_tokens": (32, None),

@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without models": {"categories": {"sources": ["content"]}, "output": {"default": 700}},
     "named": {"categories": {"sources": ["header", "model"], "allowed": ["docs", "agents"]}},
 }
-MODELS = ("m", "code", "", "nobody", 'q"uo\\te\n', "模型", "x" * 128, "x" * 129)
+MODELS = ("m", "code", "", "nobody", 'q"uo\\te\n', "模型", "x" * 256, "x" * 257)
 
 
 class Both:

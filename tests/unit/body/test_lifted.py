@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.body.facts import Item, PromptFacts, Unreadable
-from extproc.body.lifted import CAPS, MODEL_BYTES, read_lifted
+from extproc.body.lifted import CAPS, read_lifted
 from extproc.body.request import LARGEST_CAP
 
 
@@ -69,12 +69,6 @@ def test_embeddings_produce_nothing() -> None:
 def test_unreadable(lifted: dict[str, Any], reason: str) -> None:
     """What the body parser calls unreadable is so here, as far as it can be seen."""
     assert read_lifted("chat", lifted, 500) == Unreadable(reason)  # type: ignore[arg-type]
-
-
-def test_long_model_names_are_none() -> None:
-    """A name longer than any pool set's cannot be a key."""
-    assert facts(model="é" * (MODEL_BYTES // 2)).model
-    assert facts(model="é" * (MODEL_BYTES // 2) + "e").model == ""
 
 
 @given(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from extproc.body.facts import Item, PromptFacts
-from extproc.budget.budget import MODEL_CHARACTERS, Budget, Budgeter
+from extproc.budget.budget import MODEL_BYTES, Budget, Budgeter
 from extproc.budget.estimate import Estimate, Reserve, fits
 from extproc.budget.features import text_bytes
 from extproc.budget.output import OutputReserve
@@ -76,9 +76,11 @@ def test_category_sources(named: str, sources: tuple[str, ...], category: str, m
     assert (got.category, got.model) == (category, model)
 
 
-def test_model_names_are_cut() -> None:
-    """A model name of a megabyte is not kept."""
-    assert len(budget(Item(text=b"x"), model="m" * 1_000_000).model) == MODEL_CHARACTERS
+def test_a_long_model_name_is_no_key() -> None:
+    """A name of a megabyte is not kept."""
+    fitting = "é" * (MODEL_BYTES // 2)
+    assert budget(Item(text=b"x"), model=fitting).model == fitting
+    assert budget(Item(text=b"x"), model=fitting + "e").model == ""
 
 
 @pytest.mark.parametrize(("cap", "good"), [(40, True), (41, False)])

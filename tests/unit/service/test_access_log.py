@@ -1,5 +1,6 @@
 """Rules of `extproc.service.access_log`: an entry to an observation, and what is counted of it."""
 
+import json
 from collections import deque
 from typing import Any
 
@@ -32,6 +33,7 @@ REQUEST = Observation(
     capacity=1000,
     largest=False,
 )
+POOLS = ("short", "long")
 USAGE = {"prompt_tokens": 100.0, "completion_tokens": 20.0}
 
 
@@ -41,6 +43,8 @@ def entry(
     request: Observation | None = REQUEST,
     attempts: int = 1,
     disconnected: bool = False,
+    whole: bool = True,
+    cluster: str = "short",
 ) -> pb.HTTPAccessLogEntry:
     """An entry as Envoy 1.40 writes it."""
     made = pb.HTTPAccessLogEntry()
@@ -48,6 +52,10 @@ def entry(
     common.upstream_request_attempt_count = attempts
     common.duration.FromMilliseconds(1500)
     common.time_to_first_upstream_rx_byte.FromMilliseconds(200)
+    if whole:
+        common.time_to_last_upstream_rx_byte.FromMilliseconds(1400)
+    common.upstream_cluster = cluster
+    common.access_log_type = pb.DownstreamEnd
     if request is not None:
         ours = {"pool": request.pool, "chosen": request.pool, "observation": msgspec.json.encode(request).decode()}
         common.metadata.filter_metadata["dualpool"].update(ours)
@@ -91,14 +99,14 @@ def take(*entries: pb.HTTPAccessLogEntry) -> Harness:
 )
 def test_usage(fields: dict[str, Any], usage: Usage | None) -> None:
     """Counts of every dialect are understood; what is no count is left out."""
-    observation = read(entry(fields)).observation
+    observation = read(entry(fields), POOLS).observation
     assert observation is not None
     assert observation.usage == usage
 
 
 def test_the_request_comes_back() -> None:
     """All that was known at the decision is in the observation again."""
-    observation = read(entry(USAGE)).observation
+    observation = read(entry(USAGE), POOLS).observation
     assert observation is not None
     assert msgspec.structs.replace(observation, usage=None) == REQUEST
 
@@ -110,13 +118,15 @@ def test_the_request_comes_back() -> None:
         (entry(status=503), "failed"),
         (entry(status=0, disconnected=True), "failed"),
         (entry(status=400), "rejected"),
+        (entry(status=400, attempts=2), "failed"),
+        (entry({"prompt_tokens": 980.0, "completion_tokens": 20.0}), "completed"),
         (entry({"prompt_tokens": 980.0, "completion_tokens": 20.0}, attempts=2), "rejected"),
     ],
-    ids=["answered", "5xx", "client gone", "refused", "retried"],
+    ids=["answered", "5xx", "client gone", "refused", "refused by both", "taken at once", "retried"],
 )
 def test_outcome(made: pb.HTTPAccessLogEntry, outcome: str) -> None:
     """Status and usage say how the request ended; a retry that succeeded was a misroute all the same."""
-    observation = read(made).observation
+    observation = read(made, POOLS).observation
     assert observation is not None
     assert observation.outcome == outcome
 
@@ -124,7 +134,7 @@ def test_outcome(made: pb.HTTPAccessLogEntry, outcome: str) -> None:
 @pytest.mark.parametrize(("reason", "finish"), [("max_tokens", "length"), ("end_turn", "end_turn"), (3.0, None)])
 def test_finish_reason(reason: object, finish: str | None) -> None:
     """The reason of Anthropic and Responses answers is read; OpenAI's lies in a list that no filter lifts."""
-    observation = read(entry({**USAGE, "finish_reason": reason})).observation
+    observation = read(entry({**USAGE, "finish_reason": reason}), POOLS).observation
     assert observation is not None
     assert observation.finish_reason == finish
 
@@ -138,7 +148,7 @@ def test_failed_answers_do_not_teach() -> None:
 
 def test_a_client_that_leaves_teaches_no_length() -> None:
     """What an answer would have become is not known; the prompt is."""
-    observation = read(entry(USAGE, disconnected=True)).observation
+    observation = read(entry(USAGE, disconnected=True), POOLS).observation
     assert observation is not None
     assert observation.usage == Usage(100, None)
 
@@ -148,11 +158,45 @@ def test_an_answer_that_is_cut_teaches_no_length(flag: str) -> None:
     """Whoever cut it: as with a client that leaves. It has failed, unless the client was the one."""
     made = entry(USAGE)
     setattr(made.common_properties.response_flags, flag, True)
-    observation = read(made).observation
+    observation = read(made, POOLS).observation
     assert observation is not None
     assert observation.usage == Usage(100, None)
     end = "disconnected" if flag.startswith("downstream_") else "failed"
     assert take(made).count("dualpool_access_log_entries_total", pool="short", end=end) == 1
+
+
+def test_an_http2_stream_that_is_reset_without_an_error_was_cut() -> None:
+    """No flag says so, but the last byte of the answer never came."""
+    made = entry(USAGE, whole=False)
+    observation = read(made, POOLS).observation
+    assert observation is not None
+    assert observation.usage == Usage(100, None)
+    assert take(made).count("dualpool_access_log_entries_total", pool="short", end="disconnected") == 1
+
+
+def test_entries_of_requests_that_go_on_are_only_counted() -> None:
+    """Envoy can be set to log a request when it comes and while it lasts."""
+    made = entry(USAGE)
+    made.common_properties.access_log_type = pb.DownstreamPeriodic
+    harness = take(made)
+    assert harness.count("dualpool_access_log_entries_total", pool="", end="interim") == 1
+    assert harness.count("dualpool_request_seconds_count", pool="") == 0
+    assert harness.learner.snapshot()["ratios"] == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"choices": 0}, {"prompts": 0}, {"capacity": 0}, {"estimate": 10**400}, {"cap": -1}, {"features": "many"}],
+)
+def test_an_observation_that_nobody_can_have_made_is_none(said: dict[str, Any]) -> None:
+    """It costs no other entry its place."""
+    impossible = entry(USAGE)
+    observation = {**msgspec.to_builtins(REQUEST), **said}
+    text = json.dumps(observation)
+    impossible.common_properties.metadata.filter_metadata["dualpool"].update({"observation": text})
+    harness = take(impossible, entry(USAGE))
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2
+    assert harness.count("dualpool_observations_total", verdict="used") == 1
 
 
 def test_every_entry_teaches_and_is_counted() -> None:
@@ -191,12 +235,16 @@ def test_answers_that_came_by_are_not_counted_twice() -> None:
     assert harness.count("dualpool_observations_total", verdict="no_usage") == 0
 
 
-def test_what_envoy_saw() -> None:
-    """Retries, time to the first byte and total time are counted by pool."""
-    harness = take(entry(USAGE, attempts=3))
+@pytest.mark.parametrize(
+    ("cluster", "served"), [("short", "short"), ("long", "long"), ("outbound|80||vllm", "short"), ("", "short")]
+)
+def test_what_envoy_saw(cluster: str, served: str) -> None:
+    """Retries are counted by the pool first sent to, times and tokens by the one that answered, where known."""
+    harness = take(entry(USAGE, attempts=3, cluster=cluster))
     assert harness.count("dualpool_upstream_retries_total", pool="short") == 2
-    assert harness.count("dualpool_time_to_first_byte_seconds_sum", pool="short") == pytest.approx(0.2)
-    assert harness.count("dualpool_request_seconds_sum", pool="short") == pytest.approx(1.5)
+    assert harness.count("dualpool_time_to_first_byte_seconds_sum", pool=served) == pytest.approx(0.2)
+    assert harness.count("dualpool_request_seconds_sum", pool=served) == pytest.approx(1.5)
+    assert harness.count("dualpool_prompt_tokens_total", pool=served, model="m") == 100
 
 
 @pytest.mark.parametrize(

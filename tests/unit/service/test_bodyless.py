@@ -81,6 +81,19 @@ def sampled(percent: float, draw: float, settled: bool) -> tuple[Harness, pb.Pro
     return harness, harness.send(response_headers=answer_headers())
 
 
+@pytest.mark.parametrize("estimator", ["linear", "ratio"])
+def test_answers_of_a_model_that_is_new_are_all_read(estimator: str) -> None:
+    """Whatever is known of others, and assumed of it meanwhile."""
+    harness = Harness(pools=POOLS, estimation={"min_samples": 1, "estimator": estimator})
+    harness.context = msgspec.structs.replace(harness.context, answers_percent=0)
+    known = msgspec.structs.replace(observed(harness), usage=Usage(prompt_tokens=64))
+    harness.learner.learn(known)
+    assert harness.learner.is_settled(known)
+    assert not harness.learner.is_settled(msgspec.structs.replace(known, model="new"))
+    assert not harness.learner.is_settled(msgspec.structs.replace(known, cap=None))
+    assert harness.learner.is_settled(msgspec.structs.replace(known, model="new", teaches=False))
+
+
 def observed(harness: Harness) -> Observation:
     """The observation of a request like the one asked."""
     metadata = harness.ask().dynamic_metadata

@@ -41,6 +41,7 @@ class Harness:
             learner=self.learner,
             metrics=Metrics(self.registry),
             answers=RoutingAnswers(config.routing.header),
+            pools=frozenset(pool.name for pool in config.pools["default"]),
             route_settings=RouteSettingsReader(config.pools),
             category_header=None,
             conversation_header=None,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,20 @@ async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any
     await harness.file.update()
     harness.values["figures"] |= change
     assert await harness.file.update() is written
+
+
+@pytest.mark.parametrize("change", [lambda file: file.write_text("{"), lambda file: file.unlink()])
+async def test_a_file_that_somebody_else_changed_is_written_again(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    """Though no figure has moved: Envoy does not start with a broken one, or without one."""
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    good = harness.path.read_bytes()
+    change(harness.path)
+    assert await harness.file.update()
+    assert harness.path.read_bytes() == good
+    assert not await harness.file.update()
 
 
 async def test_small_steps_add_up(tmp_path: Path) -> None:
@@ -127,7 +142,8 @@ def test_a_fresh_filter_knows_the_priors() -> None:
     """The seed decides by the configuration alone."""
     config = Config.model_validate({"estimation": {"prior_bytes_per_token": 2.5}, "models": {"m": "default"}})
     values = figures(config, new_learner(config))
-    assert values["figures"]["all"]["m"]["careful"] == 2.5
+    assert values["figures"] == {"all": {}}  # none has figures of its own
+    assert values["others"]["all"]["careful"] == 2.5
     assert values["others"]["all"]["reserve_source"] == "unknown"
 
 

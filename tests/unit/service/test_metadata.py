@@ -15,6 +15,7 @@ from extproc.routing.decision import Decision
 from extproc.service.metadata import metadata, read_observation
 
 COUNT = st.integers(0, 2**53)
+SOME = st.integers(1, 2**31)
 FEATURES = st.lists(st.floats(0, 1e12), min_size=len(NAMES), max_size=len(NAMES)).map(tuple)
 OBSERVATIONS = st.builds(
     Observation,
@@ -24,11 +25,11 @@ OBSERVATIONS = st.builds(
     features=FEATURES,
     estimate=COUNT,
     cap=st.none() | COUNT,
-    prompts=COUNT,
-    choices=COUNT,
+    prompts=SOME,
+    choices=SOME,
     teaches=st.booleans(),
     pool=st.just("short"),
-    capacity=COUNT,
+    capacity=SOME,
     largest=st.booleans(),
 )
 POOL = Pool(name="short", capacity=8192)

@@ -8,6 +8,7 @@ import pytest
 from extproc.config import Config
 from extproc.config_file import load
 from extproc.service import reload as module
+from extproc.service.files import Signature
 from extproc.service.reload import Reloader
 from tests.unit.service.waiting import until
 
@@ -82,7 +83,7 @@ async def test_a_file_that_is_gone_is_waited_for(tmp_path: Path, monkeypatch: py
     missed = asyncio.Event()
     signature = Reloader._signature
 
-    def noticed(reloader: Reloader) -> module.Signature | None:
+    def noticed(reloader: Reloader) -> Signature | None:
         found = signature(reloader)
         if found is None:
             missed.set()
