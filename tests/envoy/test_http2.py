@@ -10,14 +10,21 @@ import h2.connection
 import h2.events
 import pytest
 
+from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartMode
-from tests.envoy.modes import UNSEEN, Mode, name
+from tests.envoy.modes import ENTRIES, LOGGED, UNSEEN, Mode, count, heard, name
 from tests.envoy.stack import Stack
 
 
-def post(url: str, body: bytes, trailers: bool) -> tuple[int, bytes]:
-    """Send one request over HTTP/2 with prior knowledge; `trailers`: the body does not end the stream."""
+def post(
+    url: str, body: bytes, trailers: bool = False, announced: bool = False, reset: int | None = None
+) -> tuple[int, bytes]:
+    """Send one request over HTTP/2 with prior knowledge.
+
+    `trailers`: the body does not end the stream. `announced`: its length is sent before it. `reset`: code to reset
+    the stream with, when the first piece of the answer has come.
+    """
     parts = urlsplit(url)
     connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
     connection.initiate_connection()
@@ -28,6 +35,7 @@ def post(url: str, body: bytes, trailers: bool) -> tuple[int, bytes]:
         (":authority", "x"),
         ("content-type", "application/json"),
         ("x-token-pool", "long"),
+        *([("content-length", str(len(body)))] if announced else []),
     ]
     connection.send_headers(1, head)
     connection.send_data(1, body, end_stream=not trailers)
@@ -42,17 +50,26 @@ def post(url: str, body: bytes, trailers: bool) -> tuple[int, bytes]:
                     status = int(dict(event.headers)[b":status"])
                 elif isinstance(event, h2.events.DataReceived):
                     answer += event.data
+                    if reset is not None:
+                        connection.reset_stream(1, reset)
+                        sock.sendall(connection.data_to_send())
+                        return status, answer
                 elif isinstance(event, h2.events.StreamEnded):
                     return status, answer
             sock.sendall(connection.data_to_send())
 
 
 @pytest.mark.parametrize(
-    ("trailers", "pool"), [(False, "short"), (True, "long")], ids=["body ends the stream", "trailers end it"]
+    ("trailers", "announced", "pool"),
+    [(False, False, "short"), (True, False, "long"), (True, True, "short")],
+    ids=["body ends the stream", "trailers end it", "trailers after a length"],
 )
-def test_an_http2_request_is_routed(shared_stack: Stack, pools: Any, trailers: bool, pool: str) -> None:
-    """By its body; one with trailers cannot be told from a cut one and goes long, which holds it too."""
-    status, answer = post(shared_stack.url, json.dumps(chat("hello", max_tokens=5)).encode(), trailers)
+def test_an_http2_request_is_routed(
+    shared_stack: Stack, pools: Any, trailers: bool, announced: bool, pool: str
+) -> None:
+    """By its body; one with trailers and no length cannot be told from a cut one and goes long, which holds it."""
+    body = json.dumps(chat("hello", max_tokens=5)).encode()
+    status, answer = post(shared_stack.url, body, trailers, announced)
     assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 5)
     servers = {"short": pools.short, "long": pools.long}
     assert {name: len(server.pool.received) for name, server in servers.items()} == {"short": 0, "long": 0} | {
@@ -70,3 +87,16 @@ def test_an_http2_request_is_routed_unseen(start_mode: StartMode, mode: Mode, tr
         status, _ = post(stack.envoy.url, body, trailers)
         posts = {n: sum(r.method == "POST" for r in s.pool.received) for n, s in stack.servers.items()}
         assert (status, posts) == (200, {"short": 1, "long": 0} if pool == "short" else {"short": 1, "long": 1})
+
+
+@pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])
+@pytest.mark.parametrize("mode", LOGGED, ids=name)
+def test_a_client_that_resets_its_stream_has_left(start_mode: StartMode, mode: Mode, reset: int) -> None:
+    """With whatever code: the answer was cut, and how long it would have been nobody knows."""
+    stack = start_mode(mode, output={"default": 100})
+    stack.servers["short"].pool.behaviour = Behaviour(pace=0.05, completion=1000)
+    body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
+    assert post(stack.envoy.url, body, reset=reset)[0] == 200
+    heard(stack, mode, 1)
+    assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
+    assert stack.service.state()["learned"]["output"] == []
