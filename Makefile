@@ -12,6 +12,7 @@ help: ## Show this list
 .venv/.ready: requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Dualpool needs Python 3.11 to 3.13; this is %d.%d. Try: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv .venv
+	@echo "Installing into .venv: this takes some minutes, once."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -2,6 +2,6 @@
 
 import sys
 
-from extproc.cli import main
+from extproc.cli import run
 
-sys.exit(main())
+sys.exit(run())

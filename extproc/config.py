@@ -21,7 +21,6 @@ from extproc.config_rules import complain, model_problems, pool_problems, spillo
 DEFAULT_POOL_SET = "default"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
-HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
 CategorySource = Literal["header", "model", "content"]
 
 
@@ -31,21 +30,45 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _possible_port(address: str) -> str:
-    port = address.rpartition(":")[2]
-    if port.isdigit() and int(port) > 65_535:
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+_SOCKET = re.compile(r"unix:(//)?/[^/].*")
+_FRAMING = frozenset({"host", "connection", "content-length", "content-type", "te", "transfer-encoding", "upgrade"})
+"""Headers that say what a message is: to set one would break it."""
+
+
+def _host_port(address: str) -> str:
+    found = _HOST_PORT.fullmatch(address)
+    if found is None:
+        raise PydanticCustomError("address", "must be HOST:PORT, without a scheme and an IPv6 address in brackets")
+    if int(found[2]) > 65_535:
         raise PydanticCustomError("port", "Port should be less than or equal to 65535")
     return address
 
 
-HostPort = Annotated[
-    str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})$"), AfterValidator(_possible_port)
-]
-Listen = Annotated[
-    str,
-    Field(pattern=r"^(unix://?/.+|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5})$"),
-    AfterValidator(_possible_port),
-]
+def _listen(address: str) -> str:
+    if not address.startswith("unix:"):
+        return _host_port(address)
+    if not _SOCKET.fullmatch(address):
+        raise PydanticCustomError("socket", "a socket must be unix:///PATH")
+    return address
+
+
+def _not_framing(name: str) -> str:
+    if name in _FRAMING:
+        raise PydanticCustomError("header", "must be a header of its own: messages depend on this one")
+    return name
+
+
+def _file(path: Path) -> Path:
+    if not path.name or "\0" in str(path):
+        raise PydanticCustomError("file", "must be the path of a file")
+    return path
+
+
+HostPort = Annotated[str, AfterValidator(_host_port)]
+Listen = Annotated[str, AfterValidator(_listen)]
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$"), AfterValidator(_not_framing)]
+File = Annotated[Path, AfterValidator(_file)]
 
 REDIS_URL = re.compile(
     r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?(/[0-9]{1,6})?"
@@ -55,9 +78,9 @@ REDIS_URL = re.compile(
 class Tls(Settings):
     """TLS for the gRPC port. The files are read again when they change."""
 
-    certificate: Path = Field(description="PEM file with the server's certificate chain")
-    key: Path = Field(description="PEM file with its private key")
-    client_ca: Path | None = Field(
+    certificate: File = Field(description="PEM file with the server's certificate chain")
+    key: File = Field(description="PEM file with its private key")
+    client_ca: File | None = Field(
         None,
         description="PEM file of authorities; when set, only clients with their certificates are served (mTLS)",
     )
@@ -167,7 +190,9 @@ class Categories(Settings):
     allowed: tuple[Name, ...] = Field(
         (), description="Categories the header may name; any other value is ignored", max_length=256
     )
-    limit: int = Field(256, ge=4, le=4096, description="Learned figures kept; the least recently used is dropped")
+    limit: int = Field(
+        256, ge=4, le=4096, description="Learned figures of each kind kept; the least recently used is dropped"
+    )
 
 
 class Estimation(Settings):
@@ -182,8 +207,8 @@ class Estimation(Settings):
         0.1,
         gt=0,
         le=50,
-        description="linear: share of all requests that may be sent to a pool which does not hold them; the margin "
-        "above an estimate follows from it and from the errors seen",
+        description="Share of all requests that may be sent to a pool which does not hold them. The output reserve "
+        "follows from it, and with `linear` the margin above an estimate, from the errors seen",
     )
     prior_bytes_per_token: float = Field(
         3.0,
@@ -243,7 +268,7 @@ class Output(Settings):
 class InProxy(Settings):
     """The filter that decides inside the proxy, written for Envoy to load."""
 
-    file: Path | None = Field(
+    file: File | None = Field(
         None, description="File that Envoy watches (config_discovery), on a volume that both see; none: not written"
     )
     interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Least time between two writes")
@@ -262,9 +287,9 @@ class Redis(Settings):
     name: str = Field(
         "dualpool", min_length=1, max_length=512, description="Key in Redis; who shares it shares what is learned"
     )
-    ca: Path | None = Field(None, description="PEM file of authorities for TLS; none: those of the system")
-    certificate: Path | None = Field(None, description="PEM file with our certificate, if the server wants one")
-    certificate_key: Path | None = Field(None, description="PEM file with its private key")
+    ca: File | None = Field(None, description="PEM file of authorities for TLS; none: those of the system")
+    certificate: File | None = Field(None, description="PEM file with our certificate, if the server wants one")
+    certificate_key: File | None = Field(None, description="PEM file with its private key")
 
     @field_validator("url")
     @classmethod
@@ -288,7 +313,7 @@ class Redis(Settings):
 class State(Settings):
     """Where learned figures are kept and shared."""
 
-    file: Path | None = Field(
+    file: File | None = Field(
         None, description="File that keeps what is learned over restarts; its directory must be writable"
     )
     redis: Redis | None = Field(

@@ -71,7 +71,9 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
 def require_extras(config: Config) -> None:
     """Raise `ConfigError` when `config` asks for what takes a package that is not installed."""
     if config.state.redis is not None and find_spec("redis") is None:
-        raise ConfigError(["state.redis: needs the package redis: pip install 'dualpool[redis]'"])
+        raise ConfigError(
+            ["state.redis: needs the package redis, of the extra redis: in a clone, pip install '.[redis]'"]
+        )
 
 
 def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -26,6 +26,8 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 
 NAMES = 64
 """Pools, models and categories counted by name where the name comes by the access log; others are `other`."""
+
+M = TypeVar("M", Counter, Gauge, Histogram)
 
 Snapshot = Callable[[], dict[str, object]]
 
@@ -61,17 +63,26 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._requests = Counter(
+
+        def counter(name: str, what: str, *labels: str) -> Callable[..., Counter]:
+            return _children(Counter(name, what, labels, registry=registry))
+
+        def histogram(name: str, what: str, buckets: Sequence[float], *labels: str) -> Callable[..., Histogram]:
+            return _children(Histogram(name, what, labels, buckets=buckets, registry=registry))
+
+        self._requests = counter(
             "dualpool_requests",
             "Requests by the pool they were sent to, the pool their budget asked for, and the reason",
-            ["pool", "chosen", "reason"],
-            registry=registry,
+            "pool",
+            "chosen",
+            "reason",
         )
-        self._spillovers = Counter(
+        self._spillovers = counter(
             "dualpool_spillovers",
             "Requests that left a saturated pool for the next larger one, or in shadow mode (acted=false) would",
-            ["pool", "to", "acted"],
-            registry=registry,
+            "pool",
+            "to",
+            "acted",
         )
         self._budget = Histogram(
             "dualpool_budget_tokens",
@@ -79,79 +90,56 @@ class Metrics:
             buckets=TOKEN_BUCKETS,
             registry=registry,
         )
-        self._error = Histogram(
+        self._error = histogram(
             "dualpool_estimate_error_ratio",
             "Estimated over true prompt tokens, minus one, as it stood when the request was routed",
-            ["category"],
-            buckets=ERROR_BUCKETS,
-            registry=registry,
+            ERROR_BUCKETS,
+            "category",
         )
-        self._observations = Counter(
-            "dualpool_observations", "Usage reports by what became of them", ["verdict"], registry=registry
+        self._observations = counter("dualpool_observations", "Usage reports by what became of them", "verdict")
+        self._misroutes = counter(
+            "dualpool_misroutes", "Requests that did not fit the pool they were sent to", "pool", "kind"
         )
-        self._misroutes = Counter(
-            "dualpool_misroutes",
-            "Requests that did not fit the pool they were sent to",
-            ["pool", "kind"],
-            registry=registry,
+        self._unread_answers = counter(
+            "dualpool_unread_answers", "Answers whose body was not read, by reason", "reason"
         )
-        self._unread_answers = Counter(
-            "dualpool_unread_answers", "Answers whose body was not read, by reason", ["reason"], registry=registry
-        )
-        self._ignored_settings = Counter(
+        self._ignored_settings = counter(
             "dualpool_route_settings_ignored",
             "Settings of a route that were ignored because their value was no good, by name",
-            ["setting"],
-            registry=registry,
+            "setting",
         )
-        self._log_entries = Counter(
+        self._log_entries = counter(
             "dualpool_access_log_entries",
             "Access-log entries by pool and how the request ended; what Envoy's logs_written and logs_dropped "
             "count more is lost",
-            ["pool", "end"],
-            registry=registry,
+            "pool",
+            "end",
         )
         self._undecodable = Counter(
             "dualpool_access_log_undecodable", "Messages that are no access log", registry=registry
         )
-        self._retries = Counter(
-            "dualpool_upstream_retries", "Attempts of Envoy after the first, by pool", ["pool"], registry=registry
-        )
-        self._first_byte = Histogram(
+        self._retries = counter("dualpool_upstream_retries", "Attempts of Envoy after the first, by pool", "pool")
+        self._first_byte = histogram(
             "dualpool_time_to_first_byte_seconds",
             "From a request to the first byte of its answer, as Envoy saw it",
-            ["pool"],
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
+            SECONDS_BUCKETS,
+            "pool",
         )
-        self._duration = Histogram(
+        self._duration = histogram(
             "dualpool_request_seconds",
             "From a request to the end of its answer, as Envoy saw it",
-            ["pool"],
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
+            SECONDS_BUCKETS,
+            "pool",
         )
-        self._prompt_tokens = Counter(
-            "dualpool_prompt_tokens", "Prompt tokens reported by usage", ["pool", "model"], registry=registry
+        self._prompt_tokens = counter("dualpool_prompt_tokens", "Prompt tokens reported by usage", "pool", "model")
+        self._completion_tokens = counter(
+            "dualpool_completion_tokens", "Completion tokens reported by usage", "pool", "model"
         )
-        self._completion_tokens = Counter(
-            "dualpool_completion_tokens",
-            "Completion tokens reported by usage",
-            ["pool", "model"],
-            registry=registry,
+        self._cached_tokens = counter(
+            "dualpool_cached_tokens", "Prompt tokens that usage says were found in a prefix cache", "pool", "model"
         )
-        self._cached_tokens = Counter(
-            "dualpool_cached_tokens",
-            "Prompt tokens that usage says were found in a prefix cache",
-            ["pool", "model"],
-            registry=registry,
-        )
-        self._pool = _Names()
-        self._model = _Names()
-        self._category = _Names()
-        self._reason = _Names()
-        self._filter_writes = Counter(
-            "dualpool_in_proxy_writes", "Writes of the in-proxy filter by result", ["result"], registry=registry
+        self._filter_writes = counter(
+            "dualpool_in_proxy_writes", "Writes of the in-proxy filter by result", "result"
         )
         self._decision = Histogram(
             "dualpool_decision_seconds",
@@ -165,34 +153,33 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self._exchange_ends = Counter(
-            "dualpool_exchanges", "Exchanges by how they ended", ["end"], registry=registry
+        self._exchange_ends = counter("dualpool_exchanges", "Exchanges by how they ended", "end")
+        self._reloads = counter(
+            "dualpool_config_reloads", "Attempts to reload the configuration, by result", "result"
         )
-        self._reloads = Counter(
-            "dualpool_config_reloads",
-            "Attempts to reload the configuration, by result",
-            ["result"],
-            registry=registry,
-        )
-        self._state_exchanges = Counter(
+        self._state_exchanges = counter(
             "dualpool_state_exchanges",
             "Exchanges of learned figures with the places that keep and share them, by result",
-            ["store", "result"],
-            registry=registry,
+            "store",
+            "result",
         )
-        self._state_written = Gauge(
-            "dualpool_state_written_timestamp_seconds",
-            "Unix time of the last exchange that worked",
-            ["store"],
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._state_written = _children(
+            Gauge(
+                "dualpool_state_written_timestamp_seconds",
+                "Unix time of the last exchange that worked",
+                ["store"],
+                registry=registry,
+                multiprocess_mode="livemax",
+            )
         )
-        self._capacities = Gauge(
-            "dualpool_capacity_servers",
-            "Servers of a pool by how their max_model_len compares with its capacity: equal, differs, unknown",
-            ["pool", "verdict"],
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._capacities = _children(
+            Gauge(
+                "dualpool_capacity_servers",
+                "Servers of a pool by how their max_model_len compares with its capacity: equal, differs, unknown",
+                ["pool", "verdict"],
+                registry=registry,
+                multiprocess_mode="livemax",
+            )
         )
         build_info = Gauge(
             "dualpool_build_info",
@@ -202,25 +189,18 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         build_info.labels(__version__).set(1)
-        # On every request: a child is looked up once, its labels are not checked again.
-        self._requests_of = functools.cache(self._requests.labels)
-        self._observations_of = functools.cache(self._observations.labels)
-        self._error_of = functools.cache(self._error.labels)
-        self._prompt_tokens_of = functools.cache(self._prompt_tokens.labels)
-        self._completion_tokens_of = functools.cache(self._completion_tokens.labels)
-        self._cached_tokens_of = functools.cache(self._cached_tokens.labels)
-        self._log_entries_of = functools.cache(self._log_entries.labels)
-        self._first_byte_of = functools.cache(self._first_byte.labels)
-        self._duration_of = functools.cache(self._duration.labels)
-        self._exchange_ends_of = functools.cache(self._exchange_ends.labels)
+        self._pool = _Names()
+        self._model = _Names()
+        self._category = _Names()
+        self._reason = _Names()
 
     def decided(self, decision: Decision, seconds: float) -> None:
         """Count a decision that took `seconds`."""
-        self._requests_of(decision.pool.name, decision.chosen.name, decision.reason).inc()
+        self._requests(decision.pool.name, decision.chosen.name, decision.reason).inc()
         self._decision.observe(seconds)
         if decision.spilled is not None:
             acted = str(decision.reason == "spillover").lower()
-            self._spillovers.labels(decision.chosen.name, decision.spilled.name, acted).inc()
+            self._spillovers(decision.chosen.name, decision.spilled.name, acted).inc()
         if decision.estimate is not None:
             self._budget.observe(decision.budget)
 
@@ -230,23 +210,23 @@ class Metrics:
         `served`: the pool that answered, where it is known; else the tokens are those of the pool decided on.
         """
         if observation.outcome in ("rejected", "truncated"):
-            self._misroutes.labels(self._pool(observation.pool), observation.outcome).inc()
+            self._misroutes(self._pool(observation.pool), observation.outcome).inc()
         if observation.usage is not None:
             self._used(observation, observation.usage, verdict, served or observation.pool)
-        self._observations_of(verdict).inc()
+        self._observations(verdict).inc()
 
     def _used(self, observation: Observation, usage: Usage, verdict: Verdict, pool: str) -> None:
         if verdict in ("used", "outlier") and usage.prompt_tokens:
-            self._error_of(self._category(observation.category)).observe(
+            self._error(self._category(observation.category)).observe(
                 observation.estimate / usage.prompt_tokens - 1
             )
         if verdict == "implausible":
             return
         labels = self._pool(pool), self._model(observation.model)
-        self._prompt_tokens_of(*labels).inc(usage.prompt_tokens or 0)
-        self._completion_tokens_of(*labels).inc(usage.completion_tokens or 0)
+        self._prompt_tokens(*labels).inc(usage.prompt_tokens or 0)
+        self._completion_tokens(*labels).inc(usage.completion_tokens or 0)
         if usage.cached_tokens:
-            self._cached_tokens_of(*labels).inc(usage.cached_tokens)
+            self._cached_tokens(*labels).inc(usage.cached_tokens)
 
     def logged(self, entry: Logged) -> None:
         """Count an access-log entry, after all else that it says."""
@@ -254,11 +234,11 @@ class Metrics:
         if entry.end != "interim":
             served = self._pool(entry.served)
             if entry.retries:
-                self._retries.labels(pool).inc(entry.retries)
+                self._retries(pool).inc(entry.retries)
             if entry.first_byte_seconds:
-                self._first_byte_of(served).observe(entry.first_byte_seconds)
-            self._duration_of(served).observe(entry.seconds)
-        self._log_entries_of(pool, entry.end).inc()
+                self._first_byte(served).observe(entry.first_byte_seconds)
+            self._duration(served).observe(entry.seconds)
+        self._log_entries(pool, entry.end).inc()
 
     def access_log_undecodable(self) -> None:
         """Count an access-log message that could not be read."""
@@ -266,25 +246,25 @@ class Metrics:
 
     def answer_unread(self, reason: str) -> None:
         """Count an answer whose body was left alone."""
-        self._unread_answers.labels(reason).inc()
+        self._unread_answers(reason).inc()
 
     def route_setting_ignored(self, name: str) -> None:
         """Count a setting of a route that could not be followed. `name`: from a fixed set."""
-        self._ignored_settings.labels(name).inc()
+        self._ignored_settings(name).inc()
 
     def decided_in_proxy(self, pool: str, chosen: str, reason: str, number: int) -> None:
         """Count decisions that the filter took."""
-        self._requests_of(self._pool(pool), self._pool(chosen), self._reason(reason)).inc(number)
+        self._requests(self._pool(pool), self._pool(chosen), self._reason(reason)).inc(number)
 
     def in_proxy_written(self, worked: bool) -> None:
         """Count a write of the in-proxy filter."""
-        self._filter_writes.labels("written" if worked else "failed").inc()
+        self._filter_writes("written" if worked else "failed").inc()
 
     def capacities_compared(self, verdicts: Mapping[str, list[str]]) -> None:
         """Set how many servers of each pool gave which verdict."""
         for pool, given in verdicts.items():
             for verdict in ("equal", "differs", "unknown"):
-                self._capacities.labels(pool, verdict).set(given.count(verdict))
+                self._capacities(pool, verdict).set(given.count(verdict))
 
     def exchange_opened(self) -> None:
         """Count an exchange as open."""
@@ -293,17 +273,23 @@ class Metrics:
     def exchange_ended(self, end: str) -> None:
         """Count an exchange as ended, by how."""
         self._in_flight.dec()
-        self._exchange_ends_of(end).inc()
+        self._exchange_ends(end).inc()
 
     def state_exchanged(self, store: str, worked: bool) -> None:
         """Count an exchange of learned figures with `store`."""
-        self._state_exchanges.labels(store, "ok" if worked else "failed").inc()
+        self._state_exchanges(store, "ok" if worked else "failed").inc()
         if worked:
-            self._state_written.labels(store).set_to_current_time()
+            self._state_written(store).set_to_current_time()
 
     def reloaded(self, worked: bool) -> None:
         """Count an attempt to reload the configuration."""
-        self._reloads.labels("ok" if worked else "rejected").inc()
+        self._reloads("ok" if worked else "rejected").inc()
+
+
+def _children(metric: M) -> Callable[..., M]:
+    """Return `metric.labels`, looked up once for the same values: on every request they would be checked again."""
+    labels: Callable[..., M] = functools.cache(metric.labels)
+    return labels
 
 
 def export_learned(registry: CollectorRegistry, snapshot: Snapshot) -> None:

@@ -75,7 +75,7 @@ MOST = np.array([_PRIOR[name][1] for name in INPUTS])
 
 LEAST = np.where(np.isin(INPUTS, ("tool_bytes", "messages", "conversation", "tools")), 0.0, -1.0)
 """Bytes are counted in their class, and again where they begin a run or are of a script within the class: a weight
-may take back what the others have counted. What a whole text can cost is limited besides (`possible`)."""
+may take back what the others have counted. What a whole text can cost is limited besides (`Expected`)."""
 
 DEVIATION = np.maximum(PRIOR, 0.3)
 DEVIATION[NAMES.index("tool_bytes")] = 0.1

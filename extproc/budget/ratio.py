@@ -23,7 +23,7 @@ from extproc.config import Estimation
 
 LEAST_RATIO = 0.5
 MOST_RATIO = 16.0
-"""Bytes per token outside these are not tokenisation (DESIGN: figures are clamped to what is possible)."""
+"""Bytes per token outside these are not tokenisation."""
 
 OUTLIER_DEVIATIONS = 3.0
 LEAST_DEVIATION = 0.05

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -48,7 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             except ModuleNotFoundError as missing:
                 if name not in EXTRAS:
                     raise
-                parser.error(f"{missing.name} is missing: pip install 'dualpool[{EXTRAS[name]}]'")
+                extra = EXTRAS[name]
+                parser.error(
+                    f"{missing.name} is missing, of the extra {extra}: in a clone, pip install '.[{extra}]'"
+                )
     args = parser.parse_args(arguments)
     code: int = importlib.import_module(f"extproc.cli.{args.command}").run(args)
     return code
+
+
+def run() -> int:
+    """Run the command line as a program: interrupted, or without a reader, it ends without a traceback."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        return 128 + signal.SIGPIPE

@@ -34,8 +34,11 @@ def run(args: argparse.Namespace) -> int:
         learner = new_learner(config)
         path = args.state or config.state.file
         stored = load_state(path) if path else None
-    except (ConfigError, BadStateError) as error:
+    except ConfigError as error:
         print(error, file=sys.stderr)
+        return 2
+    except BadStateError as error:
+        print(f"{path}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"{error.filename}: cannot be read: {error.strerror}", file=sys.stderr)

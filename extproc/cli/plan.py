@@ -6,9 +6,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulate as simulations
 from extproc.cli import tables
+from extproc.config import HostPort
 from extproc.planning.compare import missed, simulate, simulated, unsettled
 from extproc.planning.engine import Concurrency
 from extproc.planning.errors import PlanError
@@ -18,6 +21,8 @@ from extproc.planning.record import Record, plan_record
 from extproc.planning.scenario import Scenario
 from extproc.planning.search import Planner, best, verdict
 from extproc.planning.sensitivity import changes
+
+_HOST_PORT: TypeAdapter[str] = TypeAdapter(HostPort)
 
 CHECKED = ("homogeneous", "oracle", "learned", "static")
 """Policies a check compares; the one the fleet was sized for must meet the objective."""
@@ -44,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="POOL=HOST:PORT,…",
-        help="servers of a pool, for the configuration (default: POOL_NAME.vllm.internal:8000)",
+        help="servers of a pool, for the configuration; once for each pool (default: POOL_NAME.vllm.internal:8000)",
     )
     check = parser.add_argument_group("check by simulation")
     check.add_argument(
@@ -125,11 +130,13 @@ def _write(args: argparse.Namespace, record: Record) -> None:
 
 def _endpoints(text: str) -> tuple[str, list[str]]:
     name, _, servers = text.partition("=")
-    if not servers:
+    try:
+        return name, [_HOST_PORT.validate_python(server) for server in servers.split(",")]
+    except ValidationError:
         raise PlanError(
-            f"--endpoints: {text!r}: must be a pool's name, = and HOST:PORT, several with commas between"
-        )
-    return name, servers.split(",")
+            f"--endpoints: {text!r}: must be a pool's name, = and HOST:PORT, several with commas between; give the "
+            "option once for each pool"
+        ) from None
 
 
 def _other(scenario: Scenario, args: argparse.Namespace) -> Record:

@@ -70,7 +70,9 @@ def _add_traffic(traffic: Group) -> None:
         help="output as a share of total tokens, where only totals are known (default: %(default)g)",
     )
     traffic.add_argument(
-        "--caps", default="as logged", help=f"output caps: {', '.join(CAP_LAWS)}, or a number of tokens"
+        "--caps",
+        default="as logged",
+        help=f"output caps: {', '.join(CAP_LAWS)}, or a number of tokens (default: %(default)s)",
     )
     traffic.add_argument("--rate", type=float, help="mean requests per second (default: the trace's own)")
     traffic.add_argument(
@@ -81,8 +83,12 @@ def _add_traffic(traffic: Group) -> None:
 
 
 def _add_instances(fleet: Group) -> None:
-    fleet.add_argument("--gpu", default="A100-80G", help=f"{', '.join(GPUS)}, or a JSON file")
-    fleet.add_argument("--model", default="Llama-3-70B", help=f"{', '.join(MODELS)}, or a config.json")
+    fleet.add_argument(
+        "--gpu", default="A100-80G", help=f"{', '.join(GPUS)}, or a JSON file (default: %(default)s)"
+    )
+    fleet.add_argument(
+        "--model", default="Llama-3-70B", help=f"{', '.join(MODELS)}, or a config.json (default: %(default)s)"
+    )
     fleet.add_argument("--tp", type=int, default=8, help="GPUs per instance (default: %(default)s)")
     fleet.add_argument("--dtype", choices=("bfloat16", "fp8", "int4"), default="bfloat16", help="of the weights")
     fleet.add_argument("--kv-dtype", choices=("bfloat16", "fp8"), default="bfloat16", help="of the KV cache")
@@ -94,7 +100,8 @@ def _add_instances(fleet: Group) -> None:
         "--concurrency",
         choices=("paged", "reserved"),
         default="paged",
-        help="KV blocks on demand, as vLLM does, or max_model_len set aside per sequence, as the paper assumes",
+        help="KV blocks on demand, as vLLM does, or max_model_len set aside per sequence, as the paper assumes "
+        "(default: %(default)s)",
     )
     fleet.add_argument(
         "--throughput",
@@ -109,7 +116,7 @@ def _add_instances(fleet: Group) -> None:
 def _add_objective(goal: Group) -> None:
     goal.add_argument("--ttft", type=float, default=2.0, help="P99 time to first token, s (default: %(default)g)")
     goal.add_argument("--utilisation", type=float, default=0.85, help="cap on it (default: %(default)g)")
-    goal.add_argument("--spare", type=int, default=0, help="instances a pool may lose: 1 for N+1")
+    goal.add_argument("--spare", type=int, default=0, help="instances a pool may lose: 1 for N+1 (default: 0)")
     goal.add_argument(
         "--lengths",
         default=",".join(map(str, LENGTHS)),
@@ -270,6 +277,8 @@ def _lengths(text: str, full: int) -> tuple[int, ...]:
 
 def _rate(text: str) -> tuple[int, Measured]:
     name, _, value = text.partition("=")
+    if not value:
+        raise PlanError(f"--throughput: {text!r}: must be MAX_MODEL_LEN=RATE, as 8192=8.5")
     length = _number(int, name, "--throughput")
     if value.endswith(".json"):
         return length, throughput.read_bench(Path(value))

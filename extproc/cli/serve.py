@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
         config = reader(args.config)
         require_extras(config)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        option = (f"{WORKERS}:", "--workers:") if args.workers is not None else ("", "")
+        print("\n".join(problem.replace(*option) for problem in error.problems), file=sys.stderr)
         return 2
     configure(config.server.log_level)
     service = _service(config, args, reader)

@@ -269,4 +269,4 @@ def _measured(part: Record) -> list[str]:
 
 
 def _spread(figures: Record, *names: str, digits: int = 2) -> str:
-    return "/".join(f"{figures[name]:.{digits}f}" for name in names)
+    return "/".join(f"{figures[name]:.{digits if figures[name] < 10 else 1}f}" for name in names)

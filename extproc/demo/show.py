@@ -4,6 +4,7 @@ import asyncio
 import signal
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -55,5 +56,6 @@ def _stay(console: Console, stack: Stack) -> None:
     console.print("\nRunning until Ctrl-C. What was learned: ", end="")
     console.print(f"http://{stack.service.admin}/state", soft_wrap=True)
     console.print("Try:", stack.curl(), soft_wrap=True, markup=False, highlight=False)
-    while True:
-        signal.pause()
+    with suppress(SystemExit):  # raised by the signals that end it
+        while True:
+            signal.pause()

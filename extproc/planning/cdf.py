@@ -18,6 +18,9 @@ POINTS_A_SEGMENT = 32
 """Lengths that stand for one segment of the CDF, evenly spread: the CDF is read as piecewise linear."""
 
 BUDGET_METRIC = "dualpool_budget_tokens"
+_UNREAD = re.compile(
+    r'^dualpool_requests_total{[^}]*\breason="(?:oversized|cut|slow|too_many)"[^}]*} (\S+)', re.MULTILINE
+)
 _BUCKET = re.compile(rf'^{BUDGET_METRIC}_bucket{{[^}}]*\ble="(?P<le>[^"]+)"[^}}]*}} (?P<count>\S+)', re.MULTILINE)
 
 
@@ -83,7 +86,8 @@ def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Wor
     Budgets count the output cap, so the workload's caps are its outputs. Raises `PlanError` when there is none.
     """
     buckets: dict[float, float] = {}
-    for match in _BUCKET.finditer(_page(source)):
+    text = _page(source)
+    for match in _BUCKET.finditer(text):
         bound = float(match["le"])
         buckets[bound] = buckets.get(bound, 0.0) + float(match["count"])
     bounds = sorted(b for b in buckets if np.isfinite(b))
@@ -98,6 +102,9 @@ def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Wor
     note = f"budgets (caps included) of {total:.0f} requests, not realised lengths"
     if beyond > 0:
         note += f"; {beyond / total:.2%} are beyond the last bucket and taken as up to {2 * bounds[-1]:g}"
+    unread = sum(float(count) for count in _UNREAD.findall(text))
+    if unread:
+        note += f"; {unread:.0f} more went long unread (too long, or cut) and are not in this plan"
     weights = workload.weights * total
     return replace(workload, caps=workload.outputs, weights=weights, rows=int(total), notes=(*workload.notes, note))
 

@@ -48,7 +48,8 @@ def snippet(layout: Layout, options: Options) -> Tree:
         **manager,
         "# Into its route configuration, in place of the routes to the model servers.": None,
         "virtual_hosts": [virtual_host(layout, options)],
-        "# Into the clusters. Pools that are there already under another name: use that name in the routes.": None,
+        "# Into the clusters. Pools that are there already under another name: use that name in the routes and "
+        "in the clusters in pairs.": None,
         "clusters": clusters(layout, options),
     }
     bootstrap(layout, options)  # the same parts, at their places

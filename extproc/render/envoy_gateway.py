@@ -5,8 +5,8 @@ from extproc.render.clusters import MANY
 from extproc.render.filters import buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of
-from extproc.render.lifting import METADATA_NAMESPACE
 from extproc.render.text import Tree
+from extproc.service.metadata import NAMESPACE
 
 GATEWAY_API = "gateway.networking.k8s.io"
 ENVOY_GATEWAY = "gateway.envoyproxy.io"
@@ -213,7 +213,7 @@ def _extension_policy(layout: Layout, options: Options) -> Tree:
             "request": {"body": "BufferedPartial", "attributes": ["xds.route_metadata"]},
             "response": {},
         },
-        "metadata": {"writableNamespaces": [METADATA_NAMESPACE]},
+        "metadata": {"writableNamespaces": [NAMESPACE]},
         "backendSettings": {
             "# A service that is stopped, not dead, is not asked while its check fails.": None,
             "healthCheck": {

@@ -5,14 +5,13 @@ from pathlib import PurePath
 from extproc.render.layout import Layout, Options, Usage
 from extproc.render.lifting import (
     ANSWER_BUFFER,
-    METADATA_NAMESPACE,
-    REQUEST_NAMESPACE,
     answer_filters,
     request_filter,
 )
 from extproc.render.text import Tree
 from extproc.render.typed import TYPE_URL, any_of
 from extproc.service.in_proxy import RESOURCE
+from extproc.service.metadata import LIFTED_NAMESPACE, NAMESPACE
 
 LUA = "envoy.extensions.filters.http.lua.v3.Lua"
 SERVICE_CLUSTER = "dualpool"
@@ -64,7 +63,7 @@ def in_proxy(layout: Layout) -> Tree:
 def ext_proc(options: Options) -> Tree:
     """Return the filter that asks the service."""
     bodyless = options.exchange == "bodyless"
-    forwarded = {"forwarding_namespaces": {"untyped": [REQUEST_NAMESPACE]}} if bodyless else {}
+    forwarded = {"forwarding_namespaces": {"untyped": [LIFTED_NAMESPACE]}} if bodyless else {}
     length = {
         "# How long a body without a content-length is.": None,
         "request_attributes": ["request.size"],
@@ -97,8 +96,8 @@ def ext_proc(options: Options) -> Tree:
                 **(length if bodyless else {}),
                 **(attempts if options.usage == "response-body" else {}),
                 "# The decision (pool, reason, estimate, budget, ...) for access logs and later filters, as "
-                f"%DYNAMIC_METADATA({METADATA_NAMESPACE}:pool)%.": None,
-                "metadata_options": {"receiving_namespaces": {"untyped": [METADATA_NAMESPACE]}, **forwarded},
+                f"%DYNAMIC_METADATA({NAMESPACE}:pool)%.": None,
+                "metadata_options": {"receiving_namespaces": {"untyped": [NAMESPACE]}, **forwarded},
             },
         ),
     }

@@ -110,7 +110,8 @@ def _destination(host: str, options: Options) -> Tree:
             "connectionPool": {"http": {"maxRetries": 20_000, "idleTimeout": "4s"}},
         },
     }
-    return named(NETWORKING, "DestinationRule", host.partition(".")[0], options, spec)
+    name = "-".join(host.split(".")[:2])  # of the Service and its namespace
+    return named(NETWORKING, "DestinationRule", name, options, spec)
 
 
 def _backend(layout: Layout, pool: str, options: Options) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """Dualpool itself as Kubernetes objects: the same beside every gateway."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +16,7 @@ NAME = "dualpool"
 GRPC_PORT = 50051
 ADMIN_PORT = 9902
 USER = 65532
+TMP = PurePath("/tmp")
 LABELS = {"app.kubernetes.io/name": NAME}
 
 NETWORKING = "networking.k8s.io/v1"
@@ -32,10 +34,13 @@ def service_documents(
 
     `proxies`: the NetworkPolicy peer that may ask it. `annotations`: of its pods, beyond those for Prometheus.
     `headless`: for a proxy that finds the replicas by DNS, its control plane not telling it. Raises `RenderError`
-    for several workers, which would need a port each.
+    for several workers, which would need a port each, and for files that no volume holds.
     """
+    problems = list(_unmounted(config))
     if config.server.workers > 1:
-        raise RenderError([f"server.workers: {config.server.workers}: in Kubernetes run more replicas instead"])
+        problems.append(f"server.workers: {config.server.workers}: in Kubernetes run more replicas instead")
+    if problems:
+        raise RenderError(problems)
     return [
         _config_map(config, options),
         _deployment(config, options, annotations),
@@ -53,8 +58,22 @@ def named(api_version: str, kind: str, name: str, options: Options, spec: Tree, 
     return {**above, "apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
+def _unmounted(config: Config) -> Iterator[str]:
+    """Name the files of `config` that would not be there: of a pod, only /tmp can be written."""
+    redis = config.state.redis
+    files = {"state.file": config.state.file}
+    if redis is not None:
+        certificates = {"ca": redis.ca, "certificate": redis.certificate, "certificate_key": redis.certificate_key}
+        files |= {f"state.redis.{key}": file for key, file in certificates.items()}
+    for key, file in files.items():
+        if file is not None and TMP not in file.parents:
+            yield f"{key}: {file}: on no volume of the pods: leave it out here, add it with one to the Deployment"
+
+
 def _config_map(config: Config, options: Options) -> Tree:
-    settings: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, exclude={"server"})
+    settings: dict[str, Any] = config.model_dump(
+        mode="json", exclude_defaults=True, exclude={"server": True, "state": {"redis": {"password"}}}
+    )
     server = config.server.model_dump(mode="json", exclude_defaults=True)
     settings["server"] = {**server, "listen": f"0.0.0.0:{GRPC_PORT}", "admin": f"0.0.0.0:{ADMIN_PORT}"}
     settings["pools"] = config.model_dump(mode="json", exclude_defaults=True)["pools"]
@@ -91,7 +110,7 @@ def _deployment(config: Config, options: Options, annotations: Mapping[str, str]
                 "labelSelector": {"matchLabels": LABELS},
             }
         ],
-        "containers": [_container()],
+        "containers": [_container(config)],
         "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "tmp", "emptyDir": {}}],
     }
     spec = {
@@ -107,12 +126,15 @@ def _scrape() -> Tree:
     return {"prometheus.io/scrape": "true", "prometheus.io/port": str(ADMIN_PORT)}
 
 
-def _container() -> Tree:
+def _container(config: Config) -> Tree:
+    reference = {"name": f"{NAME}-redis", "key": "password", "optional": True}
+    password = {"name": "DUALPOOL_STATE__REDIS__PASSWORD", "valueFrom": {"secretKeyRef": reference}}
     return {
         "name": NAME,
         "# Build it with the Dockerfile of this project and push it where your cluster pulls from.": None,
         "image": f"{NAME}:{__version__}",
         "args": ["serve", "--config", "/etc/dualpool/dualpool.yaml"],
+        **({"env": [password]} if config.state.redis else {}),
         "ports": [
             {"name": "grpc", "containerPort": GRPC_PORT},
             {"name": "admin", "containerPort": ADMIN_PORT},
@@ -128,7 +150,7 @@ def _container() -> Tree:
         },
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/dualpool", "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "tmp", "mountPath": str(TMP)},
         ],
     }
 

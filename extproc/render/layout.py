@@ -96,7 +96,7 @@ def is_kubernetes_name(text: str) -> bool:
 def backend_of(pool: Pool) -> tuple[str, int]:
     """Return host and port of a pool in Kubernetes: its Service.
 
-    Raises `RenderError` if it has several, or a name that no object there can have.
+    Raises `RenderError` if it has several or an address of none, or a name that no object there can have.
     """
     if not is_kubernetes_name(pool.name):
         raise RenderError(
@@ -107,6 +107,8 @@ def backend_of(pool: Pool) -> tuple[str, int]:
             [f"pool {pool.name!r}: {list(pool.endpoints)}: in Kubernetes name one endpoint, the Service: NAME:PORT"]
         )
     host, _, port = pool.endpoints[0].rpartition(":")
+    if re.fullmatch(r"[0-9.]+|\[.*\]", host):
+        raise RenderError([f"pool {pool.name!r}: {host}: in Kubernetes name the Service, no address: NAME:PORT"])
     return host, int(port)
 
 

@@ -5,12 +5,8 @@ from collections.abc import Iterable
 from extproc.body.lifted import CAPS, REQUEST_FIELDS
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
+from extproc.service.metadata import LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
 
-METADATA_NAMESPACE = "dualpool"
-"""What the service says of a request."""
-
-REQUEST_NAMESPACE = "dualpool.request"
-USAGE_NAMESPACE = "dualpool.usage"
 ANSWER_FILTERS = ("dualpool.json-answer", "dualpool.sse-answer")
 
 ANSWER_BUFFER = 16 * 1024 * 1024
@@ -43,8 +39,8 @@ _RULES = "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata"
 
 def request_filter() -> Tree:
     """Return the filter that lifts what decides from the request body."""
-    seen = {"metadata_namespace": REQUEST_NAMESPACE, "key": "json", "value": True}
-    fields = [_rule((name,), name, REQUEST_NAMESPACE) for name in REQUEST_FIELDS]
+    seen = {"metadata_namespace": LIFTED_NAMESPACE, "key": "json", "value": True}
+    fields = [_rule((name,), name, LIFTED_NAMESPACE) for name in REQUEST_FIELDS]
     return {
         "# Lifts what decides from the body, which it holds back meanwhile. `json` says that there was JSON.": None,
         "name": "dualpool.request",
@@ -133,8 +129,8 @@ def json_log(path: str) -> Tree:
     usage = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
     decided = ("pool", "reason", "budget", "reserve", "reserve_source")
     fields = {name: _metadata(USAGE_NAMESPACE, name) for name in usage}
-    fields |= {name: _metadata(REQUEST_NAMESPACE, name) for name in CAPS}
-    fields |= {name: _metadata(METADATA_NAMESPACE, name) for name in decided}
+    fields |= {name: _metadata(LIFTED_NAMESPACE, name) for name in CAPS}
+    fields |= {name: _metadata(NAMESPACE, name) for name in decided}
     return {
         "# A line of JSON for each request, lengths and no content, for `dualpool plan`.": None,
         "name": "envoy.access_loggers.file",

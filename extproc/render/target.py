@@ -23,6 +23,8 @@ class Target(msgspec.Struct, frozen=True):
     files: Callable[[Config, Layout, Options], Files]
 
 
+SEED = "in-proxy-filter"
+
 TARGETS = {
     "envoy": Target(
         "a complete Envoy bootstrap",
@@ -34,7 +36,7 @@ TARGETS = {
     ),
     "envoy-gateway": Target("manifests for Envoy Gateway", envoy_gateway),
     "istio": Target("manifests for an Istio ingress gateway", istio),
-    "in-proxy-filter": Target(
+    SEED: Target(
         "the filter file to start an in-proxy Envoy with, until the service writes it",
         lambda config, _, __: {"in-proxy.yaml": [resource(figures(config, new_learner(config)))]},
     ),
@@ -56,5 +58,12 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     check_options(pools, options)
     if options.json_log and kind not in JSON_LOGGED:
         raise RenderError([f"--json-log: {kind} has none: it goes with {' and '.join(JSON_LOGGED)}"])
+    if config.server.tls is not None and kind != SEED:
+        raise RenderError(
+            [
+                "server.tls: is set, and the proxy rendered would speak plain text: render with "
+                "DUALPOOL_SERVER__TLS=null, and add the transport_socket of docs/operations.md (TLS) to its cluster"
+            ]
+        )
     files = TARGETS[kind].files(config, pools, options)
     return {name: to_yaml(*documents) for name, documents in files.items()}

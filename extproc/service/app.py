@@ -79,7 +79,8 @@ class App:
             await self._sync.start()
             await server.start()
             gc.freeze()  # what a start has made stays: to look through it again and again takes 25 ms each time
-            log.info("serving on %s (port %d), admin on %s", listen, port, admin)
+            where = listen if listen.startswith("unix:") else f"{listen} (port {port})"
+            log.info("serving on %s, admin on %s", where, admin)
             async with background(*self._work()):
                 await stopping.wait()
                 log.info("draining: health fails now, open exchanges may take %g s", settings.drain_seconds)

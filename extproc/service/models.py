@@ -20,8 +20,11 @@ from extproc.metrics import Metrics
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 60.0
+ANSWER_SECONDS = 2.0
 ANSWER_LIMIT = 1024 * 1024
 """Bytes read of an answer: a list of models is a few kilobytes."""
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy is between us and our servers
 
 Verdict = Literal["equal", "differs", "unknown"]
 
@@ -34,18 +37,18 @@ class Comparison(msgspec.Struct, frozen=True):
     text: str
 
 
-def compare(pools: Mapping[str, tuple[Pool, ...]], timeout: float = 2.0) -> Iterator[Comparison]:
-    """Ask every endpoint of every pool, one after the other, `timeout` seconds each at most."""
+def compare(pools: Mapping[str, tuple[Pool, ...]]) -> Iterator[Comparison]:
+    """Ask every endpoint of every pool, one after the other, `ANSWER_SECONDS` each at most."""
     for name, members in pools.items():
         for i, pool in enumerate(members):
             for endpoint in pool.endpoints:
-                yield _compare(f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint, timeout)
+                yield _compare(f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint)
 
 
-def _compare(key: str, pool: Pool, endpoint: str, timeout: float) -> Comparison:
+def _compare(key: str, pool: Pool, endpoint: str) -> Comparison:
     url = f"http://{endpoint}/v1/models"
     try:
-        lengths = _lengths(url, timeout)
+        lengths = _lengths(url)
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         return Comparison(pool.name, "unknown", f"{key}: {url} cannot be read: {error}")
     if not lengths:
@@ -57,9 +60,9 @@ def _compare(key: str, pool: Pool, endpoint: str, timeout: float) -> Comparison:
     return Comparison(pool.name, "equal", f"{key}: {url} says the same")
 
 
-def _lengths(url: str, timeout: float) -> dict[str, int]:
+def _lengths(url: str) -> dict[str, int]:
     """Return `max_model_len` by model; adapters, which state none, are left out."""
-    with urllib.request.urlopen(url, timeout=timeout) as answer:
+    with _direct.open(url, timeout=ANSWER_SECONDS) as answer:
         found: Any = json.loads(answer.read(ANSWER_LIMIT))
     models = found.get("data") if isinstance(found, dict) else None
     return {

@@ -91,8 +91,8 @@ class EnvoySource:
 
     name: Source = "envoy"
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._polls = Polls(ENVOY_PATH, read_clusters, clock)
+    def __init__(self) -> None:
+        self._polls = Polls(ENVOY_PATH, read_clusters, time.monotonic)
         self._settings = Spillover()
 
     def follow(self, config: Config) -> None:
@@ -126,11 +126,8 @@ class InFlightSource:
 
     name: Source = "in_flight"
 
-    def __init__(
-        self, tallies: Callable[[float], Iterable[Tally]], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, tallies: Callable[[float], Iterable[Tally]]) -> None:
         self._tallies = tallies
-        self._clock = clock
         self._settings = Spillover()
 
     def follow(self, config: Config) -> None:
@@ -142,7 +139,7 @@ class InFlightSource:
         longest = self._settings.longest_request_seconds
         if not self._settings.requests:
             return {}
-        present = standing(self._tallies(longest), self._clock(), longest)
+        present = standing(self._tallies(longest), time.monotonic(), longest)
         if present is None:
             return {}
         return {pool: by_requests(present.get(pool, 0), mark) for pool, mark in self._settings.requests.items()}

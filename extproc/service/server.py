@@ -45,16 +45,16 @@ def build(
     current: Callable[[], Context],
     health: Health,
     tls: Tls | None = None,
-    most: int | None = None,
-    patience: float = 30.0,
+    max_exchanges: int | None = None,
+    body_seconds: float = 30.0,
 ) -> tuple[grpc.aio.Server, int]:
     """Return a server bound to `listen` (HOST:PORT or unix:///path), and its port (of a socket, none to use).
 
-    `current` gives the context that a new exchange works with. `most`: calls open at once, of which more are
-    refused; a health check is one too, so Envoy soon stops asking. `patience`: seconds that a call waits for the
+    `current` gives the context that a new exchange works with. `max_exchanges`: calls open at once, of which more
+    are refused; a health check is one too, so Envoy soon stops asking. `body_seconds`: that a call waits for the
     body of its request. Raises `BindError`.
     """
-    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=most)
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_exchanges)
     access_log = AccessLog(current)
 
     async def stream_access_logs(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> bytes:
@@ -66,7 +66,7 @@ def build(
     # Bytes in and out: the exchange and the access log know their messages.
     logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
     server.add_generic_rpc_handlers(
-        (_Exchanges(current, patience), grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs))
+        (_Exchanges(current, body_seconds), grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs))
     )
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
     return server, _bind(server, listen, tls)
@@ -82,8 +82,8 @@ class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no t
     On the wire the two are the same, but gRPC takes fewer steps for one message and its answer.
     """
 
-    def __init__(self, current: Callable[[], Context], patience: float) -> None:
-        self._stream = grpc.stream_stream_rpc_method_handler(_processor(current, patience))
+    def __init__(self, current: Callable[[], Context], body_seconds: float) -> None:
+        self._stream = grpc.stream_stream_rpc_method_handler(_processor(current, body_seconds))
         self._single = grpc.unary_unary_rpc_method_handler(_decider(current))
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
@@ -107,12 +107,12 @@ def _decider(current: Callable[[], Context]) -> Decider:
     return decide
 
 
-def _processor(current: Callable[[], Context], patience: float) -> Processor:
+def _processor(current: Callable[[], Context], body_seconds: float) -> Processor:
     """Return what serves one exchange: messages in, answers out."""
 
     async def process(_: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> None:
         exchange = Exchange(current(), ours(call.invocation_metadata()))
-        limit = _limit(exchange, patience)
+        limit = _limit(exchange, body_seconds)
         try:
             # Reading and writing by call is cheaper than a generator over an iterator: 6 % of four messages.
             while (message := await call.read()) is not grpc.aio.EOF:
@@ -159,7 +159,10 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
     except TlsError as error:
         raise BindError(str(error)) from error
     except RuntimeError as error:
-        raise BindError(f"server.listen: {listen!r}: cannot be listened on; is it in use?") from error
+        raise BindError(
+            f"server.listen: {listen!r}: cannot be listened on: in use, no address of this machine, or in a "
+            "directory that is not there or not ours"
+        ) from error
 
 
 def _answers(path: str) -> bool:

@@ -6,12 +6,16 @@ import signal
 from collections.abc import Callable
 
 
-def listen(reload: Callable[[], None]) -> asyncio.Event:
-    """Call `reload` at SIGHUP. The first other signal sets the event returned, the second ends the process."""
+def listen(reload: Callable[[], None], abandon: Callable[[], None] = lambda: None) -> asyncio.Event:
+    """Call `reload` at SIGHUP. The first other signal sets the event returned, the second ends the process.
+
+    `abandon` is called before that end, and has to be quick.
+    """
     stopping = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
         if stopping.is_set():
+            abandon()
             os._exit(128 + number)
         stopping.set()
 

@@ -6,6 +6,7 @@ The supervisor answers no exchange: it could fail without one being lost.
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -93,7 +94,7 @@ class Supervisor:
             admin = Admin(settings.admin_address, self, self._registry, self._describe, asyncio.get_running_loop())
         except OSError as error:
             raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
-        stopping = signals.listen(self._reload)
+        stopping = signals.listen(self._reload, lambda: shutil.rmtree(place.directory, ignore_errors=True))
         sync = Sync(self._core.learner, self._stores(place), self._core.config.state.interval_seconds, _nobody)
         await sync.start()
         await sync.exchange()

@@ -105,7 +105,7 @@ class Sync:
             result = await asyncio.get_running_loop().run_in_executor(self._executor, call)
         except StoreError as error:
             if store.name not in self._failing:
-                log.warning("%s; learning goes on, it is tried again every %g s", error, self._interval)
+                log.warning("%s; learning goes on, and it is tried again", error)
             self._failing.add(store.name)
             self._report(store.name, False)
             raise

@@ -34,8 +34,9 @@ def test_commands(tmp_path: Path) -> None:
         pools = stack.config.model_dump(mode="json", exclude_defaults=True)["pools"]
         for pool, host in zip(pools["default"], ("10.0.0.1", "10.0.1.1"), strict=True):
             pool["endpoints"] = [f"{host}:8000"]
-        (work / "kubernetes.yaml").write_text(yaml.safe_dump({"pools": pools}))
+        (work / "example.yaml").write_text(yaml.safe_dump({"pools": pools}))
         script = "".join(commands for mark, commands in BLOCK.findall(DOCUMENT) if mark == "sh")
+        script = script.replace("dualpool.yaml > kubernetes.yaml", "example.yaml > kubernetes.yaml")
         script = script.replace("http://127.0.0.1:8080", stack.envoy.url).replace(
             "127.0.0.1:9902", stack.service.admin
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from extproc import cli
 from extproc.cli import COMMANDS, ENVIRONMENT, EXTRAS, main
 
 
@@ -22,7 +23,9 @@ def test_a_missing_extra_is_named(
     with pytest.raises(SystemExit) as ended:
         main([command])
     assert ended.value.code == 2
-    assert f"something is missing: pip install 'dualpool[{EXTRAS[command]}]'" in capsys.readouterr().err
+    assert (
+        f"something is missing, of the extra {EXTRAS[command]}: in a clone, pip install" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("theirs", [None, "event_engine_listener"])
@@ -41,3 +44,17 @@ def test_libraries_are_set_before_they_are_imported(monkeypatch: pytest.MonkeyPa
         with pytest.raises(SystemExit):
             main([command])
     assert seen == [theirs, theirs or ours]
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
+def test_a_command_that_is_stopped_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException], code: int
+) -> None:
+    """By Ctrl-C, or by a reader that has gone."""
+
+    def stopped() -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "main", stopped)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    assert cli.run() == code

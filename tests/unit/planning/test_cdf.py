@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from extproc.budget.estimate import Estimate
+from extproc.budget.estimate import Estimate, Reserve
 from extproc.config import Pool
 from extproc.metrics import Metrics
 from extproc.planning.cdf import from_points, read_cdf, read_metrics
@@ -107,3 +107,15 @@ def test_unreachable_metrics() -> None:
     """An address that does not answer is an error of one line."""
     with pytest.raises(PlanError, match="cannot be read"):
         read_metrics("http://127.0.0.1:9/metrics")
+
+
+def test_requests_that_have_no_budget_are_told_of(tmp_path: Path) -> None:
+    """The longest are not read: a plan that left them out without a word would be too good."""
+    metrics = Metrics(CollectorRegistry())
+    pool = Pool(name="short", capacity=8192)
+    budgeted = Decision(pool, pool, "fits", Estimate(90, 100, "learned"), Reserve(10, "cap"), 110)
+    for decision in (budgeted, Decision(pool, pool, "oversized"), Decision(pool, pool, "cut")):
+        metrics.decided(decision, 0.0)
+    page = tmp_path / "metrics.prom"
+    page.write_bytes(generate_latest(metrics.registry))
+    assert "2 more went long unread" in read_metrics(str(page)).notes[-1]

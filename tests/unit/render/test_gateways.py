@@ -81,3 +81,47 @@ def test_other_namespaces() -> None:
     }
     assert hosts["short"] == "vllm-short.llm.svc.cluster.local"
     assert hosts["long"] == "vllm-long.models.svc"
+
+
+KUBERNETES = {"pools": {"default": [{"name": "a", "capacity": 9000, "endpoints": ["vllm-a:8000"]}]}}
+
+
+@pytest.mark.parametrize("kind", ["envoy-gateway", "istio"])
+def test_a_password_is_in_no_manifest(kind: str) -> None:
+    """The pod has it from a Secret."""
+    redis = {"url": "redis://r", "password": "sesame"}
+    text = render(kind, Config.model_validate({**KUBERNETES, "state": {"redis": redis}}), Options())["service.yaml"]
+    objects = {d["kind"]: d for d in yaml.safe_load_all(text)}
+    assert yaml.safe_load(objects["ConfigMap"]["data"]["dualpool.yaml"])["state"] == {"redis": {"url": "redis://r"}}
+    (variable,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert variable["name"] == "DUALPOOL_STATE__REDIS__PASSWORD"
+    assert variable["valueFrom"]["secretKeyRef"]["name"] == "dualpool-redis"
+    assert "sesame" not in text
+    assert "***" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "sections", "problem"),
+    [
+        ("istio", {"state": {"file": "/var/lib/state.json"}}, "state.file: /var/lib/state.json: on no volume"),
+        ("istio", {"state": {"redis": {"url": "rediss://r", "ca": "/ca"}}}, "state.redis.ca: /ca: on no volume"),
+        ("envoy", {"server": {"tls": {"certificate": "/c", "key": "/k"}}}, "server.tls: is set"),
+        ("envoy-gateway", {"server": {"workers": 2}}, "server.workers: 2: in Kubernetes run more replicas"),
+        (
+            "istio",
+            {"pools": {"default": [{"name": "a", "capacity": 9000, "endpoints": ["10.0.0.1:8000"]}]}},
+            "pool 'a': 10.0.0.1: in Kubernetes name the Service",
+        ),
+    ],
+)
+def test_what_would_not_work_is_not_rendered(kind: str, sections: dict[str, Any], problem: str) -> None:
+    """Each with the reason."""
+    with pytest.raises(RenderError) as raised:
+        render(kind, Config.model_validate({**KUBERNETES, **sections}), Options())
+    assert raised.value.problems[0].startswith(problem)
+
+
+def test_state_may_lie_in_what_a_pod_can_write() -> None:
+    """It is gone with the pod, and harms nothing."""
+    config = Config.model_validate({**KUBERNETES, "state": {"file": "/tmp/state.json"}})
+    assert "/tmp/state.json" in render("istio", config, Options())["service.yaml"]

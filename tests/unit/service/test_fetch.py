@@ -1,6 +1,7 @@
 """Rules of `extproc.service.fetch`, against a server that answers with the bytes it is told to."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -111,5 +112,7 @@ async def test_a_page_that_comes_byte_by_byte_ends_in_time(head: bytes) -> None:
 
 async def test_nobody_there() -> None:
     """A port that nobody listens on is no reason to raise anything else."""
-    with pytest.raises(FetchError):
-        await fetch("127.0.0.1", 1, "/", 5, 100)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and nobody else can listen on it meanwhile
+        with pytest.raises(FetchError):
+            await fetch("127.0.0.1", held.getsockname()[1], "/", 5, 100)

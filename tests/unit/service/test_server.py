@@ -22,10 +22,10 @@ METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 @asynccontextmanager
 async def serving(
-    harness: Harness, limit: float = 10.0, most: int | None = None, patience: float = 30.0
+    harness: Harness, limit: float = 10.0, most: int | None = None, seconds: float = 30.0
 ) -> AsyncIterator[tuple[grpc.aio.Channel, Health]]:
     health = Health(harness.context.router, limit)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health, most=most, patience=patience)
+    server, port = build("127.0.0.1:0", lambda: harness.context, health, max_exchanges=most, body_seconds=seconds)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -127,7 +127,7 @@ async def test_an_undecodable_message_closes_the_stream() -> None:
 async def test_a_body_that_does_not_come_ends_the_call() -> None:
     """Envoy then goes on by the answer to the headers; why is counted, and nothing stays open."""
     harness = Harness()
-    async with serving(harness, patience=0.05) as (channel, _):
+    async with serving(harness, seconds=0.05) as (channel, _):
         call = process(channel)
         sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
         assert pool(await exchange(call, sent)) == "long"
@@ -140,7 +140,7 @@ async def test_a_body_that_does_not_come_ends_the_call() -> None:
 async def test_an_answer_may_take_as_long_as_it_likes() -> None:
     """Only the body of a request is waited for: a generation takes minutes."""
     harness = Harness()
-    async with serving(harness, patience=0.05) as (channel, _):
+    async with serving(harness, seconds=0.05) as (channel, _):
         call = process(channel)
         sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
         await exchange(call, sent)

@@ -99,7 +99,7 @@ async def test_calls_beyond_the_limit_are_refused_at_once() -> None:
     """A queue would only make requests wait; refused, Envoy sends them on, and the health check fails too."""
     harness = Harness()
     health = Health(harness.context.router, 10)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health, most=1)
+    server, port = build("127.0.0.1:0", lambda: harness.context, health, max_exchanges=1)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = process(channel)
