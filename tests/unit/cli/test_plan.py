@@ -155,7 +155,8 @@ def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]
         ),
         (
             ["--write-config", "/proc/none", "--endpoints", "short"],
-            "--endpoints: 'short': must be a pool's name, = and HOST:PORT, several with commas between; give the option once for each pool",
+            "--endpoints: 'short': must be a pool's name, = and HOST:PORT, several with commas between; give "
+            "the option once for each pool",
         ),
         (["--lengths", "8"], "--lengths: 8: must be at least 16 tokens"),
     ],
