@@ -16,7 +16,7 @@ from extproc.service.app import App
 from extproc.service.logs import configure
 from extproc.service.server import BindError
 from extproc.service.supervisor import Supervisor, command
-from extproc.service.workers import Meeting, Worker, become
+from extproc.service.workers import SharedDirectory, Worker, become
 
 WORKERS = f"{ENVIRONMENT_PREFIX}SERVER__WORKERS"
 
@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
     parser.add_argument("--workers", metavar="N", help="processes that answer (default: server.workers)")
-    # How the supervisor starts a worker: its number, and the directory in which the workers meet.
+    # How the supervisor starts a worker: its number, and the directory that the workers share.
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,7 +69,7 @@ def _environment(args: argparse.Namespace) -> dict[str, str]:
 def _service(config: Config, args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> App | Supervisor:
     if args.worker is not None:
         become(args.worker)
-        return App(config, args.config, reader, Worker(args.worker, Meeting(args.meeting)))
+        return App(config, args.config, reader, Worker(args.worker, SharedDirectory(args.shared)))
     if config.server.workers == 1:
         return App(config, args.config, reader)
     return Supervisor(config, args.config, reader, command(args.config, args.workers))

@@ -155,7 +155,7 @@ def _in_flight(worker: Worker | None) -> InFlight:
     """A count of its own, or the one that the predecessor of a worker has left."""
     if worker is None:
         return InFlight(secrets.token_hex(4))
-    return InFlight(worker.meeting.name, tally=read_tally(worker.meeting, worker.number))
+    return InFlight(worker.shared.name, tally=read_tally(worker.shared, worker.number))
 
 
 def _watch(current: Callable[[], Config], pools: Pools) -> Watch:
@@ -172,7 +172,7 @@ def _stores(config: Config, worker: Worker | None) -> list[Store]:
     state, limit = config.state, table_limit(config)
     half_life = state.half_life_hours * 3600
     stores: list[Store] = [] if state.redis is None else [_redis(state.redis, limit, half_life)]
-    path = state.file if worker is None else worker.meeting.state
+    path = state.file if worker is None else worker.shared.state
     return stores if path is None else [*stores, FileStore(path, limit, half_life)]
 
 

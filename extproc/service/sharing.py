@@ -16,47 +16,47 @@ from extproc.routing.in_flight import Tally
 from extproc.routing.spillover import Level, Levels
 from extproc.service.compose import Pools
 from extproc.service.files import replace
-from extproc.service.workers import Meeting, Worker
+from extproc.service.workers import SharedDirectory, Worker
 
 log = logging.getLogger(__name__)
 
 
-class _Shared(msgspec.Struct, frozen=True):
+class _Judged(msgspec.Struct, frozen=True):
     """Levels and when they were judged, s (monotonic, which is one clock for all processes of a machine)."""
 
     at: float
     levels: dict[str, Level]
 
 
-_shared = msgspec.json.Decoder(_Shared)
+_judged = msgspec.json.Decoder(_Judged)
 _tally = msgspec.json.Decoder(Tally)
 
 
-def publish(place: Meeting, levels: Levels) -> None:
+def publish(shared: SharedDirectory, levels: Levels) -> None:
     """Write what was judged, for the workers to read. Raises `OSError`."""
-    replace(place.levels, msgspec.json.encode(_Shared(time.monotonic(), dict(levels))))
+    replace(shared.levels, msgspec.json.encode(_Judged(time.monotonic(), dict(levels))))
 
 
-def read_levels(place: Meeting, stale: float) -> Levels:
+def read_levels(shared: SharedDirectory, stale: float) -> Levels:
     """Return what was judged; nothing when that is older than `stale` seconds, or cannot be read."""
     try:
-        shared = _shared.decode(place.levels.read_bytes())
+        judged = _judged.decode(shared.levels.read_bytes())
     except (OSError, msgspec.DecodeError):
         return {}
-    return shared.levels if time.monotonic() - shared.at <= stale else {}
+    return judged.levels if time.monotonic() - judged.at <= stale else {}
 
 
-def read_tally(place: Meeting, worker: int) -> Tally:
+def read_tally(shared: SharedDirectory, worker: int) -> Tally:
     """Return what a worker has counted, it or its predecessor; nothing when that cannot be read."""
     try:
-        return _tally.decode(place.tally(worker).read_bytes())
+        return _tally.decode(shared.tally(worker).read_bytes())
     except (OSError, msgspec.DecodeError):
         return {}
 
 
-def tallies(place: Meeting, workers: int) -> Iterator[Tally]:
+def tallies(shared: SharedDirectory, workers: int) -> Iterator[Tally]:
     """Return what each of the `workers` has counted."""
-    return (read_tally(place, worker) for worker in range(workers))
+    return (read_tally(shared, worker) for worker in range(workers))
 
 
 class Share:
@@ -75,8 +75,8 @@ class Share:
             try:
                 if settings.enabled:
                     counted = msgspec.json.encode(self._in_flight.tally(settings.longest_request_seconds))
-                    await asyncio.to_thread(replace, self._worker.meeting.tally(self._worker.number), counted)
-                self._board.levels = read_levels(self._worker.meeting, settings.stale_seconds)
+                    await asyncio.to_thread(replace, self._worker.shared.tally(self._worker.number), counted)
+                self._board.levels = read_levels(self._worker.shared, settings.stale_seconds)
             except Exception:  # whatever it was: nothing spills, and the next turn may work
                 log.exception("levels of the pools cannot be shared")
                 self._board.levels = {}

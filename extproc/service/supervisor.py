@@ -28,7 +28,7 @@ from extproc.service.reload import Reloader
 from extproc.service.server import BindError
 from extproc.service.sharing import publish, tallies
 from extproc.service.watch import Watch
-from extproc.service.workers import METRICS_VARIABLE, Meeting, Pulse, ended, meeting
+from extproc.service.workers import METRICS_VARIABLE, Pulse, SharedDirectory, ended, shared_directory
 from extproc.state.file import FileStore
 from extproc.state.store import Store
 from extproc.state.sync import Sync
@@ -45,7 +45,7 @@ KILL_SECONDS = 5.0
 
 
 class Supervisor:
-    """`config.server.workers` workers, each started by `command` with its number and where to meet."""
+    """`config.server.workers` workers, each started by `command` with its number and what they share."""
 
     def __init__(
         self, config: Config, path: Path | None, load: Callable[[Path | None], Config], command: Sequence[str]
@@ -64,13 +64,13 @@ class Supervisor:
 
     async def run(self) -> None:
         """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `BindError`."""
-        with meeting() as place:
-            MultiProcessCollector(self._registry, path=str(place.directory))
-            self._place = place
-            watch = self._watch(place)
+        with shared_directory() as shared:
+            MultiProcessCollector(self._registry, path=str(shared.path))
+            self._shared = shared
+            watch = self._watch(shared)
             export_pressure(self._registry, lambda: self._core.pools.board.levels, watch.results)
-            self._up.set_function(lambda: place.alive(self._core.config.server.workers))
-            await self._serve(place, watch)
+            self._up.set_function(lambda: shared.alive(self._core.config.server.workers))
+            await self._serve(shared, watch)
 
     @property
     def draining(self) -> bool:
@@ -79,26 +79,26 @@ class Supervisor:
 
     async def healthy(self) -> bool:
         """Whether at least one worker is."""
-        return not self.draining and self._place.alive(self._core.config.server.workers) > 0
+        return not self.draining and self._shared.alive(self._core.config.server.workers) > 0
 
-    def _watch(self, place: Meeting) -> Watch:
+    def _watch(self, shared: SharedDirectory) -> Watch:
         """What judges the pools, for all workers."""
-        counted = InFlightSource(lambda _: tallies(place, self._core.config.server.workers))
+        counted = InFlightSource(lambda _: tallies(shared, self._core.config.server.workers))
         sources = (VllmSource(), EnvoySource(), counted)
         board = self._core.pools.board
-        return Watch(lambda: self._core.config, board, sources, lambda levels: publish(place, levels))
+        return Watch(lambda: self._core.config, board, sources, lambda levels: publish(shared, levels))
 
-    async def _serve(self, place: Meeting, watch: Watch) -> None:
+    async def _serve(self, shared: SharedDirectory, watch: Watch) -> None:
         settings = self._core.config.server
         try:
             admin = Admin(settings.admin_address, self, self._registry, self._describe, asyncio.get_running_loop())
         except OSError as error:
             raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
-        stopping = signals.listen(self._reload, lambda: shutil.rmtree(place.directory, ignore_errors=True))
-        sync = Sync(self._core.learner, self._stores(place), self._core.config.state.interval_seconds, _nobody)
+        stopping = signals.listen(self._reload, lambda: shutil.rmtree(shared.path, ignore_errors=True))
+        sync = Sync(self._core.learner, self._stores(shared), self._core.config.state.interval_seconds, _nobody)
         await sync.start()
         await sync.exchange()
-        keepers = [asyncio.create_task(self._keep(worker, place)) for worker in range(settings.workers)]
+        keepers = [asyncio.create_task(self._keep(worker, shared)) for worker in range(settings.workers)]
         async with background(sync.run(), self._reloader.run(), watch.run()):
             admin.start()
             log.info("%d workers on %s, admin on %s:%d", settings.workers, settings.listen, *admin.address)
@@ -109,20 +109,20 @@ class Supervisor:
         admin.stop()
         log.info("stopped")
 
-    def _stores(self, place: Meeting) -> list[Store]:
+    def _stores(self, shared: SharedDirectory) -> list[Store]:
         """Where the workers meet, and the file that outlives them."""
         state, limit = self._core.config.state, table_limit(self._core.config)
         half_life = state.half_life_hours * 3600
-        meet = FileStore(place.state, limit, half_life)
+        meet = FileStore(shared.state, limit, half_life)
         return [meet] if state.file is None else [meet, FileStore(state.file, limit, half_life, name="kept")]
 
-    async def _keep(self, worker: int, place: Meeting) -> None:
+    async def _keep(self, worker: int, shared: SharedDirectory) -> None:
         """Run worker number `worker`, again whenever it ends, until the service stops."""
         pause = LEAST_PAUSE_SECONDS
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             started = loop.time()
-            end = await self._live(worker, place)
+            end = await self._live(worker, shared)
             if self._stopping.is_set():
                 return
             pause = LEAST_PAUSE_SECONDS if loop.time() - started > SETTLED_SECONDS else pause
@@ -131,14 +131,14 @@ class Supervisor:
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
-    async def _live(self, worker: int, place: Meeting) -> str:
+    async def _live(self, worker: int, shared: SharedDirectory) -> str:
         """Start a worker, wait for its end, and say what it came to."""
-        arguments = [*self._command, "--worker", str(worker), "--meeting", str(place.directory)]
+        arguments = [*self._command, "--worker", str(worker), "--shared", str(shared.path)]
         try:
             process = await asyncio.create_subprocess_exec(
                 *arguments,
                 stdin=asyncio.subprocess.PIPE,
-                env={**os.environ, METRICS_VARIABLE: str(place.directory)},
+                env={**os.environ, METRICS_VARIABLE: str(shared.path)},
                 start_new_session=True,  # a Ctrl-C at the terminal is for the supervisor, who passes it on
             )
         except OSError as error:
@@ -146,9 +146,9 @@ class Supervisor:
         self._processes[worker] = process
         if self._stopping.is_set():  # it was not there to be told
             process.terminate()
-        code = await ended(process, Pulse(lambda: place.last_beat(worker)))
-        place.forget(worker)
-        mark_process_dead(worker, str(place.directory))
+        code = await ended(process, Pulse(lambda: shared.last_beat(worker)))
+        shared.forget(worker)
+        mark_process_dead(worker, str(shared.path))
         return f"ended with {code}"
 
     async def _stop(self, keepers: list[asyncio.Task[None]], seconds: float) -> None:
@@ -182,7 +182,7 @@ class Supervisor:
         workers = self._core.config.server.workers
         return {
             **describe(self._core, self._registry),
-            "workers": {"configured": workers, "up": self._place.alive(workers)},
+            "workers": {"configured": workers, "up": self._shared.alive(workers)},
         }
 
 

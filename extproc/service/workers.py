@@ -1,6 +1,6 @@
-"""What the workers of one service share: addresses beside each other, a place to meet, and signs of life.
+"""What the workers of one service share: addresses beside each other, a directory, and signs of life.
 
-Workers meet in a directory in memory. There lie a state file, through which each learns within two seconds what the
+They share a directory in memory. There lie a state file, through which each learns within two seconds what the
 others have learned, how full the pools are (see `extproc.service.sharing`), the files of prometheus-client's
 multiprocess mode, one for each worker's number, so that the counts of a worker that died go on in its successor,
 and two files that each stamps: one at every turn, one as long as it is healthy.
@@ -50,29 +50,29 @@ def address(listen: str, worker: int) -> str:
     return f"{host}:{int(port) + worker}"
 
 
-class Meeting(msgspec.Struct, frozen=True):
-    """The directory in which workers meet."""
+class SharedDirectory(msgspec.Struct, frozen=True):
+    """The directory that workers share."""
 
-    directory: Path
+    path: Path
 
     @property
     def state(self) -> Path:
         """The state file they share."""
-        return self.directory / "state.json"
+        return self.path / "state.json"
 
     @property
     def name(self) -> str:
         """What tells this service from another, and from an earlier start."""
-        return self.directory.name
+        return self.path.name
 
     @property
     def levels(self) -> Path:
         """How full the pools are, as the supervisor judged."""
-        return self.directory / "levels.json"
+        return self.path / "levels.json"
 
     def tally(self, worker: int) -> Path:
         """What a worker has counted of requests in flight."""
-        return self.directory / f"in-flight-{worker}.json"
+        return self.path / f"in-flight-{worker}.json"
 
     def beat(self, worker: int, healthy: bool) -> None:
         """Give a sign of life, and one of health where there is any."""
@@ -95,20 +95,20 @@ class Meeting(msgspec.Struct, frozen=True):
         return sum(_stamped(self._sign("healthy", worker)) > oldest for worker in range(workers))
 
     def _sign(self, kind: str, worker: int) -> Path:
-        return self.directory / f"{kind}-{worker}"
+        return self.path / f"{kind}-{worker}"
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """One of the workers: its number, from 0, and where it meets the others."""
+    """One of the workers: its number, from 0, and what it shares with the others."""
 
     number: int
-    meeting: Meeting
+    shared: SharedDirectory
 
     async def live(self, healthy: Callable[[], Awaitable[bool]]) -> None:
         """Give signs of life, and of health as long as it is healthy, until cancelled."""
         while True:
             with suppress(OSError):  # no room or no descriptor for a new file: the next turn may have one
-                self.meeting.beat(self.number, await healthy())
+                self.shared.beat(self.number, await healthy())
             await asyncio.sleep(BEAT_SECONDS)
 
 
@@ -159,11 +159,11 @@ def _stamped(path: Path) -> int:
 
 
 @contextmanager
-def meeting() -> Iterator[Meeting]:
-    """A new place to meet, gone at the end; in memory where the system has such a place."""
+def shared_directory() -> Iterator[SharedDirectory]:
+    """A new directory, gone at the end; in memory where the system has a place for that."""
     base = MEMORY if os.access(MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="dualpool-", dir=base, ignore_cleanup_errors=True) as name:
-        yield Meeting(Path(name))
+        yield SharedDirectory(Path(name))
 
 
 def become(worker: int) -> None:

@@ -17,7 +17,7 @@ from extproc.routing.spillover import Board, Level, Reading, Source
 from extproc.service.compose import Pools
 from extproc.service.sharing import Share, publish, read_levels, read_tally, tallies
 from extproc.service.watch import Watch, described
-from extproc.service.workers import Meeting, Worker
+from extproc.service.workers import SharedDirectory, Worker
 from tests.unit.service.waiting import until
 
 ON = Config.model_validate({"spillover": {"enabled": True, "requests": {"short": 4}, "interval_seconds": 0.05}})
@@ -157,35 +157,35 @@ LEVELS = {"short": Level(True, 1.5, "vllm", {"waiting": 7.0}, "because"), "long"
 
 def test_levels_are_read_as_they_were_judged(tmp_path: Path) -> None:
     """By every worker, until they are too old to be acted on."""
-    place = Meeting(tmp_path)
-    assert read_levels(place, 60) == {}
-    publish(place, LEVELS)
-    assert read_levels(place, 60) == LEVELS
+    shared = SharedDirectory(tmp_path)
+    assert read_levels(shared, 60) == {}
+    publish(shared, LEVELS)
+    assert read_levels(shared, 60) == LEVELS
     judged = time.monotonic()
     while time.monotonic() == judged:
         pass
-    assert read_levels(place, 0) == {}
+    assert read_levels(shared, 0) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"at": 1}', b'{"at": 1, "levels": {"short": 1}}', b"\xff"])
 def test_what_cannot_be_read_is_nothing(tmp_path: Path, content: bytes) -> None:
     """A file that is not whole spills nothing and counts nothing."""
-    place = Meeting(tmp_path)
-    place.levels.write_bytes(content)
-    place.tally(0).write_bytes(content)
-    assert read_levels(place, 1e9) == {}
-    assert read_tally(place, 0) == {}
+    shared = SharedDirectory(tmp_path)
+    shared.levels.write_bytes(content)
+    shared.tally(0).write_bytes(content)
+    assert read_levels(shared, 1e9) == {}
+    assert read_tally(shared, 0) == {}
 
 
 async def test_a_worker_shares_what_it_counted_and_takes_what_was_judged(tmp_path: Path) -> None:
     """One turn of its loop."""
-    place = Meeting(tmp_path)
-    publish(place, LEVELS)
+    shared = SharedDirectory(tmp_path)
+    publish(shared, LEVELS)
     pools = Pools(Board(), InFlight("a"))
     pools.in_flight.begin("short")
-    share = asyncio.create_task(Share(Worker(1, place), lambda: ON, pools).run())
+    share = asyncio.create_task(Share(Worker(1, shared), lambda: ON, pools).run())
     await until(lambda: pools.board.levels)
     share.cancel()
     await asyncio.gather(share, return_exceptions=True)
     assert pools.board.levels == LEVELS
-    assert [sum(b for b, _ in t["short"].values()) if t else 0 for t in tallies(place, 2)] == [0, 1]
+    assert [sum(b for b, _ in t["short"].values()) if t else 0 for t in tallies(shared, 2)] == [0, 1]

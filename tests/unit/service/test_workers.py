@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from extproc.service import workers
-from extproc.service.workers import HUNG_LOOKS, START_LOOKS, Meeting, Pulse, Worker, ended
+from extproc.service.workers import HUNG_LOOKS, START_LOOKS, Pulse, SharedDirectory, Worker, ended
 
 
 def looks(*stamps: int) -> Iterator[bool]:
@@ -75,29 +75,29 @@ async def test_life_is_one_thing_and_health_another(
 ) -> None:
     """A worker with too much to do is not sent requests, but does not hang either."""
     monkeypatch.setattr(workers, "BEAT_SECONDS", 0)
-    place = Meeting(tmp_path)
-    assert (place.last_beat(1), place.alive(2)) == (0, 0)
-    await live(Worker(1, place), healthy, turns=1)
-    assert place.last_beat(1) > 0
-    assert place.alive(2) == healthy
-    place.forget(1)
-    assert (place.last_beat(1), place.alive(2)) == (0, 0)
+    shared = SharedDirectory(tmp_path)
+    assert (shared.last_beat(1), shared.alive(2)) == (0, 0)
+    await live(Worker(1, shared), healthy, turns=1)
+    assert shared.last_beat(1) > 0
+    assert shared.alive(2) == healthy
+    shared.forget(1)
+    assert (shared.last_beat(1), shared.alive(2)) == (0, 0)
 
 
 async def test_signs_that_cannot_be_given_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk, or no descriptor left, must not make a worker that works look dead for ever."""
     monkeypatch.setattr(workers, "BEAT_SECONDS", 0)
-    place = Meeting(tmp_path / "later")
-    await live(Worker(0, place), healthy=True, turns=3)
-    assert place.last_beat(0) == 0
-    place.directory.mkdir()
-    await live(Worker(0, place), healthy=True, turns=1)
-    assert place.alive(1) == 1
+    shared = SharedDirectory(tmp_path / "later")
+    await live(Worker(0, shared), healthy=True, turns=3)
+    assert shared.last_beat(0) == 0
+    shared.path.mkdir()
+    await live(Worker(0, shared), healthy=True, turns=1)
+    assert shared.alive(1) == 1
 
 
 def test_old_signs_do_not_count(tmp_path: Path) -> None:
     """Health is what was said lately."""
-    place = Meeting(tmp_path)
-    place.beat(0, healthy=True)
+    shared = SharedDirectory(tmp_path)
+    shared.beat(0, healthy=True)
     os.utime(tmp_path / "healthy-0", ns=(1, 1))
-    assert place.alive(1) == 0
+    assert shared.alive(1) == 0
