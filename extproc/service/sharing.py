@@ -1,7 +1,7 @@
 """How the processes of one service agree on which pools are saturated.
 
-The supervisor judges, and writes the levels where the workers meet; each worker writes there what it has counted.
-So all decide alike, servers are asked once, and a worker that dies takes no judgement along.
+The supervisor judges, and writes the levels into the directory that workers share; each worker writes there what it
+has counted. So all decide alike, servers are asked once, and a worker that dies takes no judgement along.
 """
 
 import asyncio

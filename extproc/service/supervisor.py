@@ -110,11 +110,11 @@ class Supervisor:
         log.info("stopped")
 
     def _stores(self, shared: SharedDirectory) -> list[Store]:
-        """Where the workers meet, and the file that outlives them."""
+        """The file that the workers share, and the one that outlives them."""
         state, limit = self._core.config.state, table_limit(self._core.config)
         half_life = state.half_life_hours * 3600
-        meet = FileStore(shared.state, limit, half_life)
-        return [meet] if state.file is None else [meet, FileStore(state.file, limit, half_life, name="kept")]
+        common = FileStore(shared.state, limit, half_life)
+        return [common] if state.file is None else [common, FileStore(state.file, limit, half_life, name="kept")]
 
     async def _keep(self, worker: int, shared: SharedDirectory) -> None:
         """Run worker number `worker`, again whenever it ends, until the service stops."""

@@ -1,12 +1,22 @@
 """The documentation that is made from the code is what the code says."""
 
+import ast
+import re
 from pathlib import Path
+
+import pytest
 
 from extproc.cli import reference
 from extproc.config import Config
 from extproc.config_file import load
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+ROOMS = dict(
+    re.findall(r"^\| `extproc/(\w+)/` \|.*\| ([^|]+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+)
+"""What each room may import, in words."""
 
 
 def test_the_configuration_reference_is_current() -> None:
@@ -25,3 +35,20 @@ def test_every_key_has_a_description() -> None:
     """No key is left unexplained."""
     undescribed = [line for line in reference.markdown() if line.endswith("| . |")]
     assert undescribed == []
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_rooms_import_what_the_map_says(room: str) -> None:
+    """The table of CONTRIBUTING.md is what holds; `config` stands for the modules about it."""
+    imported = set()
+    for file in (ROOT / "extproc" / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("extproc."):
+                imported.add((node.module or "").split(".")[1].removesuffix("_file"))
+    allowed = set(ROOMS) | {"config"} if ROOMS[room] == "all of them" else set(ROOMS[room].split(", "))
+    assert imported - {room} <= allowed
+
+
+def test_every_room_is_on_the_map() -> None:
+    """And none that is not there."""
+    assert {path.parent.name for path in (ROOT / "extproc").glob("*/__init__.py")} == set(ROOMS)
