@@ -67,7 +67,7 @@ def _file(path: Path) -> Path:
 
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Listen = Annotated[str, AfterValidator(_listen)]
-HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$"), AfterValidator(_not_framing)]
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
 File = Annotated[Path, AfterValidator(_file)]
 
 REDIS_URL = re.compile(
@@ -161,7 +161,9 @@ class Pool(Settings):
 class Routing(Settings):
     """How a pool is chosen and announced."""
 
-    header: HeaderName = Field("x-token-pool", description="Request header that carries the chosen pool")
+    header: Annotated[HeaderName, AfterValidator(_not_framing)] = Field(
+        "x-token-pool", description="Request header that carries the chosen pool"
+    )
     shadow: bool = Field(False, description="Decide and count, but send everything to the largest pool of its set")
     rollout_percent: float = Field(
         100.0,

@@ -29,15 +29,16 @@ _SHORT.maxlevel = 2
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is written twice in one mapping: the second would win without a word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
+                if (key.tag, key.value) in seen:
                     twice = f"the key {key.value!r} is there twice"
                     raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+                seen.add((key.tag, key.value))
+        return node
 
 
 class ConfigError(Exception):

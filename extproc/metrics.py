@@ -220,8 +220,6 @@ class Metrics:
             self._error(self._category(observation.category)).observe(
                 observation.estimate / usage.prompt_tokens - 1
             )
-        if verdict == "implausible":
-            return
         labels = self._pool(pool), self._model(observation.model)
         self._prompt_tokens(*labels).inc(usage.prompt_tokens or 0)
         self._completion_tokens(*labels).inc(usage.completion_tokens or 0)

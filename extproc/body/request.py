@@ -36,7 +36,7 @@ each prompt)."""
 
 LONGEST_SKIPPED = 8 * 1024 * 1024
 MODEL_WITHIN = 64 * 1024
-_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,128})"')
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,1024})"')
 
 SUFFIXES: tuple[tuple[str, Api], ...] = (
     ("/chat/completions", "chat"),

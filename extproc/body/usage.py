@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-LARGEST_COUNT = 2**53
-"""A number from here on is no token count: in metadata, which are doubles, it would not be exact."""
+LARGEST_COUNT = 2**31
+"""A number from here on is no token count: no context is so long, and no batch."""
 
 
 class Usage(msgspec.Struct, frozen=True):

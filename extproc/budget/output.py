@@ -134,8 +134,12 @@ class OutputReserve:
 
     @staticmethod
     def is_possible(observation: Observation) -> bool:
-        """Whether a pool can have produced what usage reports: no more than its context holds."""
-        return observation.cap is not None or _completion(observation) <= observation.capacity
+        """Whether the pool can have produced what usage reports: no more than its context holds.
+
+        Who answered a request that was rejected first is a larger pool.
+        """
+        elsewhere = observation.cap is not None or observation.outcome == "rejected"
+        return elsewhere or _completion(observation) <= observation.capacity
 
     def learn(self, observation: Observation) -> None:
         """Count the completion of a request without a cap; with several choices, their average length.

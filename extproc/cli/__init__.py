@@ -61,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> int:
     """Run the command line as a program: interrupted, or without a reader, it ends without a traceback."""
     try:
-        return main()
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()  # here, where it can be seen that nobody reads
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:

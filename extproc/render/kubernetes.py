@@ -1,5 +1,6 @@
 """Dualpool itself as Kubernetes objects: the same beside every gateway."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from types import MappingProxyType
@@ -61,12 +62,12 @@ def named(api_version: str, kind: str, name: str, options: Options, spec: Tree, 
 def _unmounted(config: Config) -> Iterator[str]:
     """Name the files of `config` that would not be there: of a pod, only /tmp can be written."""
     redis = config.state.redis
-    files = {"state.file": config.state.file}
+    files = {"state.file": config.state.file, "in_proxy.file": config.in_proxy.file}
     if redis is not None:
         certificates = {"ca": redis.ca, "certificate": redis.certificate, "certificate_key": redis.certificate_key}
         files |= {f"state.redis.{key}": file for key, file in certificates.items()}
     for key, file in files.items():
-        if file is not None and TMP not in file.parents:
+        if file is not None and TMP not in PurePath(os.path.normpath(file)).parents:
             yield f"{key}: {file}: on no volume of the pods: leave it out here, add it with one to the Deployment"
 
 

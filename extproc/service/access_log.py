@@ -126,9 +126,10 @@ def _cut(common: pb.AccessLogCommon, status: int) -> End | None:
     """Return how an answer ended before it was complete, whatever its status says; None when it did not."""
     flags = common.response_flags
     if not flags.ByteSize():
-        # A client that resets its HTTP/2 stream without an error sets no flag: what had begun has no end then.
+        # A client that resets its HTTP/2 stream without an error sets no flag: no answer came, or it has no end.
         begun = 200 <= status < 300 and common.HasField("time_to_first_upstream_rx_byte")
-        return "disconnected" if begun and not common.HasField("time_to_last_upstream_rx_byte") else None
+        cut = begun and not common.HasField("time_to_last_upstream_rx_byte")
+        return "disconnected" if cut or status == 0 else None
     if flags.downstream_connection_termination or flags.downstream_remote_reset:
         return "disconnected"
     return "failed" if any(getattr(flags, name) for name in _BREAKS) else None

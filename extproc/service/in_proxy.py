@@ -172,13 +172,23 @@ class InProxyFile:
             return True
         return moved(self._written, values, self._step)
 
+    def _is_there(self, content: bytes) -> bool:
+        try:
+            return self._path.read_bytes() == content
+        except OSError:
+            return False
+
     async def update(self) -> bool:
         """Write the figures if they have moved; a file that cannot be written is tried again next time."""
         values = self._current()
         if not self._is_needed(values):
             return False
+        content = json.dumps(resource(values)).encode()
+        if self._is_there(content):  # written by another service that knows the same
+            self._written, self._signature = values, signature(self._path)
+            return False
         try:
-            await asyncio.to_thread(replace, self._path, json.dumps(resource(values)).encode())
+            await asyncio.to_thread(replace, self._path, content)
         except OSError as error:
             if not self._failing:  # once, however often it is tried
                 log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)

@@ -18,6 +18,7 @@ from extproc.service.tls import TlsError, credentials
 log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+ANSWER_SECONDS = 1.0
 METHOD = f"/{SERVICE}/Process"
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
@@ -168,8 +169,11 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
 def _answers(path: str) -> bool:
     """Whether somebody listens on a socket. gRPC would take its place, and that of the next one at its own end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(ANSWER_SECONDS)
         try:
             client.connect(path.replace("//", "", 1) if path.startswith("//") else path)
-        except OSError:
+        except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except OSError:  # it may not be asked, or has no time to answer: so it is there
+            return True
         return True

@@ -32,6 +32,9 @@ SETTINGS: dict[str, Any] = {
     "routing": {"rollout_percent": 80, "conversation_header": "x-chat"},
 }
 CHAT = "/v1/chat/completions"
+NOT_UTF8 = b"c\xff".decode("utf-8", "surrogateescape")
+"""As the service reads a header of these bytes."""
+
 PATHS = (*(CHAT,) * 6, "/v1/completions", "/v1/embeddings", "/v1/messages?beta=true", "/v1/responses", "/v1/models")
 FIELDS: dict[str, tuple[Any, ...]] = {
     "model": ("m", "code", "nobody", "", "模型", 'q"uo\\te', "x" * 300, None, 7, ["m"]),
@@ -83,7 +86,7 @@ def _request(draw: random.Random, request_id: str) -> Asked:
         method="POST" if draw.random() < 0.97 else "PUT",
         path=draw.choice(PATHS),
         category=draw.choice(("", "", "docs", "stolen")),
-        conversation=draw.choice(("", "", "c1", "c2")),
+        conversation=draw.choice(("", "", "c1", "c2", NOT_UTF8)),
         request_id=request_id,
     )
     return head, raw, draw.choice(TYPES)
@@ -93,10 +96,16 @@ def ask(url: str, asked: list[Asked]) -> None:
     """Send all requests over one connection."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
     for head, raw, content_type in asked:
-        headers = {"content-type": content_type, MARKER: head.request_id, "x-request-id": head.request_id}
-        headers |= {"x-token-category": head.category} if head.category else {}
-        headers |= {"x-chat": head.conversation} if head.conversation else {}
-        connection.request(head.method, head.path, raw, headers)
+        connection.putrequest(head.method, head.path)
+        connection.putheader("content-type", content_type)
+        for name in (MARKER, "x-request-id"):
+            connection.putheader(name, head.request_id)
+        for name, value in (("x-token-category", head.category), ("x-chat", head.conversation)):
+            if value:  # of a header that is there twice, the last one counts
+                connection.putheader(name, "earlier")
+                connection.putheader(name, value.encode("utf-8", "surrogateescape"))
+        connection.putheader("content-length", str(len(raw)))
+        connection.endheaders(raw)
         connection.getresponse().read()
     connection.close()
 

@@ -137,3 +137,18 @@ def test_a_second_signal_ends_at_once() -> None:
             pass
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("arguments", [("check", "FILE"), ("reference",), ("--help",)])
+def test_a_reader_that_has_gone_is_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Whether all of the output fits a buffer or not."""
+    file = tmp_path / "good.yaml"
+    file.write_text("{}")
+    given = [str(file) if argument == "FILE" else argument for argument in arguments]
+    command = [sys.executable, "-m", "extproc", *given]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

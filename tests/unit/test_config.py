@@ -205,6 +205,17 @@ def test_a_problem_is_short_however_large_the_value(tmp_path: Path) -> None:
     assert max(map(len, found)) < 1000
 
 
+def test_keys_that_are_merged_may_be_overridden(tmp_path: Path) -> None:
+    """Only what is written twice is refused."""
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "output: {<<: &a {default: 7, min_samples: 3}, default: 8}\n"
+        "estimation: {<<: &b {<<: {min_samples: 5}, min_samples: 6}}\ncategories: {<<: {limit: 9}}\n"
+    )
+    found = load(file, {})
+    assert (found.output.default, found.output.min_samples, found.estimation.min_samples) == (8, 3, 6)
+
+
 def test_variables_that_kubernetes_sets_are_no_settings() -> None:
     """A Service that is called dualpool makes them in every pod beside it."""
     environment = {

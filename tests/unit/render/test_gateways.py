@@ -1,11 +1,12 @@
 """What a gateway cannot do is an error of `dualpool render`, not of the gateway."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from extproc.config import Config
+from extproc.config import Config, InProxy
 from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
 
@@ -17,9 +18,9 @@ CONFIG = Config.model_validate(
                 {"name": "long", "capacity": 131_072, "endpoints": ["vllm-long.models.svc:8000"]},
             ]
         },
-        "in_proxy": {"file": "/shared/filter.yaml"},
     }
 )
+SHARED = CONFIG.model_copy(update={"in_proxy": InProxy(file=Path("/shared/filter.yaml"))})
 ACCESS_LOG: dict[str, Any] = {"usage": "access-log", "envoy": (1, 38)}
 
 
@@ -34,7 +35,7 @@ ACCESS_LOG: dict[str, Any] = {"usage": "access-log", "envoy": (1, 38)}
 def test_not_offered(kind: str, options: dict[str, Any]) -> None:
     """Filters that a gateway does not have cannot be asked for."""
     with pytest.raises(RenderError, match="--exchange"):
-        render(kind, CONFIG, Options(**options))
+        render(kind, SHARED, Options(**options))
 
 
 def test_istio_lifts_usage() -> None:
@@ -104,6 +105,12 @@ def test_a_password_is_in_no_manifest(kind: str) -> None:
     ("kind", "sections", "problem"),
     [
         ("istio", {"state": {"file": "/var/lib/state.json"}}, "state.file: /var/lib/state.json: on no volume"),
+        (
+            "istio",
+            {"state": {"file": "/tmp/../var/x.json"}},
+            "state.file: /tmp/../var/x.json: on no volume",
+        ),
+        ("istio", {"in_proxy": {"file": "/var/run/filter.yaml"}}, "in_proxy.file: /var/run/filter.yaml: on no"),
         ("istio", {"state": {"redis": {"url": "rediss://r", "ca": "/ca"}}}, "state.redis.ca: /ca: on no volume"),
         ("envoy", {"server": {"tls": {"certificate": "/c", "key": "/k"}}}, "server.tls: is set"),
         ("envoy-gateway", {"server": {"workers": 2}}, "server.workers: 2: in Kubernetes run more replicas"),

@@ -165,6 +165,21 @@ def test_an_answer_that_is_cut_teaches_no_length(flag: str) -> None:
     assert take(made).count("dualpool_access_log_entries_total", pool="short", end=end) == 1
 
 
+def test_an_answer_of_the_larger_pool_may_be_longer_than_the_smaller_holds() -> None:
+    """Of a request that the smaller one refused, everything is learned and counted."""
+    uncapped = msgspec.structs.replace(REQUEST, cap=None, capacity=90)
+    usage = {"prompt_tokens": 100.0, "completion_tokens": 1200.0}
+    harness = take(entry(usage, request=uncapped, attempts=2, cluster="long"))
+    assert harness.count("dualpool_misroutes_total", pool="short", kind="rejected") == 1
+    assert harness.count("dualpool_observations_total", verdict="implausible") == 0
+    assert harness.count("dualpool_completion_tokens_total", pool="long", model="m") == 1200
+
+
+def test_a_client_that_leaves_before_the_answer() -> None:
+    """A reset without an error sets no flag, and leaves no status."""
+    assert take(entry(status=0)).count("dualpool_access_log_entries_total", pool="short", end="disconnected") == 1
+
+
 def test_an_http2_stream_that_is_reset_without_an_error_was_cut() -> None:
     """No flag says so, but the last byte of the answer never came."""
     made = entry(USAGE, whole=False)

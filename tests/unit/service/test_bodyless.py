@@ -82,10 +82,9 @@ def sampled(percent: float, draw: float, settled: bool) -> tuple[Harness, pb.Pro
 
 
 @pytest.mark.parametrize("estimator", ["linear", "ratio"])
-def test_answers_of_a_model_that_is_new_are_all_read(estimator: str) -> None:
-    """Whatever is known of others, and assumed of it meanwhile."""
+def test_what_is_new_is_not_settled(estimator: str) -> None:
+    """Whatever is known of others, and assumed of it meanwhile: so its answers are all read."""
     harness = Harness(pools=POOLS, estimation={"min_samples": 1, "estimator": estimator})
-    harness.context = msgspec.structs.replace(harness.context, answers_percent=0)
     known = msgspec.structs.replace(observed(harness), usage=Usage(prompt_tokens=64))
     harness.learner.learn(known)
     assert harness.learner.is_settled(known)

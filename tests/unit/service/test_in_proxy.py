@@ -67,6 +67,14 @@ async def test_a_file_that_somebody_else_changed_is_written_again(
     assert not await harness.file.update()
 
 
+async def test_services_that_know_the_same_leave_the_file_alone(tmp_path: Path) -> None:
+    """Two that see one volume, as at an overlapping restart, do not have Envoy load it again and again."""
+    first, second = Harness(tmp_path), Harness(tmp_path)
+    assert await first.file.update()
+    assert not await second.file.update()
+    assert not await first.file.update()
+
+
 async def test_small_steps_add_up(tmp_path: Path) -> None:
     """What counts is how far a figure is from the one written, not from the last one seen."""
     harness = Harness(tmp_path)

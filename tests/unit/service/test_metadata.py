@@ -14,8 +14,8 @@ from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
 from extproc.service.metadata import metadata, read_observation
 
-COUNT = st.integers(0, 2**53 - 1)
-SOME = st.integers(1, 2**53 - 1)
+COUNT = st.integers(0, 2**31 - 1)
+SOME = st.integers(1, 2**31 - 1)
 FEATURES = st.lists(st.floats(0, 1e12), min_size=len(NAMES), max_size=len(NAMES)).map(tuple)
 OBSERVATIONS = st.builds(
     Observation,

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service import server as module
-from extproc.service.health import Health
+from extproc.service.health import Health, HealthService
 from extproc.service.server import BindError, build
 from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
 
@@ -182,8 +183,31 @@ async def test_health_follows_the_probe(limit: float, status: str) -> None:
         assert health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) == status
 
 
-async def test_who_watches_is_told_of_every_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First how it is, then when it is otherwise; at a drain the call ends and does not hold it up."""
+class Changing:
+    """Health as told, one probe after the other; at the last one the service drains."""
+
+    def __init__(self, *found: bool) -> None:
+        self.found = list(found)
+
+    @property
+    def draining(self) -> bool:
+        return len(self.found) == 1
+
+    async def healthy(self) -> bool:
+        return self.found.pop(0)
+
+
+async def test_who_watches_is_told_of_every_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First how it is, then whenever it is otherwise."""
+    monkeypatch.setattr("extproc.service.health.WATCH_SECONDS", 0)
+    watch: Any = HealthService(Changing(True, True, False, False, True, False)).Watch  # type: ignore[arg-type]
+    told = [answer.status async for answer in watch(None, None)]
+    status = health_pb2.HealthCheckResponse
+    assert told == [status.SERVING, status.NOT_SERVING, status.SERVING, status.NOT_SERVING]
+
+
+async def test_a_watch_does_not_hold_up_a_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and ended."""
     monkeypatch.setattr("extproc.service.health.WATCH_SECONDS", 0.001)
     harness = Harness()
     async with serving(harness) as (channel, health):
@@ -208,6 +232,21 @@ async def test_a_socket_that_somebody_listens_on_is_not_taken_over(tmp_path: Pat
     server, _ = build(f"unix://{path}", lambda: harness.context, health)
     await server.start()
     await server.stop(0)
+
+
+async def test_a_socket_whose_owner_hangs_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it waited for: its backlog is full, and nobody accepts."""
+    monkeypatch.setattr("extproc.service.server.ANSWER_SECONDS", 0.01)
+    path = tmp_path / "dualpool.sock"
+    harness = Harness()
+    with socket.socket(socket.AF_UNIX) as hung, socket.socket(socket.AF_UNIX) as waiting:
+        hung.bind(str(path))
+        hung.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(BindError, match="another process does"):
+            build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
 
 
 async def test_health_fails_while_draining() -> None:
