@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,16 +15,21 @@ from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartMode
 from tests.envoy.modes import ENTRIES, LOGGED, UNSEEN, Mode, count, heard, name
-from tests.envoy.stack import Stack
+from tests.envoy.stack import Stack, until
 
 
 def post(
-    url: str, body: bytes, trailers: bool = False, announced: bool = False, reset: int | None = None
+    url: str,
+    body: bytes,
+    trailers: bool = False,
+    announced: bool = False,
+    reset: int | None = None,
+    when: Callable[[], bool] | None = None,
 ) -> tuple[int, bytes]:
     """Send one request over HTTP/2 with prior knowledge.
 
     `trailers`: the body does not end the stream. `announced`: its length is sent before it. `reset`: code to reset
-    the stream with, when the first piece of the answer has come.
+    the stream with, `when` that is true: by default when the first piece of the answer has come.
     """
     parts = urlsplit(url)
     connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
@@ -44,6 +50,11 @@ def post(
     status, answer = 0, b""
     with socket.create_connection((parts.hostname, parts.port), 10) as sock:
         sock.sendall(connection.data_to_send())
+        if when is not None and reset is not None:
+            until(when)
+            connection.reset_stream(1, reset)
+            sock.sendall(connection.data_to_send())
+            return status, answer
         while True:
             for event in connection.receive_data(sock.recv(65_536)):
                 if isinstance(event, h2.events.ResponseReceived):
@@ -100,3 +111,18 @@ def test_a_client_that_resets_its_stream_has_left(start_mode: StartMode, mode: M
     heard(stack, mode, 1)
     assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
     assert stack.service.state()["learned"]["output"] == []
+
+
+@pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])
+@pytest.mark.parametrize("mode", LOGGED, ids=name)
+def test_a_client_that_resets_its_stream_before_the_answer_has_left(
+    start_mode: StartMode, mode: Mode, reset: int
+) -> None:
+    """As one does that hangs up."""
+    stack = start_mode(mode)
+    short = stack.servers["short"].pool
+    short.behaviour = Behaviour(delay=30)
+    body = json.dumps(chat("hello", max_tokens=5)).encode()
+    post(stack.envoy.url, body, reset=reset, when=lambda: short.running == 1)
+    heard(stack, mode, 1)
+    assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
