@@ -2,7 +2,7 @@
 
 from extproc.config import Config
 from extproc.render.clusters import MANY
-from extproc.render.filters import buffer_bytes
+from extproc.render.filters import ATTEMPTS, buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of
 from extproc.render.text import Tree
@@ -211,7 +211,7 @@ def _extension_policy(layout: Layout, options: Options) -> Tree:
             "# Headers are sent only where `request` and `response` are present, be they empty. Buffered would "
             "answer 413 to a body over the buffer limit.": None,
             "request": {"body": "BufferedPartial", "attributes": ["xds.route_metadata"]},
-            "response": {},
+            "response": {"attributes": [ATTEMPTS]},
         },
         "metadata": {"writableNamespaces": [NAMESPACE]},
         "backendSettings": {

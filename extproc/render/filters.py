@@ -30,6 +30,9 @@ def buffer_bytes(layout: Layout, usage: Usage = "response-body") -> int:
     return int(max(LEAST_BUFFER, answer, 1 << (needed - 1).bit_length()))
 
 
+ATTEMPTS = "upstream.request_attempt_count"
+
+
 def http_filters(layout: Layout, options: Options) -> list[Tree]:
     """Return the filters in their order, without the router."""
     # The in-proxy filter reads for itself, but does not say the caps that are to be in a JSON log.
@@ -70,7 +73,7 @@ def ext_proc(options: Options) -> Tree:
     }
     attempts = {
         "# How often a request was sent on: the 400 of the larger pool, after a retry, is no misroute.": None,
-        "response_attributes": ["upstream.request_attempt_count"],
+        "response_attributes": [ATTEMPTS],
     }
     unsent = ("answers", "body") if bodyless else ("answers",)
     silent = {

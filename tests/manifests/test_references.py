@@ -148,7 +148,7 @@ def test_traps(directory: str) -> None:
     client = of_kind(directory, "ClientTrafficPolicy")["llm"]["spec"]
     assert extension["failOpen"] is True
     assert extension["processingMode"]["request"]["body"] == "BufferedPartial"
-    assert extension["processingMode"]["response"] == {}
+    assert extension["processingMode"]["response"] == {"attributes": ["upstream.request_attempt_count"]}
     assert extension["metadata"]["writableNamespaces"] == ["dualpool"]
     assert client["connection"]["bufferLimit"] >= 4 * 1024 * 1024
     assert client["http2"]["initialStreamWindowSize"] >= client["connection"]["bufferLimit"]
