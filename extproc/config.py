@@ -1,11 +1,9 @@
 """The one settings model: every key, its default, its bounds and what it means."""
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -14,13 +12,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from extproc.config_rules import complain, model_problems, pool_problems, spillover_problems
+from extproc.config_types import File, HeaderName, HostPort, Listen, Name, OwnHeaderName
 
 DEFAULT_POOL_SET = "default"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 CategorySource = Literal["header", "model", "content"]
 
 
@@ -29,46 +26,6 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
-_SOCKET = re.compile(r"unix:(//)?/[^/].*")
-_FRAMING = frozenset({"host", "connection", "content-length", "content-type", "te", "transfer-encoding", "upgrade"})
-"""Headers that say what a message is: to set one would break it."""
-
-
-def _host_port(address: str) -> str:
-    found = _HOST_PORT.fullmatch(address)
-    if found is None:
-        raise PydanticCustomError("address", "must be HOST:PORT, without a scheme and an IPv6 address in brackets")
-    if int(found[2]) > 65_535:
-        raise PydanticCustomError("port", "Port should be less than or equal to 65535")
-    return address
-
-
-def _listen(address: str) -> str:
-    if not address.startswith("unix:"):
-        return _host_port(address)
-    if not _SOCKET.fullmatch(address):
-        raise PydanticCustomError("socket", "a socket must be unix:///PATH")
-    return address
-
-
-def _not_framing(name: str) -> str:
-    if name in _FRAMING:
-        raise PydanticCustomError("header", "must be a header of its own: messages depend on this one")
-    return name
-
-
-def _file(path: Path) -> Path:
-    if not path.name or "\0" in str(path):
-        raise PydanticCustomError("file", "must be the path of a file")
-    return path
-
-
-HostPort = Annotated[str, AfterValidator(_host_port)]
-Listen = Annotated[str, AfterValidator(_listen)]
-HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
-File = Annotated[Path, AfterValidator(_file)]
 
 REDIS_URL = re.compile(
     r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?(/[0-9]{1,6})?"
@@ -161,9 +118,7 @@ class Pool(Settings):
 class Routing(Settings):
     """How a pool is chosen and announced."""
 
-    header: Annotated[HeaderName, AfterValidator(_not_framing)] = Field(
-        "x-token-pool", description="Request header that carries the chosen pool"
-    )
+    header: OwnHeaderName = Field("x-token-pool", description="Request header that carries the chosen pool")
     shadow: bool = Field(False, description="Decide and count, but send everything to the largest pool of its set")
     rollout_percent: float = Field(
         100.0,

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulate as simulations
 from extproc.cli import tables
-from extproc.config import HostPort
+from extproc.config_types import HostPort
 from extproc.planning.compare import missed, simulate, simulated, unsettled
 from extproc.planning.engine import Concurrency
 from extproc.planning.errors import PlanError

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from extproc.config import HostPort, Listen
 from extproc.config_file import ConfigError, load
+from extproc.config_types import HostPort, Listen
 from extproc.render.layout import Exchange, Options, RenderError, Usage, is_kubernetes_name
 from extproc.render.target import TARGETS, render
 

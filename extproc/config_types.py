@@ -1,0 +1,50 @@
+"""Kinds of values that the configuration holds: each says in a few words what a wrong one has to be."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+_SOCKET = re.compile(r"unix:(//)?/[^/].*")
+_FRAMING = frozenset({"host", "connection", "content-length", "content-type", "te", "transfer-encoding", "upgrade"})
+"""Headers that say what a message is: to set one would break it."""
+
+
+def _host_port(address: str) -> str:
+    found = _HOST_PORT.fullmatch(address)
+    if found is None:
+        raise PydanticCustomError("address", "must be HOST:PORT, without a scheme and an IPv6 address in brackets")
+    if int(found[2]) > 65_535:
+        raise PydanticCustomError("port", "Port should be less than or equal to 65535")
+    return address
+
+
+def _listen(address: str) -> str:
+    if not address.startswith("unix:"):
+        return _host_port(address)
+    if not _SOCKET.fullmatch(address):
+        raise PydanticCustomError("socket", "a socket must be unix:///PATH")
+    return address
+
+
+def _not_framing(name: str) -> str:
+    if name in _FRAMING:
+        raise PydanticCustomError("header", "must be a header of its own: messages depend on this one")
+    return name
+
+
+def _file(path: Path) -> Path:
+    if not path.name or "\0" in str(path):
+        raise PydanticCustomError("file", "must be the path of a file")
+    return path
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+HostPort = Annotated[str, AfterValidator(_host_port)]
+Listen = Annotated[str, AfterValidator(_listen)]
+HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
+OwnHeaderName = Annotated[HeaderName, AfterValidator(_not_framing)]
+File = Annotated[Path, AfterValidator(_file)]
