@@ -16,7 +16,7 @@ _FRAMING = frozenset({"host", "connection", "content-length", "content-type", "t
 def _host_port(address: str) -> str:
     found = _HOST_PORT.fullmatch(address)
     if found is None:
-        raise PydanticCustomError("address", "must be HOST:PORT, without a scheme and an IPv6 address in brackets")
+        raise PydanticCustomError("address", "must be HOST:PORT, no scheme; an IPv6 address stands in brackets")
     if int(found[2]) > 65_535:
         raise PydanticCustomError("port", "Port should be less than or equal to 65535")
     return address
@@ -28,6 +28,11 @@ def _listen(address: str) -> str:
     if not _SOCKET.fullmatch(address):
         raise PydanticCustomError("socket", "a socket must be unix:///PATH")
     return address
+
+
+def socket_path(listen: str) -> str:
+    """Return the path of the socket that `listen`, a `Listen` that begins with unix:, names."""
+    return listen.removeprefix("unix:").replace("//", "", 1)
 
 
 def _not_framing(name: str) -> str:

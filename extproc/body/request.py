@@ -15,11 +15,13 @@ from msgspec import UNSET
 
 from extproc.body import schema
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
+from extproc.body.text import Text
+from extproc.body.usage import LARGEST_COUNT
 
 COMPLETIONS_DEFAULT_CAP = 16
 """Output tokens of a completion request that names no `max_tokens` (OpenAI API reference; vLLM does the same)."""
 
-LARGEST_CAP = 2**31 - 1
+LARGEST_CAP = LARGEST_COUNT - 1
 """A larger cap is read as this: no context is longer, and the number stays exact wherever it travels."""
 
 UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
@@ -65,84 +67,13 @@ class _TooManyError(Exception):
     """A body of more or larger prompts than are read."""
 
 
-class _Text:
-    """Collects the text and the media of one prompt."""
-
-    __slots__ = ("media", "pieces")
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.media = 0
-
-    def add(self, content: str | list[schema.Part] | None) -> None:
-        """Take a string or a list of parts; nested tool results are followed."""
-        if isinstance(content, str):
-            self.pieces.append(content)
-        elif content:
-            for part in content:
-                self._add_part(part)
-
-    def add_json(self, value: Any) -> None:
-        """Take tool arguments: a string as it is, anything else as compact JSON."""
-        if isinstance(value, str):
-            self.pieces.append(value)
-        elif value is not None:
-            self.pieces.append(msgspec.json.encode(value).decode())
-
-    def _add_part(self, part: schema.Part) -> None:
-        if part.text is not None:
-            self.pieces.append(part.text)
-        elif part.refusal is not None:
-            self.pieces.append(part.refusal)
-        elif part.type == "tool_use":
-            self.pieces.append(part.name or "")
-            self.add_json(part.input)
-        elif part.type == "tool_result":
-            self.add(part.content)
-        elif part.type not in ("text", "thinking", "redacted_thinking"):
-            self.media += 1
-
-    def add_message(self, message: schema.Message) -> None:
-        """Take a message with its tool calls, or one item of a Responses input."""
-        self.add(message.content)
-        if message.tool_calls:
-            for call in message.tool_calls:
-                self._add_function(call.function or call.custom)
-        self._add_function(message.function_call)
-        if message.type:
-            self._add_responses_item(message)
-
-    def _add_function(self, function: schema.Function | None) -> None:
-        if function is not None:
-            self.pieces.append(function.name or "")
-            self.add_json(function.arguments)
-            self.add_json(function.input)
-
-    def _add_responses_item(self, item: schema.Message) -> None:
-        if item.type in ("function_call", "custom_tool_call"):
-            self.pieces.append(item.name or "")
-            self.add_json(item.arguments)
-            self.add_json(item.input)
-        elif item.type in ("function_call_output", "custom_tool_call_output"):
-            self.add(item.output)
-
-    def item(self, messages: int, tools: Any = None) -> Item:
-        """Close the prompt."""
-        return Item(
-            text="".join(self.pieces).encode(),
-            tools=msgspec.json.encode(tools) if tools else b"",
-            messages=messages,
-            media=self.media,
-        )
-
-
 def _chat(body: schema.Chat) -> Iterator[Item]:
     if body.messages:
         yield _conversation(body.messages, body.tools or body.functions)
 
 
 def _conversation(messages: list[schema.Message], tools: Any) -> Item:
-    text = _Text()
+    text = Text()
     for message in messages:
         text.add_message(message)
     return text.item(len(messages), tools)
@@ -171,7 +102,7 @@ def _prompts(prompt: str | list[str | int | list[int]] | None) -> Iterator[Item]
 
 
 def _responses(body: schema.Responses) -> Iterator[Item]:
-    text = _Text()
+    text = Text()
     text.add(body.instructions)
     messages = 1 if body.instructions else 0
     if isinstance(body.input, str):
@@ -187,7 +118,7 @@ def _responses(body: schema.Responses) -> Iterator[Item]:
 
 def _messages(body: schema.Messages) -> Iterator[Item]:
     if body.messages:
-        text = _Text()
+        text = Text()
         text.add(body.system)
         for message in body.messages:
             text.add_message(message)

@@ -111,8 +111,8 @@ class OutputReserve:
         if cap is not None:
             return Reserve(cap, "cap")
         for key in _keys(model, category):
-            lengths = self._lengths.get(key)
-            if lengths is not None and lengths.samples >= self._settings.min_samples:
+            lengths = self._settled(key)
+            if lengths is not None:
                 return Reserve(self._learned(lengths), "learned")
         default = self._settings.default if default is None else default
         if default is not None:
@@ -129,8 +129,11 @@ class OutputReserve:
 
     def is_settled(self, model: str, category: str) -> bool:
         """Whether the reserve of just these is learned."""
-        lengths = self._lengths.get((KIND, model, category))
-        return lengths is not None and lengths.samples >= self._settings.min_samples
+        return self._settled((KIND, model, category)) is not None
+
+    def _settled(self, key: Key) -> Lengths | None:
+        lengths = self._lengths.get(key)
+        return lengths if lengths is not None and lengths.samples >= self._settings.min_samples else None
 
     @staticmethod
     def is_possible(observation: Observation) -> bool:

@@ -128,13 +128,16 @@ class RatioEstimator:
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:
         """Whether the ratio of just these has `min_samples`."""
-        ratio = self._ratios.get((KIND, basis, model, category))
-        return ratio is not None and ratio.samples >= self._settings.min_samples
+        return self._settled((KIND, basis, model, category)) is not None
+
+    def _settled(self, key: Key) -> Ratio | None:
+        ratio = self._ratios.get(key)
+        return ratio if ratio is not None and ratio.samples >= self._settings.min_samples else None
 
     def _ratio(self, basis: Basis, model: str, category: str) -> RawRatio:
         for key in _keys(basis, model, category):
-            ratio = self._ratios.get(key)
-            if ratio is not None and ratio.samples >= self._settings.min_samples:
+            ratio = self._settled(key)
+            if ratio is not None:
                 careful = max(LEAST_RATIO, ratio.mean - self._settings.deviations * ratio.deviation)
                 return RawRatio(ratio.mean, careful, "learned")
         prior = self._settings.prior_bytes_per_token

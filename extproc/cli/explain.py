@@ -10,10 +10,9 @@ from extproc.body.request import api_of, read_request
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.features import NAMES, text_bytes
 from extproc.budget.learner import new_budgeter, new_learner
-from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.config_file import ConfigError, load
 from extproc.routing.decision import Decision
-from extproc.routing.router import Head, Router
+from extproc.routing.router import Head, PoolSet, Router
 from extproc.state.codec import BadStateError
 from extproc.state.file import load as load_state
 
@@ -49,13 +48,14 @@ def run(args: argparse.Namespace) -> int:
     if stored is not None:
         learner.adopt(stored.table)
     budgeter = new_budgeter(config, learner)
-    decision = Router(config, budgeter).decide(Head("POST", args.path), body, whole=True)
-    for line in explain(config, budgeter, decision, args.path, body):
+    router = Router(config, budgeter)
+    decision = router.decide(Head("POST", args.path), body, whole=True)
+    for line in explain(router, budgeter, decision, args.path, body):
         print(line)
     return 0
 
 
-def explain(config: Config, budgeter: Budgeter, decision: Decision, path: str, body: bytes) -> Iterator[str]:
+def explain(router: Router, budgeter: Budgeter, decision: Decision, path: str, body: bytes) -> Iterator[str]:
     """Yield the lines of an explanation."""
     api = api_of(path)
     facts = read_request(api, body) if api else None
@@ -69,7 +69,7 @@ def explain(config: Config, budgeter: Budgeter, decision: Decision, path: str, b
     if decision.pool is not decision.chosen:
         yield f"          its budget asks for {decision.chosen.name}, which {decision.reason} overrules"
     if isinstance(facts, PromptFacts) and decision.estimate is not None:
-        yield from _otherwise(config, decision, facts)
+        yield from _otherwise(router.pools_of(facts.model), decision)
 
 
 def _prompt(facts: PromptFacts, budget: Budget, size: int) -> Iterator[str]:
@@ -92,9 +92,8 @@ def _estimate(decision: Decision, budget: Budget) -> Iterator[str]:
     yield f"budget    {decision.budget} tokens"
 
 
-def _otherwise(config: Config, decision: Decision, facts: PromptFacts) -> Iterator[str]:
-    """What would have to be different for another pool."""
-    pools = config.pools[config.models.get(facts.model, DEFAULT_POOL_SET)]
+def _otherwise(pools: PoolSet, decision: Decision) -> Iterator[str]:
+    """What would have to be different for another of `pools`."""
     place = pools.index(decision.chosen)
     assert decision.estimate is not None
     assert decision.reserve is not None

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
         config = reader(args.config)
         require_extras(config)
     except ConfigError as error:
-        option = (f"{WORKERS}:", "--workers:") if args.workers is not None else ("", "")
-        print("\n".join(problem.replace(*option) for problem in error.problems), file=sys.stderr)
+        text = str(error)
+        print(text if args.workers is None else text.replace(f"{WORKERS}:", "--workers:"), file=sys.stderr)
         return 2
     configure(config.server.log_level)
     service = _service(config, args, reader)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from extproc.config_types import socket_path
 from extproc.render.filters import SERVICE_CLUSTER
 from extproc.render.layout import Layout, Options
 from extproc.render.routes import COMPOSITE_SINCE, retrying_cluster
@@ -133,6 +134,6 @@ def _assignment(cluster: str, endpoints: list[str]) -> Tree:
 def address(endpoint: str) -> Tree:
     """Return `HOST:PORT` or `unix:///path` as an Envoy address."""
     if endpoint.startswith("unix:"):
-        return {"pipe": {"path": endpoint.removeprefix("unix:").replace("//", "", 1)}}
+        return {"pipe": {"path": socket_path(endpoint)}}
     host, _, port = endpoint.rpartition(":")
     return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}

@@ -2,11 +2,12 @@
 
 from extproc.config import Config
 from extproc.render.clusters import MANY
-from extproc.render.filters import ATTEMPTS, buffer_bytes
+from extproc.render.filters import buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of
 from extproc.render.text import Tree
 from extproc.service.metadata import NAMESPACE
+from extproc.service.received import ATTEMPTS
 
 GATEWAY_API = "gateway.networking.k8s.io"
 ENVOY_GATEWAY = "gateway.envoyproxy.io"

@@ -12,6 +12,7 @@ from extproc.render.text import Tree
 from extproc.render.typed import TYPE_URL, any_of
 from extproc.service.in_proxy import RESOURCE
 from extproc.service.metadata import LIFTED_NAMESPACE, NAMESPACE
+from extproc.service.received import ATTEMPTS, REQUEST_SIZE
 
 LUA = "envoy.extensions.filters.http.lua.v3.Lua"
 SERVICE_CLUSTER = "dualpool"
@@ -28,9 +29,6 @@ def buffer_bytes(layout: Layout, usage: Usage = "response-body") -> int:
     needed = BYTES_PER_TOKEN * max(pool.capacity for pool in layout.pools.values())
     answer = ANSWER_BUFFER if usage == "access-log" else 0
     return int(max(LEAST_BUFFER, answer, 1 << (needed - 1).bit_length()))
-
-
-ATTEMPTS = "upstream.request_attempt_count"
 
 
 def http_filters(layout: Layout, options: Options) -> list[Tree]:
@@ -69,7 +67,7 @@ def ext_proc(options: Options) -> Tree:
     forwarded = {"forwarding_namespaces": {"untyped": [LIFTED_NAMESPACE]}} if bodyless else {}
     length = {
         "# How long a body without a content-length is.": None,
-        "request_attributes": ["request.size"],
+        "request_attributes": [REQUEST_SIZE],
     }
     attempts = {
         "# How often a request was sent on: the 400 of the larger pool, after a retry, is no misroute.": None,

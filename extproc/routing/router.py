@@ -121,18 +121,19 @@ class Router:
 
     def _largest(self, reason: Reason, settings: RouteSettings, model: str) -> Decision:
         """Send a request to the largest pool that serves its model."""
-        largest = self._pools(settings, model)[-1]
+        largest = self.pools_of(model, settings)[-1]
         return Decision(pool=largest, chosen=largest, reason=reason)
 
     def _model(self, body: bytes) -> str:
         """The model of a body that is not read otherwise, where it makes a difference."""
         return read_model(body) if self._models else ""
 
-    def _pools(self, settings: RouteSettings, model: str) -> PoolSet:
+    def pools_of(self, model: str, settings: RouteSettings = NO_SETTINGS) -> PoolSet:
+        """Return the set that serves `model`: the route's, else the model's own, else the default set."""
         return self._sets[settings.pools or self._models.get(model, DEFAULT_POOL_SET)]
 
     def _route(self, head: Head, facts: PromptFacts, settings: RouteSettings) -> Decision:
-        pools = self._pools(settings, facts.model)
+        pools = self.pools_of(facts.model, settings)
         budget = self._budgeter.budget(facts, head.category, settings.category, settings.default_output)
         chosen, reason = smallest_fit(pools, budget, settings.thresholds)
         conversation = head.conversation or facts.conversation

@@ -24,16 +24,13 @@ from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
 from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, RoutingAnswers, echo
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
+from extproc.service.received import attempts_of, size_of, values_of
 from extproc.service.route_settings import Pairs, RouteSettingsReader
 
 log = logging.getLogger(__name__)
 
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
-
-_REQUEST_SIZE = "request.size"
-_ATTEMPTS = "upstream.request_attempt_count"
-"""Attributes: how long a body without a content-length is, and how often the request was sent on."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -155,11 +152,11 @@ class Exchange:
     def _request_headers(self, request: pb.ProcessingRequest) -> bytes:
         context = self._context
         message = request.request_headers
-        values = _values(message.headers)
+        values = values_of(message.headers)
         self._head = head = self._read_head(values)
         if message.end_of_stream:
             return self._to(self._decide(b"", whole=True))
-        self._length = size = _size(values, request)
+        self._length = size = size_of(values, request)
         bodyless = self._modes is not None and self._modes.request_body_mode not in _BUFFERED
         if bodyless or not self._settings.body:
             return self._to(self._decide_without_body(head, request, size))
@@ -239,8 +236,8 @@ class Exchange:
         observation = self._decision.observation if self._decision is not None else None
         if observation is None:
             return self._read_nothing()
-        values = _values(message.headers)
-        self._answer = answer = Answer(observation, values, _attribute(request, _ATTEMPTS))
+        values = values_of(message.headers)
+        self._answer = answer = Answer(observation, values, attempts_of(request))
         if answer.unread is None and not self._is_sampled(observation):
             self._answer = None
             self._context.metrics.answer_unread("sampling")
@@ -284,24 +281,3 @@ class Exchange:
         if verdict == "no_usage" and answer.unparsable:
             verdict = "unparsable"
         self._context.metrics.observed(observation, verdict)
-
-
-def _values(headers: pb.HeaderMap) -> dict[str, bytes]:
-    """The last value of each header; Envoy fills `raw_value`, other senders may fill `value`."""
-    return {h.key: h.raw_value or h.value.encode() for h in headers.headers}
-
-
-def _size(values: Mapping[str, bytes], request: pb.ProcessingRequest) -> int | None:
-    """Bytes of the request body, by its header, else by Envoy's count of a body that its filters held back."""
-    length = values.get("content-length", b"")
-    if length.isdigit():
-        return int(length)
-    return _attribute(request, _REQUEST_SIZE) or None  # 0: none of it has come yet
-
-
-def _attribute(request: pb.ProcessingRequest, name: str) -> int | None:
-    """A number that Envoy was asked to send along, None where it was not."""
-    for attributes in request.attributes.values():
-        if name in attributes.fields:
-            return int(attributes.fields[name].number_value)
-    return None

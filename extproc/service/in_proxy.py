@@ -18,7 +18,7 @@ from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
 from extproc.config import Config
 from extproc.routing.router import BATCH_APIS, oversize
-from extproc.service.files import Signature, replace, signature
+from extproc.state.atomic import Signature, replace, signature
 
 log = logging.getLogger(__name__)
 
@@ -167,12 +167,7 @@ class InProxyFile:
             await self.update()
             await asyncio.sleep(self._interval)
 
-    def _is_needed(self, values: Figures) -> bool:
-        if self._written is None or self._signature != signature(self._path):
-            return True
-        return moved(self._written, values, self._step)
-
-    def _is_there(self, content: bytes) -> bool:
+    def _holds(self, content: bytes) -> bool:
         try:
             return self._path.read_bytes() == content
         except OSError:
@@ -181,10 +176,11 @@ class InProxyFile:
     async def update(self) -> bool:
         """Write the figures if they have moved; a file that cannot be written is tried again next time."""
         values = self._current()
-        if not self._is_needed(values):
+        ours = self._signature is not None and self._signature == signature(self._path)
+        if ours and self._written is not None and not moved(self._written, values, self._step):
             return False
         content = json.dumps(resource(values)).encode()
-        if self._is_there(content):  # written by another service that knows the same
+        if not ours and self._holds(content):  # written by another service that knows the same
             self._written, self._signature = values, signature(self._path)
             return False
         try:

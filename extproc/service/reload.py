@@ -7,7 +7,7 @@ from pathlib import Path
 
 from extproc.config import Config
 from extproc.config_file import ConfigError
-from extproc.service.files import Signature, signature
+from extproc.state.atomic import Signature, signature
 
 log = logging.getLogger(__name__)
 

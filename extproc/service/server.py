@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from extproc.config import Tls
+from extproc.config_types import socket_path
 from extproc.service.access_log import AccessLog
 from extproc.service.exchange import Context, Exchange
 from extproc.service.health import Health, HealthService
@@ -151,7 +152,7 @@ def _limit(exchange: Exchange, seconds: float) -> asyncio.TimerHandle:
 
 
 def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
-    if listen.startswith("unix:") and _answers(listen.removeprefix("unix:")):
+    if listen.startswith("unix:") and _answers(socket_path(listen)):
         raise BindError(f"server.listen: {listen!r}: cannot be listened on: another process does")
     try:
         if tls is None:
@@ -171,9 +172,9 @@ def _answers(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(ANSWER_SECONDS)
         try:
-            client.connect(path.replace("//", "", 1) if path.startswith("//") else path)
+            client.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
             return False
-        except OSError:  # it may not be asked, or has no time to answer: so it is there
-            return True
+        except OSError:
+            pass  # it may not be asked, or has no time to answer: so it is there
         return True

@@ -15,8 +15,8 @@ from extproc.config import Config
 from extproc.routing.in_flight import Tally
 from extproc.routing.spillover import Level, Levels
 from extproc.service.compose import Pools
-from extproc.service.files import replace
 from extproc.service.workers import SharedDirectory, Worker
+from extproc.state.atomic import replace
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from extproc.budget.sums import Table, merge
+from extproc.state.atomic import Signature, signature
 from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
 from extproc.state.store import StoreError
 
@@ -67,7 +68,7 @@ class FileStore:
         self._limit = limit
         self._ageing = Ageing(half_life)
         self._clock = clock
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Signature | None = None
 
     def read(self) -> Table:
         """Return what is kept, faded by its age. A file that cannot be read as a state is set aside."""
@@ -81,7 +82,7 @@ class FileStore:
     def exchange(self, pending: Table, whole: Table) -> Table | None:
         """Merge `pending` into the file and return the result; None when it is what was last returned."""
         with self._errors(), self._locked():
-            if not pending and self._seen is not None and self._seen == self._signature():
+            if not pending and self._seen is not None and self._seen == signature(self._path):
                 return None
             stored = self._load()
             if stored is None:
@@ -89,7 +90,7 @@ class FileStore:
             kept = self._faded(stored)
             if pending:
                 return self._save(merge(kept, pending, self._limit))
-            self._seen = self._signature()
+            self._seen = signature(self._path)
             return kept
 
     def replace(self, whole: Table) -> None:
@@ -99,15 +100,8 @@ class FileStore:
 
     def _save(self, table: Table) -> Table:
         save(self._path, table, self._clock())
-        self._seen = self._signature()
+        self._seen = signature(self._path)
         return table
-
-    def _signature(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _load(self) -> Stored | None:
         try:

@@ -8,8 +8,8 @@ import pytest
 from extproc.config import Config
 from extproc.config_file import load
 from extproc.service import reload as module
-from extproc.service.files import Signature
 from extproc.service.reload import Reloader
+from extproc.state.atomic import Signature
 from tests.unit.service.waiting import until
 
 GOOD = "routing: {shadow: true}"
