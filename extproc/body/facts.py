@@ -37,6 +37,9 @@ class PromptFacts(msgspec.Struct, frozen=True):
     `items`: the prompts, at least one; a batch has several and must fit item by item.
     `cap`: the largest number of output tokens the client accepts, None when it sets none.
     `choices`: `n`, the completions asked for each prompt.
+    `truncated_to`: tokens to which the server is to cut each prompt (vLLM's `truncate_prompt_tokens`), else None.
+    `teaches`: False where usage may count less than the text, or text that is not there: prompts that are cut,
+    documents and templates that come along.
     `conversation`: a key that is the same at every turn (`prompt_cache_key`, else `user`), or "".
     """
 
@@ -45,6 +48,8 @@ class PromptFacts(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
     cap: int | None = None
     choices: int = 1
+    truncated_to: int | None = None
+    teaches: bool = True
     conversation: str = ""
 
 
@@ -55,8 +60,8 @@ class Unreadable(msgspec.Struct, frozen=True):
     """A body that gives no facts, and why.
 
     `wrong_type`: JSON, but not of the API's shape. `no_prompt`: nothing to estimate. `stored_prompt`: part of the
-    prompt lies on the server (a previous response, a stored prompt). `too_many`: so many parts that reading them
-    would hold up other requests.
+    prompt lies on the server, or comes from there (a previous response, a stored prompt, tools that it calls
+    itself). `too_many`: so many parts that reading them would hold up other requests.
     """
 
     reason: Unreadability

@@ -7,17 +7,23 @@ prompt is the size of the body, JSON syntax, images and all, so facts read here 
 from collections.abc import Mapping
 
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
-from extproc.body.request import LARGEST_CAP, UNCAPPED_APIS
+from extproc.body.fields import ANY_CAP, CAPS, LARGEST_CAP, UNCAPPED_APIS
 
 Lifted = Mapping[str, str | float | bool | None]
 
-CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-"""Output caps, the first one present counts."""
-
-REQUEST_FIELDS = ("model", *CAPS, "n", "stream", "previous_response_id", "prompt_cache_key", "user")
+REQUEST_FIELDS = (
+    "model",
+    *ANY_CAP,
+    "truncate_prompt_tokens",
+    "n",
+    "stream",
+    "previous_response_id",
+    "prompt_cache_key",
+    "user",
+)
 """What is lifted, from the top level of the body; and `json`, true, when there was JSON."""
 
-NOTED_FIELDS = ("conversation", "prompt")
+NOTED_FIELDS = ("conversation", "prompt", "previous_input_messages")
 """Parts of a Responses prompt that lie on the server. They may be objects, so where these can be seen at all, it is
 lifted that there is one: true."""
 
@@ -37,12 +43,14 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
     if lifted.get("previous_response_id"):
         return Unreadable("stored_prompt")
     model, choices = lifted.get("model"), lifted.get("n", 1.0)
-    cap = next((lifted[name] for name in CAPS if name in lifted), None)
+    cap = next((lifted[name] for name in CAPS.get(api, ()) if name in lifted), None)
+    truncated_to = lifted.get("truncate_prompt_tokens")
     if (
         not isinstance(model, _OPTIONAL_TEXT)
         or not isinstance(lifted.get("stream"), _OPTIONAL_BOOLEAN)
         or not _whole(choices, 1)
         or not (cap is None or _whole(cap, 0))
+        or not (truncated_to is None or _whole(truncated_to, -1))
     ):
         return Unreadable("wrong_type")
     return PromptFacts(
@@ -51,6 +59,8 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
         items=(Item(raw=size),),
         cap=0 if api in UNCAPPED_APIS else _count(cap),
         choices=_count(choices) or 1,
+        truncated_to=_count(truncated_to),
+        teaches=truncated_to is None,
         conversation=_text(lifted.get("prompt_cache_key")) or _text(lifted.get("user")),
     )
 

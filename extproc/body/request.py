@@ -11,21 +11,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from extproc.body import schema
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
+from extproc.body.fields import facts_of
 from extproc.body.text import Text
-from extproc.body.usage import LARGEST_COUNT
-
-COMPLETIONS_DEFAULT_CAP = 16
-"""Output tokens of a completion request that names no `max_tokens` (OpenAI API reference; vLLM does the same)."""
-
-LARGEST_CAP = LARGEST_COUNT - 1
-"""A larger cap is read as this: no context is longer, and the number stays exact wherever it travels."""
-
-UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
-"""These produce no tokens."""
 
 LARGEST_BODY = 2 * 1024 * 1024
 MOST_BRACKETS = 65_536
@@ -69,11 +59,14 @@ class _TooManyError(Exception):
 
 def _chat(body: schema.Chat) -> Iterator[Item]:
     if body.messages:
-        yield _conversation(body.messages, body.tools or body.functions)
+        text = Text()
+        if body.documents or body.chat_template or body.chat_template_kwargs:
+            for value in (body.documents, body.chat_template, body.chat_template_kwargs):
+                text.add_json(value)
+        yield _conversation(text, body.messages, body.tools or body.functions)
 
 
-def _conversation(messages: list[schema.Message], tools: Any) -> Item:
-    text = Text()
+def _conversation(text: Text, messages: list[schema.Message], tools: Any) -> Item:
     for message in messages:
         text.add_message(message)
     return text.item(len(messages), tools)
@@ -127,33 +120,42 @@ def _messages(body: schema.Messages) -> Iterator[Item]:
 
 def _embeddings(body: schema.Embeddings) -> Iterator[Item]:
     if body.messages:
-        yield _conversation(body.messages, None)
+        yield _conversation(Text(), body.messages, None)
     yield from _prompts(body.input)
 
 
 def _score(body: schema.Score) -> Iterator[Item]:
     """Every pair is one prompt: the query (or first text) with each document (or second text)."""
-    firsts = _strings(body.query if body.query is not None else body.text_1)
-    seconds = _strings(body.documents if body.documents is not None else body.text_2)
+    firsts = _scored(body.query, body.queries, body.text_1, body.data_1)
+    seconds = _scored(body.documents, body.items, body.text_2, body.data_2)
     if len(firsts) == 1:
         firsts *= len(seconds)
     for first, second in zip(firsts, seconds, strict=False):
-        yield Item(text=(first + second).encode())
+        text = Text()
+        for each in (first, second):
+            text.add(each if isinstance(each, str) else each.content)
+        yield text.item(0)
 
 
-def _strings(value: str | list[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else value or []
+def _scored(*named: schema.Scored) -> list[str | schema.Content]:
+    value = next((value for value in named if value is not None), [])
+    return value if isinstance(value, list) else [value]
 
 
 _model_decoder = msgspec.json.Decoder(schema.Named)
 
+
+def _decoder(shape: type[schema.Body]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(shape, strict=False)  # vLLM takes "64" and 64.0 for 64, and 1 for true
+
+
 _READERS: dict[Api, tuple[msgspec.json.Decoder[Any], Callable[[Any], Iterator[Item]]]] = {
-    "chat": (msgspec.json.Decoder(schema.Chat), _chat),
-    "completions": (msgspec.json.Decoder(schema.Completions), _completions),
-    "responses": (msgspec.json.Decoder(schema.Responses), _responses),
-    "messages": (msgspec.json.Decoder(schema.Messages), _messages),
-    "embeddings": (msgspec.json.Decoder(schema.Embeddings), _embeddings),
-    "score": (msgspec.json.Decoder(schema.Score), _score),
+    "chat": (_decoder(schema.Chat), _chat),
+    "completions": (_decoder(schema.Completions), _completions),
+    "responses": (_decoder(schema.Responses), _responses),
+    "messages": (_decoder(schema.Messages), _messages),
+    "embeddings": (_decoder(schema.Embeddings), _embeddings),
+    "score": (_decoder(schema.Score), _score),
 }
 
 
@@ -176,7 +178,7 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
         return Unreadable("too_deep")
     except (msgspec.DecodeError, ValueError):  # ValueError: invalid UTF-8
         return Unreadable("not_json")
-    return _facts(api, decoded, items)
+    return facts_of(api, decoded, items)
 
 
 def _count(body: bytes, values: bytes) -> int:
@@ -206,41 +208,6 @@ def read_model(body: bytes) -> str:
         found = _MODEL.search(body[:MODEL_WITHIN]) or _MODEL.search(body[-MODEL_WITHIN:])
         return found[1].decode("utf-8", "replace") if found else ""
     try:
-        return _model_decoder.decode(body).model
+        return _model_decoder.decode(body).model or ""
     except (msgspec.DecodeError, ValueError, RecursionError):
         return ""
-
-
-def _facts(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts | Unreadable:
-    if isinstance(body, schema.Responses) and (body.previous_response_id or body.conversation or body.prompt):
-        return Unreadable("stored_prompt")  # part of the prompt lies on the server
-    if not items:
-        return Unreadable("no_prompt")
-    cap = _cap(api, body)
-    if cap is not None:
-        cap = min(cap, LARGEST_CAP)
-    choices = 1 if body.n is None else body.n
-    if choices < 1 or (cap is not None and cap < 0):
-        return Unreadable("wrong_type")
-    return PromptFacts(
-        api=api,
-        model=body.model,
-        items=items,
-        cap=cap,
-        choices=choices,
-        conversation=body.prompt_cache_key or body.user or "",
-    )
-
-
-def _cap(api: Api, body: schema.Body) -> int | None:
-    if api in UNCAPPED_APIS:
-        return 0
-    if body.max_completion_tokens is not None:
-        return body.max_completion_tokens
-    if isinstance(body.max_tokens, int):
-        return body.max_tokens
-    if body.max_output_tokens is not None:
-        return body.max_output_tokens
-    if api == "completions" and body.max_tokens is UNSET:
-        return COMPLETIONS_DEFAULT_CAP  # an explicit null asks for all the room there is
-    return None

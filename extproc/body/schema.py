@@ -35,7 +35,8 @@ class Message(msgspec.Struct):
     """A chat or Anthropic message, or an input item of the Responses API."""
 
     type: str = ""
-    content: str | list[Part] | None = None
+    content: str | list[str | Part] | None = None
+    tools: Any = None  # vLLM: those of a developer's message
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
@@ -45,7 +46,7 @@ class Message(msgspec.Struct):
 
 
 class Named(msgspec.Struct):
-    model: str = ""
+    model: str | None = None
 
 
 class Body(Named):
@@ -54,6 +55,7 @@ class Body(Named):
     max_completion_tokens: int | None = None
     max_tokens: int | UnsetType | None = UNSET
     max_output_tokens: int | None = None
+    truncate_prompt_tokens: int | None = None  # vLLM
     n: int | None = None
     stream: bool | None = None  # nothing depends on it: a body in which it is of another type is refused
     prompt_cache_key: str | None = None
@@ -64,10 +66,14 @@ class Chat(Body):
     messages: list[Message] | None = None
     tools: Any = None
     functions: Any = None
+    documents: Any = None  # vLLM, as the two below: what a template may print
+    chat_template: str | None = None
+    chat_template_kwargs: Any = None
 
 
 class Completions(Body):
     prompt: str | list[str | int | list[int]] | None = None
+    prompt_embeds: Any = None  # vLLM
     suffix: str | None = None
 
 
@@ -75,7 +81,9 @@ class Responses(Body):
     input: str | list[Message] | None = None
     instructions: str | None = None
     tools: Any = None
+    truncation: str | None = None
     previous_response_id: str | None = None
+    previous_input_messages: Any = None  # vLLM
     conversation: Any = None
     prompt: Any = None
 
@@ -91,8 +99,23 @@ class Embeddings(Body):
     messages: list[Message] | None = None
 
 
+class Content(msgspec.Struct):
+    """A text or picture that is scored."""
+
+    content: list[Part] = []
+
+
+Scored = str | Content | list[str | Content] | None
+
+
 class Score(Body):
-    text_1: str | list[str] | None = None
-    text_2: str | list[str] | None = None
-    query: str | None = None
-    documents: list[str] | None = None
+    """Two lists, by the names that vLLM has given them over time."""
+
+    query: Scored = None
+    queries: Scored = None
+    text_1: Scored = None
+    data_1: Scored = None
+    documents: Scored = None
+    items: Scored = None
+    text_2: Scored = None
+    data_2: Scored = None

@@ -1,5 +1,6 @@
 """What of a prompt is text: message contents, calls of tools and their results. Media are counted."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,16 +18,19 @@ class Text:
         self.pieces: list[str] = []
         self.media = 0
 
-    def add(self, content: str | list[schema.Part] | None) -> None:
-        """Take a string or a list of parts; nested tool results are followed."""
+    def add(self, content: str | Sequence[str | schema.Part] | None) -> None:
+        """Take a string or a list of strings and parts; nested tool results are followed."""
         if isinstance(content, str):
             self.pieces.append(content)
         elif content:
             for part in content:
-                self._add_part(part)
+                if isinstance(part, str):
+                    self.pieces.append(part)
+                else:
+                    self._add_part(part)
 
-    def _add_json(self, value: Any) -> None:
-        """Take tool arguments: a string as it is, anything else as compact JSON."""
+    def add_json(self, value: Any) -> None:
+        """Take what may be anything: a string as it is, anything else as compact JSON."""
         if isinstance(value, str):
             self.pieces.append(value)
         elif value is not None:
@@ -51,6 +55,8 @@ class Text:
             for call in message.tool_calls:
                 self._add_function(call.function or call.custom)
         self._add_function(message.function_call)
+        if message.tools:
+            self.add_json(message.tools)
         if message.type:
             self._add_responses_item(message)
 
@@ -58,7 +64,7 @@ class Text:
         """Take a call of a tool: its name, and what it was given."""
         self.pieces.append(name or "")
         for value in given:
-            self._add_json(value)
+            self.add_json(value)
 
     def _add_function(self, function: schema.Function | None) -> None:
         if function is not None:

@@ -91,7 +91,7 @@ class Report:
         if answer.usage is not None:
             self.merge(answer.usage)
         reason = _finish_reason(answer)
-        if reason is not None:
+        if reason is not None and self.finish_reason != "length":  # of one choice in an event of its own
             self.finish_reason = reason
 
     def merge(self, usage: UsageFields) -> None:

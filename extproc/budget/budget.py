@@ -85,7 +85,11 @@ class Budgeter:
         model = _key_of(facts.model) if self._by_model else ""
         basis = _basis(whole)
         category = self._category(named, route_category) or self._content_class(whole, vector)
-        if len(facts.items) == 1:
+        if facts.truncated_to is not None and facts.truncated_to > 0:
+            # However short the prompt: vLLM refuses to cut at more tokens than its context holds.
+            estimate = Estimate(facts.truncated_to, facts.truncated_to, "exact")
+            expected = facts.truncated_to * len(facts.items)
+        elif len(facts.items) == 1:
             estimate = self._estimate(model, category, whole, vector)
             expected = estimate.tokens
         else:
@@ -102,7 +106,7 @@ class Budgeter:
             expected=expected,
             reserve=self._output.reserve(model, category, facts.cap, default_output),
             # Usage counts media and token ids too, so mixed prompts say nothing certain about their text.
-            teaches=whole.media == 0 and (whole.tokens is None or basis == "tokens"),
+            teaches=facts.teaches and whole.media == 0 and (whole.tokens is None or basis == "tokens"),
         )
 
     def _category(self, named: str, route_category: str) -> str:

@@ -63,13 +63,14 @@ def ending(
 
     `rejected`: prompt and cap exceed the pool's context, which the pool answers with a 400. Usage shows it when a
     retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, by the decision or
-    by a retry: that one refuses only what no pool takes. `truncated`: a request without a cap ended with reason
-    `length`, or with none that is known, at the pool's context.
+    by a retry: that one refuses only what no pool takes. `truncated`: an answer ended with reason `length`, or
+    with none that is known, at the pool's context, and not at the request's cap.
     `failed`: any other status than 2xx. `completed`: the rest. The usage of a batch is a sum, and says nothing of
     how its prompts fitted.
     """
     if usage is not None and not whole:
-        usage = msgspec.structs.replace(usage, completion_tokens=None)
+        # What a stream has told before its end is of one prompt, and of a part of the answer.
+        usage = msgspec.structs.replace(usage, completion_tokens=None) if request.prompts == 1 else None
     outcome: Outcome = "completed" if 200 <= status < 300 else "failed"
     if request.prompts == 1 and usage is not None and usage.prompt_tokens is not None:
         per_choice = -(-(usage.completion_tokens or 0) // request.choices)
@@ -77,7 +78,7 @@ def ending(
         if too_long and attempts != 1 and not request.largest:
             outcome = "rejected"
         elif (
-            request.cap is None
+            (request.cap is None or per_choice < request.cap)
             and finish_reason in ("length", None)  # no answer reaches the context but by running out
             and usage.prompt_tokens + per_choice >= request.capacity
         ):

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from extproc.body.lifted import CAPS, REQUEST_FIELDS
+from extproc.body.fields import ANY_CAP
+from extproc.body.lifted import REQUEST_FIELDS
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
 from extproc.service.metadata import LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
@@ -129,7 +130,7 @@ def json_log(path: str) -> Tree:
     usage = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
     decided = ("pool", "reason", "budget", "reserve", "reserve_source")
     fields = {name: _metadata(USAGE_NAMESPACE, name) for name in usage}
-    fields |= {name: _metadata(LIFTED_NAMESPACE, name) for name in CAPS}
+    fields |= {name: _metadata(LIFTED_NAMESPACE, name) for name in ANY_CAP}
     fields |= {name: _metadata(NAMESPACE, name) for name in decided}
     return {
         "# A line of JSON for each request, lengths and no content, for `dualpool plan`.": None,

@@ -49,17 +49,21 @@ end
 -- What the lifted fields say: model, cap, choices, conversation; or nil and the reason why they say nothing.
 local function read_lifted(api, lifted)
   if lifted.json ~= true then return nil, "not_json" end
-  if api == "responses" and (lifted.conversation or lifted.prompt) then return nil, "stored_prompt" end
+  if api == "responses" and (lifted.conversation or lifted.prompt or lifted.previous_input_messages) then
+    return nil, "stored_prompt"
+  end
   if lifted.previous_response_id and lifted.previous_response_id ~= "" and lifted.previous_response_id ~= 0 then
     return nil, "stored_prompt"
   end
-  local cap = lifted.max_completion_tokens
-  if cap == nil then cap = lifted.max_tokens end
-  if cap == nil then cap = lifted.max_output_tokens end
+  local cap
+  for _, name in ipairs(F.caps[api] or {}) do
+    if cap == nil then cap = lifted[name] end
+  end
+  local truncated_to = lifted.truncate_prompt_tokens
   local choices = lifted.n
   if choices == nil then choices = 1 end
   if not (optional(lifted.model, "string") and optional(lifted.stream, "boolean") and whole(choices, 1)
-      and (cap == nil or whole(cap, 0))) then
+      and (cap == nil or whole(cap, 0)) and (truncated_to == nil or whole(truncated_to, -1))) then
     return nil, "wrong_type"
   end
   local conversation = text(lifted.prompt_cache_key)
@@ -68,6 +72,7 @@ local function read_lifted(api, lifted)
     model = lifted.model or "",
     cap = F.uncapped[api] and 0 or cap and math.min(cap, F.largest_cap),
     choices = math.min(choices, F.largest_cap),
+    truncated_to = truncated_to and math.min(truncated_to, F.largest_cap),
     conversation = conversation,
   }
 end
@@ -100,9 +105,9 @@ end
 local function observation(facts, category, estimate, size, pool)
   return string.format(
     '{"model":%s,"category":%s,"basis":"raw","features":[%.0f%s],"estimate":%.0f,"cap":%s,"prompts":1,'
-      .. '"choices":%.0f,"teaches":true,%s',
+      .. '"choices":%.0f,"teaches":%s,%s',
     quoted(key_of(facts.model)), quoted(category), size, F.no_more_features, estimate,
-    facts.cap and string.format("%.0f", facts.cap) or "null", facts.choices, pool.said)
+    facts.cap and string.format("%.0f", facts.cap) or "null", facts.choices, tostring(not facts.truncated_to), pool.said)
 end
 
 local function pools_of(model)
@@ -119,7 +124,9 @@ local function routed(head, facts, size)
   local largest = pools[#pools]
   local category = F.figures[head.category] and head.category or "all"
   local figures = figures_of(facts.model, category)
-  local estimate, upper = math.ceil(size / figures.mean), math.ceil(size / figures.careful)
+  local estimate, upper, source = math.ceil(size / figures.mean), math.ceil(size / figures.careful), figures.source
+  local most = facts.truncated_to
+  if most and most > 0 then estimate, upper, source = most, most, "exact" end
   local reserve, reserve_source = figures.reserve, figures.reserve_source
   if facts.cap then reserve, reserve_source = facts.cap, "cap" end
   local chosen, reason = smallest_fit(pools, upper, reserve, reserve_source ~= "unknown")
@@ -132,7 +139,7 @@ local function routed(head, facts, size)
   end
   return {
     pool = pool.name, chosen = chosen.name, reason = reason, estimate = estimate, upper = upper,
-    source = figures.source, reserve = reserve, reserve_source = reserve_source, budget = upper + reserve,
+    source = source, reserve = reserve, reserve_source = reserve_source, budget = upper + reserve,
     model = key_of(facts.model), category = category,
     observation = observation(facts, category, estimate, size, pool),
   }

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from extproc.body.fields import CAPS, LARGEST_CAP, UNCAPPED_APIS
 from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
-from extproc.body.request import LARGEST_BODY, LARGEST_CAP, SUFFIXES, UNCAPPED_APIS
+from extproc.body.request import LARGEST_BODY, SUFFIXES
 from extproc.budget.budget import MODEL_BYTES
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
@@ -58,6 +59,7 @@ def figures(config: Config, learner: Learner) -> Figures:
         "no_more_features": ",0" * (len(NAMES) - 1),
         "apis": [list(known) for known in SUFFIXES],
         "batch": dict.fromkeys(sorted(BATCH_APIS), True),
+        "caps": {api: list(names) for api, names in CAPS.items()},
         "uncapped": dict.fromkeys(sorted(UNCAPPED_APIS), True),
         "sets": {
             name: [{"name": p.name, "capacity": p.capacity} for p in pools] for name, pools in config.pools.items()

@@ -115,6 +115,8 @@ LIFTED = st.fixed_dictionaries(
         "user": TEXT,
         "previous_response_id": st.sampled_from(("", "resp_1")),
         "conversation": st.just(True),
+        "truncate_prompt_tokens": st.sampled_from((-1.0, 0.0, 512.0, 9000.0, -2.0, 0.5, "512")),
+        "previous_input_messages": st.just(True),
         "prompt": st.just(True),
     },
 )

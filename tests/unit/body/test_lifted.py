@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.body.facts import Item, PromptFacts, Unreadable
-from extproc.body.lifted import CAPS, read_lifted
-from extproc.body.request import LARGEST_CAP
+from extproc.body.fields import ANY_CAP, LARGEST_CAP
+from extproc.body.lifted import read_lifted
 
 
 def facts(**lifted: Any) -> PromptFacts:
@@ -20,10 +20,10 @@ def facts(**lifted: Any) -> PromptFacts:
 def test_what_is_lifted() -> None:
     """Model, cap, choices and conversation are read; the prompt is the size of the body."""
     found = facts(model="m", max_tokens=64.0, n=2.0, stream=True, prompt_cache_key="c", user="u")
-    assert found == PromptFacts("chat", "m", (Item(raw=500),), 64, 2, "c")
+    assert found == PromptFacts("chat", "m", (Item(raw=500),), 64, 2, conversation="c")
 
 
-@pytest.mark.parametrize("name", CAPS)
+@pytest.mark.parametrize("name", ANY_CAP)
 def test_each_cap(name: str) -> None:
     """Every dialect's cap is a cap; a huge one stays a whole number."""
     assert facts(**{name: 7.0}).cap == 7
@@ -33,6 +33,24 @@ def test_each_cap(name: str) -> None:
 def test_first_cap_counts() -> None:
     """As in the body: max_completion_tokens before max_tokens."""
     assert facts(max_tokens=5.0, max_completion_tokens=9.0).cap == 9
+
+
+def test_an_api_s_own_cap_comes_first() -> None:
+    """Its server reads no other."""
+    caps = {"max_tokens": 5.0, "max_completion_tokens": 9.0, "max_output_tokens": 7.0}
+    for api, cap in (("completions", 5), ("messages", 5), ("responses", 7)):
+        found = read_lifted(api, {"json": True, **caps}, 500)  # type: ignore[arg-type]
+        assert isinstance(found, PromptFacts)
+        assert found.cap == cap
+
+
+def test_truncation() -> None:
+    """A prompt that its server cuts is of so many tokens, and teaches nothing."""
+    assert (facts(truncate_prompt_tokens=512.0).truncated_to, facts(truncate_prompt_tokens=512.0).teaches) == (
+        512,
+        False,
+    )
+    assert facts(truncate_prompt_tokens=-1.0).teaches is False
 
 
 def test_completions_have_no_default() -> None:
@@ -63,6 +81,8 @@ def test_embeddings_produce_nothing() -> None:
         ({"json": True, "max_tokens": True}, "wrong_type"),
         ({"json": True, "n": 0.0}, "wrong_type"),
         ({"json": True, "model": 7.0}, "wrong_type"),
+        ({"json": True, "truncate_prompt_tokens": -2.0}, "wrong_type"),
+        ({"json": True, "truncate_prompt_tokens": "512"}, "wrong_type"),
         ({"json": True, "stream": "yes"}, "wrong_type"),
     ],
 )
@@ -73,7 +93,7 @@ def test_unreadable(lifted: dict[str, Any], reason: str) -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(("json", "model", "n", "stream", "user", *CAPS)), st.text() | st.floats() | st.booleans()
+        st.sampled_from(("json", "model", "n", "stream", "user", *ANY_CAP)), st.text() | st.floats() | st.booleans()
     )
 )
 def test_never_raises(lifted: dict[str, Any]) -> None:

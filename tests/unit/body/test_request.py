@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
-from extproc.body.request import LARGEST_CAP, api_of, read_model, read_request
+from extproc.body.fields import LARGEST_CAP
+from extproc.body.request import api_of, read_model, read_request
 
 
 def read(api: Api, body: dict[str, Any]) -> PromptFacts:
@@ -133,11 +134,90 @@ def test_responses_input_items() -> None:
     assert item == Item(text=b"af{}42", messages=3, media=1)
 
 
-@pytest.mark.parametrize("key", ["previous_response_id", "conversation", "prompt"])
-def test_stored_prompts_are_unreadable(key: str) -> None:
-    """A prompt that lies partly on the server cannot be counted from the body."""
-    body = json.dumps({"input": "x", key: "id_1"}).encode()
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"previous_response_id": "id_1"},
+        {"conversation": "id_1"},
+        {"prompt": {"id": "id_1"}},
+        {"previous_input_messages": [{"role": "user", "content": "y"}]},
+        {"tools": [{"type": "function", "name": "f"}, {"type": "web_search_preview"}]},
+    ],
+)
+def test_stored_prompts_are_unreadable(fields: dict[str, Any]) -> None:
+    """A prompt that lies partly on the server, or is got by it from tools, cannot be counted from the body."""
+    body = json.dumps({"input": "x", **fields}).encode()
     assert read_request("responses", body) == Unreadable("stored_prompt")
+
+
+def test_tools_that_the_client_calls_are_read() -> None:
+    """They are text, and nothing else comes to the prompt."""
+    assert only("responses", {"input": "x", "tools": [{"type": "function"}, {"type": "custom"}]}).tools
+
+
+def test_prompts_of_embeddings_are_not_counted_as_empty() -> None:
+    """vLLM takes a prompt as embeddings beside one of text; how many tokens they are, the body does not say."""
+    assert read_request("completions", b'{"prompt":"","prompt_embeds":"QUJD"}') == Unreadable("no_prompt")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"documents": [{"text": "abc"}]}, b'[{"text":"abc"}]hello'),
+        ({"chat_template": "{{ x }}"}, b"{{ x }}hello"),
+    ],
+)
+def test_what_a_template_may_print_is_text_but_does_not_teach(fields: dict[str, Any], text: bytes) -> None:
+    """Whether it does, the model's template says."""
+    facts = read("chat", chat(**fields))
+    assert (facts.items[0].text, facts.teaches) == (text, False)
+
+
+def test_arguments_of_a_template_are_text_and_teach() -> None:
+    """They are a few words in every request of a client, if at all."""
+    facts = read("chat", chat(chat_template_kwargs={"enable_thinking": False}))
+    assert (facts.items[0].text, facts.teaches) == (b'{"enable_thinking":false}hello', True)
+
+
+def test_tools_of_a_developer_message_are_text() -> None:
+    """vLLM takes tools with a message of the role developer."""
+    item = only("chat", {"messages": [{"role": "developer", "tools": [{"type": "function"}]}]})
+    assert item == Item(text=b'[{"type":"function"}]', messages=1)
+
+
+@pytest.mark.parametrize(
+    ("api", "fields", "truncated_to", "teaches"),
+    [
+        ("chat", {}, None, True),
+        ("chat", {"truncate_prompt_tokens": 512}, 512, False),
+        ("embeddings", {"truncate_prompt_tokens": -1}, -1, False),
+        ("responses", {"truncation": "auto"}, None, False),
+        ("responses", {"truncation": "disabled"}, None, True),
+    ],
+)
+def test_prompts_that_are_cut_do_not_teach(
+    api: Api, fields: dict[str, Any], truncated_to: int | None, teaches: bool
+) -> None:
+    """Usage counts what is left of them."""
+    facts = read(api, {"messages": [{"content": "x"}], "input": "x", **fields})
+    assert (facts.truncated_to, facts.teaches) == (truncated_to, teaches)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": None, "messages": [{"content": "hello"}]},
+        {"messages": [{"content": ["hel", "lo"]}]},
+        {"messages": [{"content": ["hel", {"type": "text", "text": "lo"}]}]},
+        {"messages": [{"content": "hello"}], "max_tokens": 100.0, "stream": 1},
+        {"messages": [{"content": "hello"}], "max_tokens": "100", "stream": "true"},
+    ],
+)
+def test_what_vllm_takes_is_read(body: dict[str, Any]) -> None:
+    """Its models are read leniently: numbers as text or with a point, parts that are plain strings, no model."""
+    facts = read("chat", body)
+    assert facts.items[0].text == b"hello"
+    assert facts.cap in (None, 100)
 
 
 def test_anthropic_messages() -> None:
@@ -180,6 +260,9 @@ def test_embeddings_have_no_output() -> None:
         {"text_1": "q", "text_2": ["a", "b"]},
         {"text_1": ["q", "q"], "text_2": ["a", "b"]},
         {"query": "q", "documents": ["a", "b"]},
+        {"queries": ["q"], "documents": ["a", "b"]},
+        {"queries": "q", "items": ["a", "b"]},
+        {"data_1": "q", "data_2": ["a", {"content": [{"type": "text", "text": "b"}]}]},
     ],
 )
 def test_score_pairs(body: dict[str, Any]) -> None:
@@ -200,11 +283,15 @@ def test_score_pairs(body: dict[str, Any]) -> None:
         ("completions", {}, 16),
         ("completions", {"max_tokens": None}, None),
         ("completions", {"max_tokens": 7}, 7),
+        ("completions", {"max_tokens": 7, "max_completion_tokens": 1}, 7),
+        ("messages", {"max_tokens": 7, "max_completion_tokens": 1}, 7),
+        ("responses", {"max_output_tokens": 7, "max_tokens": 1}, 7),
     ],
 )
 def test_output_cap(api: Api, fields: dict[str, Any], cap: int | None) -> None:
-    """The first cap named wins; completions have a default of 16 that an explicit null lifts."""
-    body = {"prompt": "x", "messages": [{"content": "x"}], **fields}
+    """The API's own cap goes first, then others; completions have a default of 16 that an explicit null lifts."""
+    prompt = {"input": "x"} if api == "responses" else {"prompt": "x", "messages": [{"content": "x"}]}
+    body = {**prompt, **fields}
     assert read(api, body).cap == cap
 
 
@@ -232,6 +319,8 @@ BAD = [
     (b'{"messages":[{"content":"a"}],"max_tokens":1e30}', "wrong_type"),
     (b'{"messages":[{"content":"a"}],"max_tokens":' + b"9" * 5000 + b"}", "wrong_type"),
     (b'{"messages":[{"content":"a"}],"n":0}', "wrong_type"),
+    (b'{"messages":[{"content":"a"}],"max_tokens":100.5}', "wrong_type"),
+    (b'{"messages":[{"content":"a"}],"truncate_prompt_tokens":-2}', "wrong_type"),
     (b'{"messages":[]}', "no_prompt"),
     (b"{}", "no_prompt"),
     (b'{"tools":' + b"[" * 60_000, "too_deep"),

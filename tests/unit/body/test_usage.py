@@ -59,6 +59,12 @@ def test_finish_reasons(answer: dict[str, Any], reason: str | None) -> None:
     assert read(answer).finish_reason == reason
 
 
+def test_each_choice_ends_in_an_event_of_its_own() -> None:
+    """One that ran out of tokens is a truncation, whatever the others did after it."""
+    report = read({"choices": [{"finish_reason": "length"}]}, {"choices": [{"finish_reason": "stop"}]})
+    assert report.finish_reason == "length"
+
+
 def test_anthropic_stream_reports_in_two_events() -> None:
     """Input tokens come at the start, output tokens at the end; the later count replaces the earlier."""
     report = read(

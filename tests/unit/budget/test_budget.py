@@ -40,6 +40,13 @@ def test_media_adds_its_tokens_and_does_not_teach() -> None:
     assert (got.estimate.tokens, got.teaches) == (2050, False)
 
 
+def test_a_prompt_that_is_cut_costs_what_it_is_cut_to() -> None:
+    """The server refuses to cut at more than its context holds, so a pool must hold that."""
+    got = budget(Item(text=b"x" * 100_000), Item(text=b"x"), truncated_to=600, teaches=False)
+    assert (got.estimate, got.expected, got.teaches) == (Estimate(600, 600, "exact"), 1200, False)
+    assert budget(Item(text=b"x" * 100), truncated_to=-1).estimate.tokens == 50
+
+
 def test_a_batch_must_fit_item_by_item_and_is_learned_as_a_sum() -> None:
     """The estimate is the longest prompt's, features and expectation are those of all."""
     got = budget(Item(text=b"x" * 100), Item(text=b"y" * 300), Item(text=b"z" * 200))

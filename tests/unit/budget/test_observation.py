@@ -26,12 +26,20 @@ from tests.unit.budget.test_ratio import observation
         (200, Usage(900, 99), {"cap": None, "finish_reason": "length"}, "completed"),
         (200, Usage(900, 100), {"cap": None, "finish_reason": "stop"}, "completed"),
         (200, Usage(900, 100), {"cap": 100, "finish_reason": "length"}, "completed"),
+        (200, Usage(900, 100), {"cap": 200, "finish_reason": "length", "largest": True}, "truncated"),
         (200, Usage(900, 200), {"cap": None, "finish_reason": "length", "choices": 2}, "truncated"),
     ],
 )
 def test_how_a_request_ended(status: int, usage: Usage | None, changes: dict[str, Any], outcome: Outcome) -> None:
-    """Rejected: prompt and cap exceed the pool. Truncated: ended at the pool's capacity without a cap."""
+    """Rejected: prompt and cap exceed the pool. Truncated: ended at the pool's capacity, before any cap."""
     reason = changes.get("finish_reason")
     request = observation(None, capacity=1000, **{k: v for k, v in changes.items() if k != "finish_reason"})
     ended = ending(request, status, usage, reason)
     assert (ended.outcome, ended.usage, ended.finish_reason) == (outcome, usage, reason)
+
+
+@pytest.mark.parametrize(("prompts", "usage"), [(1, Usage(100)), (2, None)])
+def test_an_answer_that_was_cut(prompts: int, usage: Usage | None) -> None:
+    """How long it would have been nobody knows; of a batch, not even how long its prompts are."""
+    ended = ending(observation(None, capacity=1000, prompts=prompts), 200, Usage(100, 10), whole=False)
+    assert ended.usage == usage

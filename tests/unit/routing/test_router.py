@@ -107,7 +107,7 @@ def test_an_oversized_body_goes_to_the_largest_pool_of_its_model() -> None:
     assert where(router().decide(CHAT, body(200_000, model="tiny"), whole=True)) == ("l", "l", "oversized")
 
 
-@pytest.mark.parametrize("fields", [{"max_tokens": 10.0}, {"max_tokens": "many"}, {"messages": []}])
+@pytest.mark.parametrize("fields", [{"max_tokens": 10.5}, {"max_tokens": "many"}, {"messages": []}])
 def test_an_unreadable_body_goes_to_the_largest_pool_of_its_model(fields: dict[str, Any]) -> None:
     """Another model's pool could only answer that it does not know the model."""
     content = json.dumps({"model": "tiny", "messages": [{"content": "x"}], **fields}).encode()

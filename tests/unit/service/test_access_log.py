@@ -119,10 +119,11 @@ def test_the_request_comes_back() -> None:
         (entry(status=0, disconnected=True), "failed"),
         (entry(status=400), "rejected"),
         (entry(status=400, attempts=2), "failed"),
-        (entry({"prompt_tokens": 980.0, "completion_tokens": 20.0}), "completed"),
+        (entry({"prompt_tokens": 980.0, "completion_tokens": 19.0}), "completed"),
+        (entry({"prompt_tokens": 980.0, "completion_tokens": 20.0}), "truncated"),
         (entry({"prompt_tokens": 980.0, "completion_tokens": 20.0}, attempts=2), "rejected"),
     ],
-    ids=["answered", "5xx", "client gone", "refused", "refused by both", "taken at once", "retried"],
+    ids=["answered", "5xx", "client gone", "refused", "refused by both", "taken at once", "clipped", "retried"],
 )
 def test_outcome(made: pb.HTTPAccessLogEntry, outcome: str) -> None:
     """Status and usage say how the request ended; a retry that succeeded was a misroute all the same."""

@@ -1,0 +1,80 @@
+"""What a request body asks for besides its text: output cap, choices, truncation, prompts that lie elsewhere."""
+
+from msgspec import UNSET
+
+from extproc.body import schema
+from extproc.body.facts import Api, Item, PromptFacts, Unreadable
+from extproc.body.usage import LARGEST_COUNT
+
+COMPLETIONS_DEFAULT_CAP = 16
+"""Output tokens of a completion request that names no `max_tokens` (OpenAI API reference; vLLM does the same)."""
+
+LARGEST_CAP = LARGEST_COUNT - 1
+"""A larger cap is read as this: no context is longer, and the number stays exact wherever it travels."""
+
+ANY_CAP = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+CAPS: dict[Api, tuple[str, ...]] = {
+    "chat": ANY_CAP,
+    "completions": ("max_tokens", *ANY_CAP),
+    "messages": ("max_tokens", *ANY_CAP),
+    "responses": ("max_output_tokens", *ANY_CAP),
+}
+"""Output caps by API: the first that is there counts. An API's own comes first, since its server reads no other."""
+
+UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
+"""These produce no tokens."""
+
+CLIENT_TOOLS = ("function", "custom", "namespace", None)
+"""Types of Responses tools that the client calls."""
+
+
+def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts | Unreadable:
+    """Return the facts of a body whose prompts are `items`."""
+    if isinstance(body, schema.Responses) and _is_elsewhere(body):
+        return Unreadable("stored_prompt")
+    if not items or (isinstance(body, schema.Completions) and body.prompt_embeds is not None):
+        return Unreadable("no_prompt")
+    cap = _cap(api, body)
+    if cap is not None:
+        cap = min(cap, LARGEST_CAP)
+    choices = 1 if body.n is None else body.n
+    truncated_to = body.truncate_prompt_tokens
+    if choices < 1 or (cap is not None and cap < 0) or (truncated_to is not None and truncated_to < -1):
+        return Unreadable("wrong_type")
+    return PromptFacts(
+        api=api,
+        model=body.model or "",
+        items=items,
+        cap=cap,
+        choices=choices,
+        truncated_to=truncated_to,
+        teaches=truncated_to is None and _is_verbatim(body),
+        conversation=body.prompt_cache_key or body.user or "",
+    )
+
+
+def _is_elsewhere(body: schema.Responses) -> bool:
+    """Whether a part of the prompt lies on the server, or is got by it: results of tools that it calls itself."""
+    if body.previous_response_id or body.previous_input_messages or body.conversation or body.prompt:
+        return True
+    tools = body.tools if isinstance(body.tools, list) else []
+    return any(isinstance(tool, dict) and tool.get("type") not in CLIENT_TOOLS for tool in tools)
+
+
+def _is_verbatim(body: schema.Body) -> bool:
+    """Whether the text goes into the prompt as it is: not cut, and not by a template of the client's."""
+    if isinstance(body, schema.Chat):
+        return not (body.documents or body.chat_template)
+    return not isinstance(body, schema.Responses) or body.truncation in (None, "disabled")
+
+
+def _cap(api: Api, body: schema.Body) -> int | None:
+    if api in UNCAPPED_APIS:
+        return 0
+    for name in CAPS[api]:
+        cap = getattr(body, name)
+        if isinstance(cap, int):
+            return cap
+    if api == "completions" and body.max_tokens is UNSET:
+        return COMPLETIONS_DEFAULT_CAP  # an explicit null asks for all the room there is
+    return None
