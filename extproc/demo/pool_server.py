@@ -24,6 +24,15 @@ async def listen(pool: Pool, port: int, host: str = HOST) -> tuple[web.AppRunner
     return runner, int(runner.addresses[0][1])
 
 
+async def _end(runner: web.AppRunner) -> None:
+    """Clean up, and end what still waits for requests of connections that are closed now."""
+    await runner.cleanup()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 class PoolServer:
     """A pool on a loop and thread of its own, so that it answers whatever the caller does. A context manager."""
 
@@ -47,7 +56,7 @@ class PoolServer:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._runner is not None:
-            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(30)
+            asyncio.run_coroutine_threadsafe(_end(self._runner), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -48,8 +48,18 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "previous_response_id": ("resp_1", "", None),
     "conversation": ({"id": "conv_1"}, "conv_1", None),
     "prompt": ({"id": "p"}, "text", None),
+    "previous_input_messages": ([{"role": "user"}], None),
+    "truncate_prompt_tokens": (512, -1, None, 9000, -2, "512"),
 }
-USUAL = {"model": 0.9, "max_tokens": 0.7, "previous_response_id": 0.05, "conversation": 0.1, "prompt": 0.1}
+USUAL = {
+    "model": 0.9,
+    "max_tokens": 0.7,
+    "previous_response_id": 0.05,
+    "conversation": 0.1,
+    "prompt": 0.1,
+    "previous_input_messages": 0.1,
+    "truncate_prompt_tokens": 0.1,
+}
 """How often a field is there at all; the others three times in ten."""
 
 CONTENTS = ("word ", "é", "\n", '"', "\\", '"max_tokens": 5, ', "]}{[")
