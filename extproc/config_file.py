@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from extproc.config import Config
 
 ENVIRONMENT_PREFIX = "DUALPOOL_"
-_SERVICE_LINK = re.compile(r"DUALPOOL_(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
-"""What Kubernetes tells every pod of a Service that is called dualpool."""
+_SERVICE_LINK = re.compile(r"DUALPOOL_(?!\w*__)(\w+_)?(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
+"""What Kubernetes tells every pod of Services that are called dualpool, or dualpool-redis, or the like."""
 
 SECRET = ("state", "redis")
 """What is set at or below this key is never shown: it may be, or hold, a password."""

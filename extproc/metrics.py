@@ -157,6 +157,8 @@ class Metrics:
         self._reloads = counter(
             "dualpool_config_reloads", "Attempts to reload the configuration, by result", "result"
         )
+        for result in ("ok", "rejected"):
+            self._reloads(result)  # there from the start: an increase is seen from 0 on
         self._state_exchanges = counter(
             "dualpool_state_exchanges",
             "Exchanges of learned figures with the places that keep and share them, by result",
@@ -189,6 +191,7 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         build_info.labels(__version__).set(1)
+        self._compared: set[str] = set()
         self._pool = _Names()
         self._model = _Names()
         self._category = _Names()
@@ -259,10 +262,11 @@ class Metrics:
         self._filter_writes("written" if worked else "failed").inc()
 
     def capacities_compared(self, verdicts: Mapping[str, list[str]]) -> None:
-        """Set how many servers of each pool gave which verdict."""
-        for pool, given in verdicts.items():
+        """Set how many servers of each pool gave which verdict, and 0 for pools that are no longer asked."""
+        self._compared |= verdicts.keys()
+        for pool in self._compared:
             for verdict in ("equal", "differs", "unknown"):
-                self._capacities(pool, verdict).set(given.count(verdict))
+                self._capacities(pool, verdict).set(verdicts.get(pool, []).count(verdict))
 
     def exchange_opened(self) -> None:
         """Count an exchange as open."""

@@ -48,7 +48,12 @@ class RawRatio(msgspec.Struct, frozen=True):
 
 
 class Estimator(Protocol):
-    """Learns the prompt tokens of a feature vector. Every method is O(1) in time and in memory."""
+    """Learns the prompt tokens of a feature vector. Every method is O(1) in time and in memory.
+
+    `kinds`: the first parts of the keys of what it learns.
+    """
+
+    kinds: frozenset[str]
 
     def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
         """Estimate the prompt tokens of `features` (layout: `extproc.budget.features`)."""

@@ -7,6 +7,7 @@ from extproc.budget.estimate import Estimator, Verdict
 from extproc.budget.features import NAMES
 from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Observation
+from extproc.budget.output import KIND as OUTPUT
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Table, merge
@@ -46,6 +47,7 @@ class Learner:
         self.estimator = estimator
         self.output = output
         self.limit = limit
+        self._kept: Table = {}
         self._deliveries = {store: _Delivery() for store in stores}
 
     def learn(self, observation: Observation) -> Verdict:
@@ -83,8 +85,8 @@ class Learner:
         return {**self.estimator.snapshot(), "output": self.output.snapshot()}
 
     def export(self) -> Table:
-        """Return all that was learned, in the form that is kept and shared."""
-        return {**self.estimator.export(), **self.output.export()}
+        """Return all that was learned, in the form that is kept and shared; of another estimator too."""
+        return {**self._kept, **self.estimator.export(), **self.output.export()}
 
     def offer(self, store: str) -> Offer:
         """Return what `store` has not got: the same again until it is settled."""
@@ -124,6 +126,8 @@ class Learner:
         self._restore(learned)
 
     def _restore(self, table: Table) -> None:
+        ours = self.estimator.kinds | {OUTPUT}
+        self._kept = {key: sums for key, sums in table.items() if key[0] not in ours}
         self.estimator.restore(table)
         self.output.restore(table)
 

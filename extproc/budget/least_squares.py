@@ -104,7 +104,17 @@ class Fit:
     Its sums are those of `extproc.budget.moments`: A, b and Σκ, then what the usual error is made of.
     """
 
-    __slots__ = ("_moments", "_root", "_rows", "_since_change", "error", "recent_error", "samples", "weights")
+    __slots__ = (
+        "_moments",
+        "_root",
+        "_rows",
+        "_since_change",
+        "_sums",
+        "error",
+        "recent_error",
+        "samples",
+        "weights",
+    )
 
     def __init__(self) -> None:
         self._moments = Moments()
@@ -116,6 +126,7 @@ class Fit:
         """Mean absolute relative error, the usual one."""
         self.recent_error = PRIOR_ERROR
         self._since_change = 0
+        self._sums: Sums | None = None
 
     @property
     def covariance(self) -> Vector:
@@ -143,6 +154,7 @@ class Fit:
         self._moments.add(x, tokens, keep, weight, weight * limited, weight * limited / max(error, 1e-12))
         self.error = self._usual_error()
         self.samples += 1
+        self._sums = None
         self._since_change += 1
         if self.samples <= SOLVE_EACH or self._since_change <= SOLVE_EACH or self.samples % SOLVE_EVERY == 0:
             self._solve()
@@ -178,8 +190,19 @@ class Fit:
         return np.vstack((self.weights, _LIMITS, self._root))
 
     def sums(self) -> Sums:
-        """Return all that was learned."""
-        return Sums(self.samples, (1.0 - FORGETTING) ** self.samples, self._moments.values)
+        """Return all that was learned; made once, as long as nothing is learned."""
+        if self._sums is None:
+            self._sums = Sums(self.samples, (1.0 - FORGETTING) ** self.samples, self._moments.values)
+        return self._sums
+
+    def has(self, sums: Sums) -> bool:
+        """Whether `sums` are those of the fit: as many observations, of the same weight and error in all."""
+        return (
+            self.samples == sums.samples
+            and len(sums.values) == WIDTH
+            and math.isclose(self._moments.weight, sums.values[-2])
+            and math.isclose(self._moments.error, sums.values[-1])
+        )
 
     def take(self) -> Sums | None:
         """Return what was learned since the last `take`, None for nothing."""
@@ -192,6 +215,7 @@ class Fit:
             return False
         self._moments.restore(values)
         self.samples = sums.samples
+        self._sums = sums
         self.error = self._usual_error()
         try:
             self._solve()

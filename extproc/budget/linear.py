@@ -40,6 +40,8 @@ RAW_DEVIATION = 0.3
 class LinearEstimator:
     """A `Fit` and `Errors` for each model, and one for models not yet known. Raw bodies have a ratio."""
 
+    kinds = RatioEstimator.kinds | {KIND, ERRORS, RAW_ERRORS}
+
     def __init__(self, settings: Estimation, limit: int) -> None:
         self._settings = settings
         self._rate = settings.misroute_percent / 100.0
@@ -134,9 +136,7 @@ class LinearEstimator:
     def export(self) -> Table:
         """Return the sums of every model."""
         table: Table = {(KIND, name): fit.sums() for name, fit in self._fits.items()}
-        for key, errors in self._errors.items():
-            values = tuple(errors.counts.ravel().tolist())
-            table[key] = Sums(errors.samples, KEEP**errors.samples, values)
+        table |= {key: errors.sums() for key, errors in self._errors.items()}
         return {**table, **self._raw.export()}
 
     def take(self) -> Table:
@@ -149,21 +149,25 @@ class LinearEstimator:
         return {**table, **self._recent.take(), **self._raw.take()}
 
     def restore(self, table: Table) -> None:
-        """Replace every model by those of `table`; impossible ones are left out."""
+        """Replace every model by those of `table`; impossible ones are left out.
+
+        What is in the table as it is here stays: with hundreds of models, requests would wait for it to be solved.
+        """
         self._recent.take()
-        before, self._fits, self._errors = self._fits, Bounded(self._limit), Bounded(2 * self._limit)
+        fits, errors = self._fits, self._errors
+        self._fits, self._errors = Bounded(self._limit), Bounded(2 * self._limit)
         for key, sums in table.items():
             if len(key) != 2:
                 continue
             kind, name = key
             if kind == KIND:
-                fit = Fit()
-                if fit.restore(sums, before.get(name)):
+                fit = _fit(fits.get(name), sums)
+                if fit is not None:
                     self._fits.put(name, fit)
             elif kind in (ERRORS, RAW_ERRORS):
-                counts = np.array(sums.values)
-                if len(counts) == SIZES * STEPS and np.isfinite(counts).all() and (counts >= 0).all():
-                    self._errors.put((kind, name), Errors(counts.reshape(SIZES, STEPS), sums.samples))
+                known = _errors(errors.get((kind, name)), sums)
+                if known is not None:
+                    self._errors.put((kind, name), known)
         self._raw.restore(table)
 
     def snapshot(self) -> dict[str, object]:
@@ -178,3 +182,21 @@ class LinearEstimator:
             for name, fit in self._fits.items()
         ]
         return {"linear": models, **self._raw.snapshot()}
+
+
+def _fit(before: Fit | None, sums: Sums) -> Fit | None:
+    """Return a fit of `sums`, the one before if it is that; None where they are impossible."""
+    if before is not None and before.has(sums):
+        return before
+    fit = Fit()
+    return fit if fit.restore(sums, before) else None
+
+
+def _errors(before: Errors | None, sums: Sums) -> Errors | None:
+    """Return errors of `sums`, those before if they are that; None where they are impossible."""
+    if before is not None and before.sums() == sums:
+        return before
+    counts = np.array(sums.values)
+    if len(counts) != SIZES * STEPS or not np.isfinite(counts).all() or (counts < 0).any():
+        return None
+    return Errors(counts.reshape(SIZES, STEPS), sums.samples)

@@ -23,7 +23,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from extproc.budget.sums import Fading
+from extproc.budget.sums import Fading, Sums
 
 SIZES = 12
 """Rows: prompts of fewer than 2^6, 2^7 ... tokens; the last takes all larger ones."""
@@ -67,12 +67,14 @@ class Errors:
     def __init__(self, counts: NDArray[np.float64] | None = None, samples: int = 0) -> None:
         self._counts = Fading([0.0] * (SIZES * STEPS) if counts is None else counts.ravel().tolist())
         self.samples = samples
+        self._sums: Sums | None = None
         self._excess: dict[int | None, tuple[float, list[float]]] = {}
 
     def add(self, cell: int) -> None:
         """Count one error, by its cell of the flattened histogram (`cell_of`)."""
         self._counts.count(cell, KEEP)
         self.samples += 1
+        self._sums = None
         if self.samples <= ANEW_EACH or self.samples % ANEW_EVERY == 0:
             self._excess.clear()
 
@@ -80,6 +82,12 @@ class Errors:
     def counts(self) -> NDArray[np.float64]:
         """The histogram, `SIZES` × `STEPS`."""
         return np.reshape(self._counts.values, (SIZES, STEPS)) / self._counts.scale
+
+    def sums(self) -> Sums:
+        """Return all that was counted; made once, as long as nothing is."""
+        if self._sums is None:
+            self._sums = Sums(self.samples, KEEP**self.samples, tuple(self.counts.ravel().tolist()))
+        return self._sums
 
     def margin(self, tokens: float, deviation: float, rate: float) -> float:
         """Return the logarithm of upper over expected tokens, for an estimate of `tokens`.

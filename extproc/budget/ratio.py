@@ -174,6 +174,8 @@ class RatioEstimator:
         ratio.update(limited, settings.smoothing, weight)
         return limited != observed
 
+    kinds = frozenset({KIND})
+
     def export(self) -> Table:
         """Return the sums of every ratio."""
         return {key: ratio.sums(self._settings.smoothing) for key, ratio in self._ratios.items()}

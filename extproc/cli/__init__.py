@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"dualpool {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = next((a for a in arguments if not a.startswith("-")), "")
+    if named == "serve":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to: the file is yet to be read
     for variable, value in ENVIRONMENT.get(named, {}).items():
         os.environ.setdefault(variable, value)
     for name, summary in COMMANDS.items():

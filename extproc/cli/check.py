@@ -1,6 +1,7 @@
 """`dualpool check`: validate a configuration without serving it."""
 
 import argparse
+import asyncio
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    comparisons = list(compare(config.pools)) if args.live else []
+    comparisons = asyncio.run(compare(config.pools)) if args.live else []
     troubles = [found.text for found in comparisons if found.verdict != "equal"]
     if args.live and not comparisons:
         troubles.append("pools: no endpoints: there is nobody to ask; name the servers of each pool")

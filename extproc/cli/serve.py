@@ -13,6 +13,7 @@ import uvloop
 from extproc.config import Config
 from extproc.config_file import ENVIRONMENT_PREFIX, ConfigError, load, require_extras
 from extproc.service.app import App
+from extproc.service.handover import take_over
 from extproc.service.logs import configure
 from extproc.service.server import BindError
 from extproc.service.supervisor import Supervisor, command
@@ -42,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; 0 after a drain, 1 when a port is taken, 2 for a bad configuration."""
     reader = partial(load, environment=_environment(args))
+    if args.worker is not None:
+        return _serve(_worker(args, reader))
     try:
         config = reader(args.config)
         require_extras(config)
@@ -50,7 +53,12 @@ def run(args: argparse.Namespace) -> int:
         print(text if args.workers is None else text.replace(f"{WORKERS}:", "--workers:"), file=sys.stderr)
         return 2
     configure(config.server.log_level)
-    service = _service(config, args, reader)
+    if config.server.workers == 1:
+        return _serve(App(config, args.config, reader))
+    return _serve(Supervisor(config, args.config, reader, command(args.config, args.workers)))
+
+
+def _serve(service: App | Supervisor) -> int:
     # Exchanges cost less on uvloop (`docs/performance.md`); who looks after processes has no use for it.
     run = asyncio.run if isinstance(service, Supervisor) else uvloop.run
     try:
@@ -66,10 +74,9 @@ def _environment(args: argparse.Namespace) -> dict[str, str]:
     return {**os.environ, **({WORKERS: args.workers} if args.workers is not None else {})}
 
 
-def _service(config: Config, args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> App | Supervisor:
-    if args.worker is not None:
-        become(args.worker)
-        return App(config, args.config, reader, Worker(args.worker, SharedDirectory(args.shared)))
-    if config.server.workers == 1:
-        return App(config, args.config, reader)
-    return Supervisor(config, args.config, reader, command(args.config, args.workers))
+def _worker(args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> App:
+    become(args.worker)
+    shared = SharedDirectory(args.shared)
+    config, seen = take_over(shared)
+    configure(config.server.log_level)
+    return App(config, args.config, reader, Worker(args.worker, shared), seen)

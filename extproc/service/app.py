@@ -18,7 +18,7 @@ from extproc.routing.spillover import Board
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background
-from extproc.service.compose import Pools, compose, describe, table_limit
+from extproc.service.compose import STARTED, Pools, compose, describe
 from extproc.service.health import Health
 from extproc.service.in_proxy import InProxyFile, figures
 from extproc.service.models import ModelsCheck
@@ -28,6 +28,7 @@ from extproc.service.server import BindError, build
 from extproc.service.sharing import Share, read_tally
 from extproc.service.watch import Watch
 from extproc.service.workers import SHARE_SECONDS, Worker, address
+from extproc.state.atomic import Signature
 from extproc.state.file import FileStore
 from extproc.state.store import Store
 from extproc.state.sync import Sync
@@ -47,7 +48,9 @@ class App:
         path: Path | None,
         load: Callable[[Path | None], Config],
         worker: Worker | None = None,
+        seen: Signature | None = None,
     ) -> None:
+        """`seen`: the file at `path` as it was looked at last, by default as it is."""
         self._worker = worker
         self._started = config
         self._metrics = Metrics(CollectorRegistry())
@@ -59,7 +62,7 @@ class App:
         interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
         self._sync = Sync(self._core.learner, stores, interval, self._metrics.state_exchanged)
         self._in_proxy = self._in_proxy_file(config.in_proxy) if worker is None or worker.number == 0 else None
-        self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded)
+        self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded, seen)
         self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
 
     async def run(self) -> None:
@@ -74,9 +77,9 @@ class App:
             settings.max_exchanges,
             settings.body_seconds,
         )
+        stopping = signals.listen(self._reloader.ask)
+        await self._sync.start()
         with self._admin() as admin:
-            stopping = signals.listen(self._reloader.ask)
-            await self._sync.start()
             await server.start()
             gc.freeze()  # what a start has made stays: to look through it again and again takes 25 ms each time
             where = listen if listen.startswith("unix:") else f"{listen} (port {port})"
@@ -143,7 +146,7 @@ class App:
 
     async def _apply(self, config: Config) -> None:
         """Put a new configuration in place; exchanges that are open end under the one they began with."""
-        for section in ("server", "state", "in_proxy"):
+        for section in STARTED:
             if getattr(config, section) != getattr(self._started, section):
                 log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
         async with self._sync.quiet:
@@ -169,14 +172,15 @@ def _stores(config: Config, worker: Worker | None) -> list[Store]:
 
     Each worker is a replica of its own to Redis: what it has learned it delivers itself, once.
     """
-    state, limit = config.state, table_limit(config)
+    state = config.state
     half_life = state.half_life_hours * 3600
-    stores: list[Store] = [] if state.redis is None else [_redis(state.redis, limit, half_life)]
-    path = state.file if worker is None else worker.shared.state
-    return stores if path is None else [*stores, FileStore(path, limit, half_life)]
+    stores: list[Store] = [] if state.redis is None else [_redis(state.redis, half_life)]
+    if worker is not None:
+        return [*stores, FileStore(worker.shared.state, half_life, name="shared")]
+    return stores if state.file is None else [*stores, FileStore(state.file, half_life)]
 
 
-def _redis(settings: Redis, limit: int, half_life: float) -> Store:
+def _redis(settings: Redis, half_life: float) -> Store:
     from extproc.state.redis import RedisStore  # an extra: installed where it is asked for
 
-    return RedisStore(settings, limit, half_life)
+    return RedisStore(settings, half_life)

@@ -34,6 +34,10 @@ class Core(msgspec.Struct, frozen=True):
     context: Context
 
 
+STARTED = ("server", "state", "in_proxy")
+"""Sections that are in force from the start on: a change takes a restart."""
+
+
 def table_limit(config: Config) -> int:
     """Return how many figures, of all kinds, are kept and shared."""
     return KINDS * config.categories.limit

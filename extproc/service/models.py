@@ -5,26 +5,24 @@ were said to fit; too small, and a pool is left empty that had room.
 """
 
 import asyncio
-import http.client
 import json
 import logging
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from extproc.config import Pool
 from extproc.metrics import Metrics
+from extproc.service.fetch import FetchError, fetch
 
 log = logging.getLogger(__name__)
 
+PATH = "/v1/models"
 INTERVAL_SECONDS = 60.0
 ANSWER_SECONDS = 2.0
 ANSWER_LIMIT = 1024 * 1024
 """Bytes read of an answer: a list of models is a few kilobytes."""
-
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy is between us and our servers
 
 Verdict = Literal["equal", "differs", "unknown"]
 
@@ -37,19 +35,25 @@ class Comparison(msgspec.Struct, frozen=True):
     text: str
 
 
-def compare(pools: Mapping[str, tuple[Pool, ...]]) -> Iterator[Comparison]:
-    """Ask every endpoint of every pool, one after the other, `ANSWER_SECONDS` each at most."""
-    for name, members in pools.items():
-        for i, pool in enumerate(members):
-            for endpoint in pool.endpoints:
-                yield _compare(f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint)
+async def compare(pools: Mapping[str, tuple[Pool, ...]]) -> list[Comparison]:
+    """Ask every endpoint of every pool, all at once, `ANSWER_SECONDS` at most."""
+    return await asyncio.gather(
+        *(
+            _compare(f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint)
+            for name, members in pools.items()
+            for i, pool in enumerate(members)
+            for endpoint in pool.endpoints
+        )
+    )
 
 
-def _compare(key: str, pool: Pool, endpoint: str) -> Comparison:
-    url = f"http://{endpoint}/v1/models"
+async def _compare(key: str, pool: Pool, endpoint: str) -> Comparison:
+    url = f"http://{endpoint}{PATH}"
+    host, _, port = endpoint.rpartition(":")
     try:
-        lengths = _lengths(url)
-    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+        page = await fetch(host.strip("[]"), int(port), PATH, ANSWER_SECONDS, ANSWER_LIMIT)
+        lengths = _lengths(page)
+    except (FetchError, ValueError, RecursionError) as error:
         return Comparison(pool.name, "unknown", f"{key}: {url} cannot be read: {error}")
     if not lengths:
         return Comparison(pool.name, "unknown", f"{key}: {url} names no model with a max_model_len")
@@ -60,10 +64,9 @@ def _compare(key: str, pool: Pool, endpoint: str) -> Comparison:
     return Comparison(pool.name, "equal", f"{key}: {url} says the same")
 
 
-def _lengths(url: str) -> dict[str, int]:
-    """Return `max_model_len` by model; adapters, which state none, are left out."""
-    with _direct.open(url, timeout=ANSWER_SECONDS) as answer:
-        found: Any = json.loads(answer.read(ANSWER_LIMIT))
+def _lengths(page: bytes) -> dict[str, int]:
+    """Return `max_model_len` by model; adapters, which state none, are left out. Raises `ValueError`."""
+    found: Any = json.loads(page)
     models = found.get("data") if isinstance(found, dict) else None
     return {
         str(model.get("id", ""))[:128]: model["max_model_len"]
@@ -83,7 +86,7 @@ class ModelsCheck:
     async def run(self) -> None:
         """Compare at once and then every minute: a server may start later, or be replaced."""
         while True:
-            self.report(await asyncio.to_thread(lambda: list(compare(self._pools()))))
+            self.report(await compare(self._pools()))
             await asyncio.sleep(INTERVAL_SECONDS)
 
     def report(self, comparisons: list[Comparison]) -> None:

@@ -18,7 +18,9 @@ class Reloader:
     """Reads the configuration again and hands it on, unless it is wrong.
 
     `report(worked)` is told of every attempt. A file mounted from a ConfigMap changes by a swapped symlink: what
-    counts is the file that the path leads to.
+    counts is the file that the path leads to. A changed file is read when it has stayed as it is from one look to
+    the next, since who writes it may not be done. One that is empty is refused, though the service would start with
+    it: it is what a command leaves whose output was to become the configuration.
     """
 
     def __init__(
@@ -27,13 +29,17 @@ class Reloader:
         load: Callable[[Path | None], Config],
         apply: Callable[[Config], Awaitable[None]],
         report: Callable[[bool], None],
+        seen: Signature | None = None,
     ) -> None:
-        """`load` raises `ConfigError`; `apply` puts a good configuration in place."""
+        """`load` raises `ConfigError`; `apply` puts a good configuration in place.
+
+        `seen`: the file that was looked at last, by default the one there is now.
+        """
         self._path = path
         self._load = load
         self._apply = apply
         self._report = report
-        self._seen = self._signature()
+        self.seen = self._changing = seen or self._signature()
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
@@ -46,16 +52,19 @@ class Reloader:
             try:
                 await asyncio.wait_for(self._asked.wait(), POLL_SECONDS)
             except TimeoutError:
-                if self._signature() in (self._seen, None):  # None: gone; it may be on its way back
+                before, self._changing = self._changing, self._signature()
+                if self._changing in (self.seen, None):  # None: gone; it may be on its way back
+                    continue
+                if self._changing != before:
                     continue
             self._asked.clear()
             await self.reload()
 
     async def reload(self) -> None:
         """Read the configuration and put it in place; when it is wrong, keep the one in place and say why."""
-        self._seen = self._signature()
+        self.seen = self._signature()
         try:
-            config = await asyncio.to_thread(self._load, self._path)  # a big file takes its time to parse
+            config = await asyncio.to_thread(self._read)  # a big file takes its time to parse
         except ConfigError as error:
             for problem in error.problems:
                 log.error("configuration not reloaded: %s", problem)
@@ -64,6 +73,12 @@ class Reloader:
         await self._apply(config)
         self._report(True)
         log.info("configuration reloaded from %s", self._path or "the environment")
+
+    def _read(self) -> Config:
+        config = self._load(self._path)
+        if self._path is not None and not self._path.read_bytes().strip():
+            raise ConfigError([f"{self._path}: is empty: write {{}} for the defaults"])
+        return config
 
     def _signature(self) -> Signature | None:
         return None if self._path is None else signature(self._path)

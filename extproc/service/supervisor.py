@@ -10,11 +10,11 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from extproc.config import Config
@@ -22,7 +22,8 @@ from extproc.metrics import Metrics, export_learned, export_pressure
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background
-from extproc.service.compose import compose, describe, table_limit
+from extproc.service.compose import STARTED, compose, describe
+from extproc.service.handover import hand_over
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
 from extproc.service.server import BindError
@@ -51,8 +52,10 @@ class Supervisor:
         self, config: Config, path: Path | None, load: Callable[[Path | None], Config], command: Sequence[str]
     ) -> None:
         self._command = tuple(command)
-        self._core = compose(config, Metrics(CollectorRegistry()), stores=("file", "kept"))
-        self._reloader = Reloader(path, load, self._apply, lambda _: None)  # each worker counts its own
+        self._own = CollectorRegistry()
+        self._metrics = Metrics(self._own)
+        self._core = compose(config, self._metrics, stores=("shared", "file"))
+        self._reloader = Reloader(path, load, self._apply, self._reloaded)
         self._registry = CollectorRegistry()
         self._restarts = Counter(
             "dualpool_worker_restarts", "Workers replaced because they had died or hung", registry=self._registry
@@ -65,8 +68,9 @@ class Supervisor:
     async def run(self) -> None:
         """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `BindError`."""
         with shared_directory() as shared:
-            MultiProcessCollector(self._registry, path=str(shared.path))
+            self._registry.register(_OfAll(str(shared.path), self._own))
             self._shared = shared
+            hand_over(shared, self._core.config, self._reloader.seen)
             watch = self._watch(shared)
             export_pressure(self._registry, lambda: self._core.pools.board.levels, watch.results)
             self._up.set_function(lambda: shared.alive(self._core.config.server.workers))
@@ -95,7 +99,9 @@ class Supervisor:
         except OSError as error:
             raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
         stopping = signals.listen(self._reload, lambda: shutil.rmtree(shared.path, ignore_errors=True))
-        sync = Sync(self._core.learner, self._stores(shared), self._core.config.state.interval_seconds, _nobody)
+        sync = Sync(
+            self._core.learner, self._stores(shared), self._core.config.state.interval_seconds, self._exchanged
+        )
         await sync.start()
         await sync.exchange()
         keepers = [asyncio.create_task(self._keep(worker, shared)) for worker in range(settings.workers)]
@@ -111,10 +117,15 @@ class Supervisor:
 
     def _stores(self, shared: SharedDirectory) -> list[Store]:
         """The file that the workers share, and the one that outlives them."""
-        state, limit = self._core.config.state, table_limit(self._core.config)
+        state = self._core.config.state
         half_life = state.half_life_hours * 3600
-        common = FileStore(shared.state, limit, half_life)
-        return [common] if state.file is None else [common, FileStore(state.file, limit, half_life, name="kept")]
+        common = FileStore(shared.state, half_life, name="shared")
+        return [common] if state.file is None else [common, FileStore(state.file, half_life)]
+
+    def _exchanged(self, store: str, worked: bool) -> None:
+        """Count exchanges with the file that outlives the workers; those with what they share they count."""
+        if store == "file":
+            self._metrics.state_exchanged(store, worked)
 
     async def _keep(self, worker: int, shared: SharedDirectory) -> None:
         """Run worker number `worker`, again whenever it ends, until the service stops."""
@@ -168,12 +179,19 @@ class Supervisor:
         self._reloader.ask()
         self._signal(signal.SIGHUP)
 
+    def _reloaded(self, _worked: bool) -> None:
+        """Let workers that are started from now on go on from there; each counts for itself."""
+        try:
+            hand_over(self._shared, self._core.config, self._reloader.seen)
+        except OSError as error:
+            log.warning("a worker started now would have the configuration before: %s", error.strerror)
+
     async def _apply(self, config: Config) -> None:
         """Put a new configuration in place, for `/state`; the workers have read it themselves."""
-        server = self._core.config.server  # what was started stays
+        started = {name: getattr(self._core.config, name) for name in STARTED}
         self._core = compose(
-            config.model_copy(update={"server": server}),
-            Metrics(CollectorRegistry()),
+            config.model_copy(update=started),
+            self._metrics,
             self._core.learner,
             pools=self._core.pools,
         )
@@ -186,8 +204,21 @@ class Supervisor:
         }
 
 
-def _nobody(_store: str, _worked: bool) -> None:
-    """Exchanges of the supervisor are not counted: the workers' are."""
+class _OfAll:
+    """What the workers count, and of the supervisor how it gets on with the state file."""
+
+    def __init__(self, path: str, own: CollectorRegistry) -> None:
+        self._workers = MultiProcessCollector(CollectorRegistry(), path=path)
+        self._own = own
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric once."""
+        own = {metric.name: metric for metric in self._own.collect() if metric.name.startswith("dualpool_state")}
+        for metric in self._workers.collect():
+            if metric.name in own:
+                metric.samples += own.pop(metric.name).samples
+            yield metric
+        yield from own.values()
 
 
 def command(path: Path | None, workers: str | None) -> list[str]:

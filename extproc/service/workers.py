@@ -70,6 +70,11 @@ class SharedDirectory(msgspec.Struct, frozen=True):
         """How full the pools are, as the supervisor judged."""
         return self.path / "levels.json"
 
+    @property
+    def start(self) -> Path:
+        """What a worker starts from."""
+        return self.path / "start.json"
+
     def tally(self, worker: int) -> Path:
         """What a worker has counted of requests in flight."""
         return self.path / f"in-flight-{worker}.json"

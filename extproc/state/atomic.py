@@ -17,7 +17,11 @@ def signature(path: Path) -> Signature | None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`."""
+    """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`.
+
+    Of a link, what it leads to is replaced.
+    """
+    path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,6 @@
-"""Learned figures as bytes: one line that says what follows, then the figures.
+"""Learned figures as bytes: one line that says what follows, then a line for each figure.
+
+They are read line by line, since no request is answered while the JSON of all is decoded at once.
 
 The first line is a JSON object with the format, its version, when it was written (seconds since 1970) and the
 SHA-256 of all that follows the line break. It is read before the rest is looked at, so what was cut short, altered,
@@ -14,7 +16,7 @@ import msgspec
 from extproc.budget.sums import Key, Sums, Table
 
 FORMAT = "dualpool-state"
-VERSION = 1
+VERSION = 2
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a state that is read; a larger one is not ours."""
@@ -48,12 +50,12 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 _header = msgspec.json.Decoder(_Header)
-_entries = msgspec.json.Decoder(list[tuple[Key, Sums]])
+_entry = msgspec.json.Decoder(tuple[Key, Sums])
 
 
 def encode(table: Table, now: float, writers: Mapping[str, int] | None = None) -> bytes:
     """Return `table` as bytes, without entries that `decode` would not take; `now`: seconds since 1970."""
-    body = msgspec.json.encode([entry for entry in table.items() if _possible(*entry)])
+    body = b"\n".join(msgspec.json.encode(entry) for entry in table.items() if _possible(*entry))
     header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest(), dict(writers or {}))
     return msgspec.json.encode(header) + b"\n" + body
 
@@ -74,7 +76,7 @@ def decode(data: bytes) -> Stored:
     if hashlib.sha256(body).hexdigest() != header.sha256:
         raise BadStateError("it is torn or altered: its checksum is wrong")
     try:
-        entries = _entries.decode(body)
+        entries = [_entry.decode(line) for line in body.splitlines()]
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadStateError("its figures cannot be read") from None
     return Stored({key: sums for key, sums in entries if _possible(key, sums)}, header.saved, header.writers)

@@ -58,28 +58,29 @@ def load(path: Path) -> Stored | None:
 
 
 class FileStore:
-    """A state file as a store. `limit`: entries kept. `half_life`: seconds after which confidence is halved."""
+    """A state file as a store. `half_life`: seconds after which confidence is halved."""
 
     def __init__(
-        self, path: Path, limit: int, half_life: float, clock: Callable[[], float] = time.time, name: str = "file"
+        self, path: Path, half_life: float, clock: Callable[[], float] = time.time, name: str = "file"
     ) -> None:
         self.name = name
-        self._path = path
-        self._limit = limit
+        self._path = path.resolve()  # of a link, what it leads to is kept
         self._ageing = Ageing(half_life)
         self._clock = clock
         self._seen: Signature | None = None
+        self._others: Table = {}
 
     def read(self) -> Table:
         """Return what is kept, faded by its age. A file that cannot be read as a state is set aside."""
         with self._errors():
+            self._seen = signature(self._path)
             try:
                 return self._faded(load(self._path))  # needs no lock, and no right to write
             except BadStateError:
                 with self._locked():
                     return self._faded(self._load())
 
-    def exchange(self, pending: Table, whole: Table) -> Table | None:
+    def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into the file and return the result; None when it is what was last returned."""
         with self._errors(), self._locked():
             if not pending and self._seen is not None and self._seen == signature(self._path):
@@ -89,14 +90,17 @@ class FileStore:
                 return self._save(whole)
             kept = self._faded(stored)
             if pending:
-                return self._save(merge(kept, pending, self._limit))
+                return self._save(merge(kept, pending, limit))
             self._seen = signature(self._path)
             return kept
 
     def replace(self, whole: Table) -> None:
-        """Keep `whole` instead of what there is."""
+        """Keep `whole` instead of what there is; of what others write meanwhile, figures that have seen more."""
         with self._errors(), self._locked():
-            self._save(whole)
+            if self._seen is not None and self._seen != signature(self._path):
+                stored = self._load()
+                self._others = {} if stored is None else stored.table
+            self._save({**self._others, **whole, **_surer(self._others, whole)})
 
     def _save(self, table: Table) -> Table:
         save(self._path, table, self._clock())
@@ -143,6 +147,11 @@ class FileStore:
             yield
         except OSError as error:
             raise StoreError(f"state.file: {self._path}: {error.strerror or error}") from error
+
+
+def _surer(these: Table, those: Table) -> Table:
+    """Return those figures of `these` that have seen more than `those`."""
+    return {key: sums for key, sums in these.items() if key in those and sums.samples > those[key].samples}
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -38,16 +38,13 @@ HEAD = 192
 
 
 class RedisStore:
-    """A key as a store. `limit`: entries kept. `half_life`: seconds after which confidence is halved."""
+    """A key as a store. `half_life`: seconds after which confidence is halved."""
 
     name = "redis"
 
-    def __init__(
-        self, settings: Redis, limit: int, half_life: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: Redis, half_life: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._key = settings.name
         self._url = settings.url
-        self._limit = limit
         self._ageing = Ageing(half_life)
         self._clock = clock
         self._client = connect(settings)
@@ -62,14 +59,14 @@ class RedisStore:
             data = self._get(self._client, LARGEST + 1)
             return self._ageing.table(decode(data) if data else None, _seconds(self._client.time()))
 
-    def exchange(self, pending: Table, whole: Table) -> Table | None:
+    def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into the key and return the result; None when it is what was last returned."""
         with self._errors():
             if not pending and self._seen and self._seen == self._get(self._client, HEAD):
                 return None
             for _ in range(ATTEMPTS):
                 try:
-                    return self._exchange(pending, whole)
+                    return self._exchange(pending, whole, limit)
                 except redis.WatchError as error:
                     if error.__context__ is not None:  # the client calls a lost connection by the same name
                         raise error.__context__ from None
@@ -82,7 +79,7 @@ class RedisStore:
             self._client.set(self._key, data)
             self._seen = data[:HEAD]
 
-    def _exchange(self, pending: Table, whole: Table) -> Table:
+    def _exchange(self, pending: Table, whole: Table, limit: int) -> Table:
         """One attempt. Raises `redis.WatchError` when somebody else has written meanwhile."""
         with self._client.pipeline() as pipe:
             pipe.watch(self._key)  # type: ignore[no-untyped-call]  # the package types all but this
@@ -93,7 +90,7 @@ class RedisStore:
             if data and (not pending or stored.writers.get(self._me) == self._number):
                 self._taken(data)
                 return kept
-            table = merge(kept, pending, self._limit) if data else whole
+            table = merge(kept, pending, limit) if data else whole
             data = encode(table, now, self._writers(stored))
             pipe.multi()
             pipe.set(self._key, data)

@@ -10,7 +10,7 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """One place. Its methods block, within bounds, and are called from one thread that serves nothing else."""
+    """One place. Its methods block, and are called one at a time, in threads that serve nothing else."""
 
     name: str
 
@@ -18,11 +18,12 @@ class Store(Protocol):
         """Return what is kept, faded by its age; empty when there is nothing. Raises `StoreError`."""
         ...
 
-    def exchange(self, pending: Table, whole: Table) -> Table | None:
+    def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into what is kept and return the result; None when that is what was last returned.
 
-        Where nothing is kept, keep `whole`. One step for all who share the store: nobody's `pending` is lost.
-        Raises `StoreError`, after which the same `pending` and `whole` are to be offered again, and nothing more.
+        `limit`: entries kept. Where nothing is kept, keep `whole`. One step for all who share the store: nobody's
+        `pending` is lost. Raises `StoreError`, after which the same `pending` and `whole` are to be offered again,
+        and nothing more.
         """
         ...
 

@@ -7,14 +7,17 @@ that a start, or a time without the first, goes on from there. What a store has 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from extproc.budget.learner import Learner
 from extproc.state.store import Store, StoreError
+from extproc.state.thread import in_thread
 
 log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 5.0
+"""A store that has not answered by then has failed for this time. What it answers later still counts."""
 
 CLOSE_SECONDS = 5.0
 
@@ -40,13 +43,13 @@ class Sync:
         self._report = report
         self._failing: set[str] = set()
         self.quiet = asyncio.Lock()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="state")  # a slow disk holds up nothing else
+        self._running: dict[str, tuple[str, asyncio.Future[Any]]] = {}
 
     async def start(self) -> None:
         """Take over what the first store that has something has kept. Never raises."""
         for store in self._stores:
             with suppress(StoreError):
-                table = await self._ask(store, store.read)
+                table = await self._ask(store, "read", store.read)
                 if table:
                     self._learner.adopt(table)
                     log.info("state: %d learned figures read from %s", len(table), store.name)
@@ -68,7 +71,6 @@ class Sync:
         if self._stores:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._last(), CLOSE_SECONDS)
-        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _last(self) -> None:
         for _ in range(2):  # an offer that had failed is made again as it was; what came since follows
@@ -89,20 +91,23 @@ class Sync:
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`; False when nothing is new on either side."""
         offer = self._learner.offer(store.name)
-        table = await self._ask(store, lambda: store.exchange(offer.pending, offer.whole))
+        limit = self._learner.limit
+        table = await self._ask(store, "exchange", lambda: store.exchange(offer.pending, offer.whole, limit))
         self._learner.settle(store.name, table)
         return table is not None
 
     async def _copy(self, store: Store, changed: bool) -> None:
         if self._learner.has_news(store.name) or changed:
             whole = self._learner.export()
-            await self._ask(store, lambda: store.replace(whole))
+            await self._ask(store, "replace", lambda: store.replace(whole))
             self._learner.copied(store.name)
+        elif store.name not in self._failing:
+            self._report(store.name, True)  # it has all there is
 
-    async def _ask(self, store: Store, call: Callable[[], T]) -> T:
+    async def _ask(self, store: Store, what: str, call: Callable[[], T]) -> T:
         """Run `call` outside the loop, and tell once when a store fails and once when it works again."""
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            result = await self._answer(store, what, call)
         except StoreError as error:
             if store.name not in self._failing:
                 log.warning("%s; learning goes on, and it is tried again", error)
@@ -114,3 +119,31 @@ class Sync:
         self._failing.discard(store.name)
         self._report(store.name, True)
         return result
+
+    async def _answer(self, store: Store, what: str, call: Callable[[], T]) -> T:
+        """Return what `call` returns, or what the last one did that was late: `what` it was for must be the same.
+
+        The same offer is made until it is taken, so a late answer to it is the answer.
+        """
+        asked, answer = self._running.get(store.name, (what, None))
+        if answer is not None and asked != what:
+            with suppress(Exception):
+                await _in_time(store, answer)
+            answer = None if answer.done() else answer
+        if answer is None:
+            answer = in_thread(call, f"state-{store.name}")
+            self._running[store.name] = what, answer
+        try:
+            result: T = await _in_time(store, answer)
+        finally:
+            if answer.done():
+                self._running.pop(store.name, None)
+        return result
+
+
+async def _in_time(store: Store, answer: asyncio.Future[T]) -> T:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await asyncio.shield(answer)
+    except TimeoutError:
+        raise StoreError(f"state: {store.name}: no answer within {ANSWER_SECONDS:g} s") from None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from extproc.demo.answers import Answer
 from extproc.demo.pool import Behaviour
 from extproc.render.lifting import EVENT_BYTES
 from tests.envoy.attached import Attached
@@ -58,12 +59,20 @@ def test_every_api(stack: Attached, path: str, stream: bool) -> None:
     assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
 
 
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stream answers in one piece: it is the last event, which holds all of it, that is to be long."""
+    monkeypatch.setattr(Answer, "pieces", lambda answer: iter((answer.text,)))
+
+
+@pytest.mark.usefixtures("_at_once")
 def test_long_events(stack: Attached) -> None:
     """An event that comes in pieces, longer than 8 KiB, Envoy's default bound, does not hide its usage."""
     behave(stack, Behaviour(completion=5_000, piece=4_000, pace=0.001))
     assert added(stack, "/v1/responses", stream=True)[1] == 5_000  # 30 kB of text, all of it in the last event
 
 
+@pytest.mark.usefixtures("_at_once")
 @pytest.mark.skipif(version() < (1, 39), reason="Envoy 1.38 sees such an event if it comes fast")
 def test_events_beyond_the_bound(stack: Attached) -> None:
     """An event of over 1 MiB arrives as it was sent; its usage is not seen, which is counted."""

@@ -107,3 +107,39 @@ def test_a_worker_that_cannot_be_started_is_tried_again(workers: tuple[Serving, 
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     until(lambda: service.metric("dualpool_workers_up") == 2, 60)
     assert exchange(one) == "short"
+
+
+ELSEWHERE = "server: {listen: 'unix:///nowhere/at.sock'}\nrouting: {shadow: true}"
+
+
+@pytest.mark.parametrize("text", ["oops: 1", ELSEWHERE])
+def test_a_successor_is_what_its_predecessor_was(
+    workers: tuple[Serving, list[str]], tmp_path: Path, text: str
+) -> None:
+    """Whatever the file holds by now: broken, or of an address that takes a restart."""
+    service, addresses = workers
+    file = tmp_path / "dualpool.yaml"
+    (tmp_path / "new.yaml").write_text(text, "utf-8")
+    (tmp_path / "new.yaml").replace(file)
+    service.process.send_signal(signal.SIGHUP)
+    result = "rejected" if "oops" in text else "ok"
+    until(lambda: service.metric(f'dualpool_config_reloads_total{{result="{result}"}}') == 2)
+    os.kill(children(service.process.pid)[0], signal.SIGKILL)
+    until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
+    until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+    assert {exchange(address) for address in addresses} == {"long" if "shadow" in text else "short"}
+
+
+def test_a_state_file_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
+    """As by a service without workers: what they share in memory is another store."""
+    (tmp_path / "state.json").mkdir()
+    settings = {
+        "server": {"listen": f"unix://{tmp_path}/dualpool.sock"},
+        "state": {"file": str(tmp_path / "state.json"), "interval_seconds": 0.1},
+    }
+    with serving(tmp_path, settings, "--workers", "2") as service:
+        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        exchange(f"unix://{tmp_path}/dualpool-0.sock")
+        until(lambda: service.metric('dualpool_state_exchanges_total{result="failed",store="file"}') > 0)
+        assert service.metric('dualpool_state_exchanges_total{result="ok",store="shared"}') > 0
+        assert service.metric('dualpool_state_exchanges_total{result="ok",store="file"}') == 0

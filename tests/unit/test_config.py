@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from extproc.config import Config
-from extproc.config_file import ConfigError, load
+from extproc.config_file import ConfigError, load, require_extras
 
 
 def problems(tmp_path: Path, text: str, **environment: str) -> list[str]:
@@ -217,12 +217,35 @@ def test_keys_that_are_merged_may_be_overridden(tmp_path: Path) -> None:
 
 
 def test_variables_that_kubernetes_sets_are_no_settings() -> None:
-    """A Service that is called dualpool makes them in every pod beside it."""
+    """Services that are called dualpool and dualpool-redis make them in every pod beside them."""
     environment = {
         "DUALPOOL_SERVICE_HOST": "10.96.0.7",
         "DUALPOOL_SERVICE_PORT": "50051",
         "DUALPOOL_SERVICE_PORT_GRPC": "50051",
         "DUALPOOL_PORT": "tcp://10.96.0.7:50051",
         "DUALPOOL_PORT_50051_TCP_ADDR": "10.96.0.7",
+        "DUALPOOL_REDIS_SERVICE_HOST": "10.96.0.8",
+        "DUALPOOL_REDIS_PORT": "tcp://10.96.0.8:6379",
+        "DUALPOOL_REDIS_PORT_6379_TCP_PROTO": "tcp",
     }
     assert load(None, environment) == load(None, {})
+
+
+@pytest.mark.parametrize("variable", ["DUALPOOL_SERVER__PORT", "DUALPOOL_PORTS", "DUALPOOL_SERVICE"])
+def test_variables_like_them_are_settings(variable: str) -> None:
+    """What Kubernetes would not set is somebody's mistake."""
+    with pytest.raises(ConfigError, match=variable):
+        load(None, {variable: "1"})
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_redis_asks_for_its_package(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    """Before anything is served: without it the first exchange would fail."""
+    monkeypatch.setattr("extproc.config_file.find_spec", lambda _: object() if installed else None)
+    require_extras(Config())
+    config = load(None, {"DUALPOOL_STATE__REDIS__URL": "redis://host"})
+    if installed:
+        require_extras(config)
+    else:
+        with pytest.raises(ConfigError, match="needs the package redis"):
+            require_extras(config)

@@ -1,11 +1,12 @@
 """No body costs more than bounded memory (`make fuzz` measures the time too): shapes that would, without bounds."""
 
+import json
 import tracemalloc
 
 import pytest
 
-from extproc.body.facts import Api, Unreadable
-from extproc.body.request import LARGEST_BODY, LONGEST_SKIPPED, read_model, read_request
+from extproc.body.facts import Api, PromptFacts, Unreadable
+from extproc.body.request import LARGEST_BODY, LONGEST_SKIPPED, MOST_PROMPTS, read_model, read_request
 
 
 def filled(before: bytes, unit: bytes, after: bytes, size: int = LARGEST_BODY) -> bytes:
@@ -61,3 +62,12 @@ def test_what_is_beyond_the_bounds_is_called_so(shape: str) -> None:
 def test_the_model_of_a_very_long_body_is_found_at_its_ends(body: bytes, model: str) -> None:
     """Only the ends are looked at, and text that looks like a model name is not one."""
     assert read_model(body) == model
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_prompts_are_bounded_by_number(more: int) -> None:
+    """As many as are read, and one more."""
+    found = read_request("completions", json.dumps({"prompt": ["a"] * (MOST_PROMPTS + more)}).encode())
+    assert isinstance(found, PromptFacts) is (more == 0)
+    if more:
+        assert found == Unreadable("too_many")

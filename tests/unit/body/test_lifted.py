@@ -99,3 +99,17 @@ def test_unreadable(lifted: dict[str, Any], reason: str) -> None:
 def test_never_raises(lifted: dict[str, Any]) -> None:
     """Whatever the metadata holds, there is an answer."""
     assert isinstance(read_lifted("chat", lifted, 1), PromptFacts | Unreadable)
+
+
+def test_the_user_is_the_conversation_where_there_is_no_key() -> None:
+    """As in the body."""
+    found = read_lifted("chat", {"json": True, "user": "u"}, 500)
+    assert isinstance(found, PromptFacts)
+    assert found.conversation == "u"
+
+
+@pytest.mark.parametrize("name", ["conversation", "prompt"])
+def test_what_lies_on_the_server_is_noted_of_responses_alone(name: str) -> None:
+    """The prompt of completions is in the body."""
+    assert read_lifted("responses", {"json": True, name: True}, 500) == Unreadable("stored_prompt")
+    assert isinstance(read_lifted("completions", {"json": True, name: True}, 500), PromptFacts)

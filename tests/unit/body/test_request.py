@@ -367,3 +367,14 @@ def test_prompts_of_several_kinds_are_refused(prompt: list[Any]) -> None:
 def test_custom_tools_are_text(api: Api, body: dict[str, Any]) -> None:
     """As calls of functions are."""
     assert [item.text for item in read(api, body).items] == [b"runx = 1"]
+
+
+def test_embeddings_of_a_conversation() -> None:
+    """vLLM takes messages in place of an input."""
+    assert only("embeddings", {"messages": [{"role": "user", "content": "ab"}]}) == Item(text=b"ab", messages=1)
+
+
+def test_functions_are_tools() -> None:
+    """The older name of the same."""
+    found = only("chat", {"messages": [{"content": "x"}], "functions": [{"name": "f"}]})
+    assert found.tools == b'[{"name":"f"}]'

@@ -94,3 +94,9 @@ def test_a_long_model_name_is_no_key() -> None:
 def test_fits_adds_the_cap_to_the_upper_estimate(cap: int, good: bool) -> None:
     """The margin is on the estimate, never on the cap."""
     assert fits(Estimate(50, 60, "learned"), cap, 100) is good
+
+
+def test_the_longest_of_a_large_batch_of_token_ids_is_found() -> None:
+    """As of texts."""
+    got = budget(*(Item(tokens=1 + n % 97) for n in range(2000)), Item(tokens=1000))
+    assert got.estimate.tokens == 1000

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from msgspec.structs import astuple
 
-from extproc.budget.features import NAMES
+from extproc.body.facts import Item
+from extproc.budget.features import NAMES, features
 from extproc.budget.least_squares import Fit, inputs
-from extproc.budget.prior import DEVIATION, LEAST, MOST, PRIOR, WEIGHTS
+from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
 
 LOWER, DIGIT, MESSAGES = NAMES.index("lower"), NAMES.index("digit"), NAMES.index("messages")
 
@@ -118,3 +119,12 @@ def test_there_is_a_weight_for_every_input() -> None:
     """Prior, deviation and bounds are of one length and in order."""
     assert len(PRIOR) == len(DEVIATION) == len(LEAST) == len(MOST) == WEIGHTS == len(NAMES) + 2
     assert ((LEAST <= PRIOR) & (PRIOR <= MOST)).all()
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "seen"), [(0, b"", (0, 0)), (1, b"{}", (1, 1)), (7, b"[{}]", (1, 1))]
+)
+def test_a_conversation_and_tools_count_once(messages: int, tools: bytes, seen: tuple[int, int]) -> None:
+    """However many messages there are, and however long the tools: what they cost by number is counted besides."""
+    x = inputs(features(Item(text=b"a", tools=tools, messages=messages)))
+    assert (x[CONVERSATION], x[TOOLS]) == seen

@@ -8,10 +8,12 @@ import pytest
 from extproc.body.facts import Item
 from extproc.body.usage import Usage
 from extproc.budget.features import features
+from extproc.budget.least_squares import Fit
 from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Basis
 from extproc.budget.ratio import YOUNG_SAMPLES
 from extproc.config import Estimation
+from extproc.state.codec import decode, encode
 from tests.unit.budget.test_ratio import observation
 
 PROSE = b"The service never rejects a request, whatever it is made of. " * 60
@@ -126,3 +128,71 @@ def test_a_lower_rate_of_misroutes_takes_a_higher_margin() -> None:
     for estimator in (careful, bold):
         teach(estimator, 100)
     assert guess(careful, PROSE).upper > guess(bold, PROSE).upper
+
+
+def test_the_margin_follows_the_errors_that_were_seen() -> None:
+    """A model whose errors stay within ten per cent needs less than one of which only their mean is known."""
+    seen, unseen = LinearEstimator(Estimation(), 16), LinearEstimator(Estimation(), 16)
+    for _ in range(50):
+        for scale in (0.9, 1.1):
+            teach(seen, len(TEXTS), scale=scale)
+    unseen.restore({key: sums for key, sums in seen.export().items() if key[0] == "linear"})
+    known, guessed = guess(seen, PROSE * 10), guess(unseen, PROSE * 10)
+    assert known.tokens == guessed.tokens
+    assert 1.05 * known.tokens < known.upper < 0.97 * guessed.upper
+
+
+def test_an_answer_that_does_not_say_how_long_its_prompt_was_teaches_nothing() -> None:
+    """Some report completion tokens alone."""
+    estimator = LinearEstimator(Estimation(), 16)
+    assert estimator.learn(observation(None, features=facts(PROSE), usage=Usage(None, 5))) == "no_usage"
+    assert estimator.export() == {}
+
+
+def test_the_margin_of_raw_bodies_of_a_new_model_is_that_of_others() -> None:
+    """The first errors of each model are those of all, until a model has its own."""
+    estimator = LinearEstimator(Estimation(min_samples=5), 16)
+    raw = features(Item(raw=8000))
+    for turn in range(60):
+        tokens = 2400 if turn % 2 else 1600
+        estimator.learn(observation(None, basis="raw", features=raw, usage=Usage(tokens, 1)))
+    assert estimator.export()["raw-errors", ""].samples == 60
+    new, known = estimator.raw("new", "all"), estimator.raw("m", "all")
+    assert new.careful == pytest.approx(known.careful)
+    assert new.careful < new.mean
+
+
+def test_the_margin_is_that_of_the_model() -> None:
+    """One model's errors are not another's."""
+    estimator = LinearEstimator(Estimation(), 16)
+    for _ in range(50):
+        teach(estimator, len(TEXTS), model="other")
+    alone = LinearEstimator(Estimation(), 16)
+    for model, to in (("m", estimator), ("m", alone)):
+        for _ in range(25):
+            for scale in (0.9, 1.1):
+                teach(to, len(TEXTS), model=model, scale=scale)
+    assert guess(estimator, PROSE * 10).upper == pytest.approx(guess(alone, PROSE * 10).upper, rel=0.01)
+
+
+def test_only_what_has_changed_is_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table comes back from its store every second: of hundreds of models one or two have something new."""
+    one, other = LinearEstimator(Estimation(), 16), LinearEstimator(Estimation(), 16)
+    for model in ("a", "b", "c"):
+        teach(one, len(TEXTS), model=model)
+    table = one.export()
+    other.restore(table)
+    teach(other, 1, model="b")
+    solved: list[int] = []
+    solve = Fit._solve
+
+    def noted(fit: Fit) -> None:
+        solved.append(fit.samples)
+        solve(fit)
+
+    monkeypatch.setattr(Fit, "_solve", noted)
+    one.restore(decode(encode(table, 0.0)).table)
+    assert solved == []
+    one.restore(decode(encode(other.export(), 0.0)).table)
+    assert sorted(solved) == [len(TEXTS) + 1, 3 * len(TEXTS) + 1]  # the model's, and that for models not yet known
+    assert one.export() == other.export()

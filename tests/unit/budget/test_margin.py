@@ -76,3 +76,9 @@ def test_a_hopeless_rate_is_answered_by_the_largest_step() -> None:
     """There is a margin for any rate, however small."""
     found = errors(random.Random(5), 100)
     assert 0 < found.margin(3000.0, 1.0, 1e-12) < 40
+
+
+@pytest.mark.parametrize("tokens", [1.0, 63.0, 1e9])
+def test_the_smallest_and_the_largest_sizes_have_a_margin(tokens: float) -> None:
+    """They have a neighbour on one side only."""
+    assert Errors().margin(tokens, 0.05, 0.001) > 0

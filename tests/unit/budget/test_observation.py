@@ -43,3 +43,9 @@ def test_an_answer_that_was_cut(prompts: int, usage: Usage | None) -> None:
     """How long it would have been nobody knows; of a batch, not even how long its prompts are."""
     ended = ending(observation(None, capacity=1000, prompts=prompts), 200, Usage(100, 10), whole=False)
     assert ended.usage == usage
+
+
+def test_several_choices_do_not_fill_a_context_together() -> None:
+    """Each has its own: two answers of 75 tokens beside 900 of prompt end before a context of 1,000."""
+    request = observation(None, capacity=1000, cap=None, choices=2)
+    assert ending(request, 200, Usage(900, 150), "length").outcome == "completed"

@@ -8,7 +8,7 @@ from extproc.body.facts import Item
 from extproc.body.usage import Usage
 from extproc.budget.features import features
 from extproc.budget.observation import Observation
-from extproc.budget.ratio import RatioEstimator
+from extproc.budget.ratio import YOUNG_SAMPLES, RatioEstimator
 from extproc.config import Estimation
 
 SETTINGS = Estimation(prior_bytes_per_token=3, smoothing=0.05, deviations=2, min_samples=5, tokens_per_message=4)
@@ -116,3 +116,29 @@ def test_keys_are_bounded() -> None:
         estimator.learn(observation(204, model=f"model-{i}"))
     entries: Any = estimator.snapshot()["ratios"]
     assert len(entries) == 8
+
+
+def test_one_busy_category_does_not_speak_for_all() -> None:
+    """Only the first observations of each category teach the figures for others."""
+    estimator = RatioEstimator(SETTINGS, limit=16)
+    for _ in range(2 * YOUNG_SAMPLES):
+        estimator.learn(observation(204))
+    assert {key[2:]: sums.samples for key, sums in estimator.export().items()} == {
+        ("m", "latin"): 2 * YOUNG_SAMPLES,
+        ("m", ""): YOUNG_SAMPLES,
+        ("", ""): YOUNG_SAMPLES,
+    }
+
+
+def test_a_short_prompt_teaches_less() -> None:
+    """Much of what it costs is template: a tenth of the bytes that count in full moves a mean by a tenth."""
+    moved = []
+    for size in (258, 24):
+        estimator = RatioEstimator(SETTINGS, limit=16)
+        for _ in range(20):
+            estimator.learn(observation(204))
+        short = features(Item(text=b"a" * size))
+        estimator.learn(observation(round(size / 6), features=short))
+        entry: Any = next(e for e in estimator.snapshot()["ratios"] if e["category"] == "latin")  # type: ignore[attr-defined]
+        moved.append(abs(entry["bytes_per_token"] - 5.0))
+    assert moved[1] < 0.2 * moved[0]

@@ -8,6 +8,7 @@ from extproc.body.facts import Item
 from extproc.body.usage import Usage
 from extproc.budget.features import features
 from extproc.budget.learner import Learner
+from extproc.budget.linear import LinearEstimator
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Sums, Table
@@ -160,3 +161,24 @@ def test_impossible_figures_are_left_out(sums: Sums) -> None:
     table: Table = dict.fromkeys(keys, sums)
     one.adopt(table)
     assert one.snapshot() == {"ratios": [], "output": []}
+
+
+def test_figures_of_the_other_estimator_are_kept() -> None:
+    """They are there when the configuration goes back to it, and in all that is kept and shared meanwhile."""
+    one = learner()
+    teach(one, 4.0, 30)
+    learned = one.export()
+    one.rebuild(LinearEstimator(Estimation(), LIMIT), one.output, one.limit)
+    assert one.export().keys() >= learned.keys()
+    one.rebuild(RatioEstimator(Estimation(), LIMIT), one.output, one.limit)
+    assert ratio(one) == pytest.approx(4.0, rel=0.01)
+
+
+def test_figures_of_a_linear_estimator_are_kept() -> None:
+    """The ratio estimator has no use for them."""
+    one = Learner(LinearEstimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT)
+    teach(one, 4.0, 30)
+    learned = one.export()
+    one.rebuild(RatioEstimator(Estimation(), LIMIT), one.output, one.limit)
+    one.rebuild(LinearEstimator(Estimation(), LIMIT), one.output, one.limit)
+    assert one.export() == learned

@@ -87,3 +87,12 @@ def test_early_with_the_routes_own_pools() -> None:
     found = router().decide_early(CHAT, 16_001, RouteSettings(pools="three"))
     assert found is not None
     assert found.pool.name == "l"
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "reason"), [({}, 200_000, "oversized"), ({"max_tokens": "many"}, 100, "wrong_type")]
+)
+def test_the_largest_pool_is_that_of_the_model(fields: dict[str, Any], size: int, reason: str) -> None:
+    """Another model's pool could only answer that it does not know the model."""
+    decision = router().decide_by_size(CHAT, {**SEEN, "model": "tiny", **fields}, size)
+    assert (decision.pool.name, decision.reason) == ("l", reason)

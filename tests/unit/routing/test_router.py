@@ -114,13 +114,6 @@ def test_an_unreadable_body_goes_to_the_largest_pool_of_its_model(fields: dict[s
     assert router().decide(CHAT, content, whole=True).pool.name == "l"
 
 
-def test_a_large_batch_of_short_prompts_is_not_oversized() -> None:
-    """An embedding request of 2 MB may hold nothing but short texts."""
-    inputs = json.dumps({"model": "m", "input": ["x" * 100] * 20_000}).encode()
-    decision = router().decide(Head("POST", "/v1/embeddings"), inputs, whole=True)
-    assert where(decision) == ("short", "short", "fits")
-
-
 def test_shadow_decides_and_does_not_act() -> None:
     """In shadow mode everything goes to the largest pool, and the choice is reported."""
     decision = router(routing={"shadow": True}).decide(CHAT, body(10), whole=True)
@@ -170,3 +163,41 @@ def test_other_paths_are_decided_before_their_body() -> None:
     assert early is not None
     assert where(early) == ("long", "long", "unknown_path")
     assert router().decide_early(CHAT, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/completions", {"prompt": ["x" * 100] * 2000, "max_tokens": 1}),
+        ("/v1/embeddings", {"input": ["x" * 100] * 2000}),
+        ("/v1/score", {"text_1": "q", "text_2": ["x" * 100] * 2000}),
+        ("/v1/rerank", {"query": "q", "documents": ["x" * 100] * 2000}),
+    ],
+)
+def test_a_large_batch_of_short_prompts_is_not_oversized(path: str, fields: dict[str, Any]) -> None:
+    """A body of 200 kB may hold nothing but short texts."""
+    decision = router().decide(Head("POST", path), json.dumps({"model": "m", **fields}).encode(), whole=True)
+    assert where(decision) == ("short", "short", "fits")
+
+
+def test_requests_of_no_conversation_do_not_stick_together() -> None:
+    """One that went long says nothing of the next."""
+    sticky = router(routing={"sticky_long": True})
+    sticky.decide(CHAT, body(5000), whole=True)
+    assert where(sticky.decide(CHAT, body(10), whole=True)) == ("short", "short", "fits")
+
+
+def test_a_conversation_is_long_in_one_set_alone() -> None:
+    """What was too long for one model's pools says nothing of another's."""
+    sticky = router(routing={"sticky_long": True})
+    sticky.decide(CHAT, body(5000, user="u"), whole=True)
+    assert sticky.decide(CHAT, body(10, user="u", model="tiny"), whole=True).reason == "fits"
+
+
+def test_the_header_names_the_conversation_before_the_body_does() -> None:
+    """The operator has named the header; what clients write into bodies is their own affair."""
+    half = router(routing={"rollout_percent": 50})
+    for i in range(20):
+        head = Head("POST", CHAT.path, conversation=f"c{i}")
+        landed = half.decide(head, body(10, user="same"), whole=True).pool.name
+        assert landed == ("short" if in_rollout(f"c{i}", 50) else "long")

@@ -317,3 +317,17 @@ def test_undecodable() -> None:
     harness = Harness()
     deque(AccessLog(lambda: harness.context).take(b"\xff"), 0)
     assert harness.count("dualpool_access_log_undecodable_total") == 1
+
+
+def test_a_prompt_that_was_cached_whole_is_counted() -> None:
+    """Anthropic's input_tokens are 0 then, which is a count."""
+    observation = read(entry({"input_tokens": 0.0, "cache_read_input_tokens": 60.0}), POOLS).observation
+    assert observation is not None
+    assert observation.usage == Usage(60, None, 60)
+
+
+def test_a_request_that_was_never_sent_on_is_counted() -> None:
+    """No attempt is no retry: Envoy answered by itself, as when no server is there."""
+    harness = take(entry(status=503, attempts=0), entry(status=503, attempts=0))
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="failed") == 2
+    assert harness.count("dualpool_upstream_retries_total", pool="short") == 0

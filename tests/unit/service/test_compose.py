@@ -1,13 +1,18 @@
 """What lives on from one configuration to the next."""
 
 import json
+from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from extproc.config import Config
 from extproc.metrics import Metrics
-from extproc.routing.router import Head
+from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.routing.router import Head, in_rollout
 from extproc.service.compose import compose
+from extproc.service.exchange import Exchange
+from tests.unit.service.test_exchange import BODY, headers, pool
 
 CHAT = Head(method="POST", path="/v1/chat/completions")
 
@@ -24,3 +29,54 @@ def test_a_conversation_that_has_gone_long_stays_long_after_a_reload() -> None:
     assert before.router.decide(CHAT, body(10_000), whole=True).pool.name == "long"
     after = compose(config.model_copy(deep=True), metrics, before.learner, pools=before.pools)
     assert after.router.decide(CHAT, body(1), whole=True).reason == "sticky"
+
+
+def asked(config: dict[str, Any], more: dict[str, str], body: bytes = BODY) -> pb.ProcessingResponse:
+    """Send a chat request with `more` headers to a service of `config`, and return the answer to its body."""
+    core = compose(Config.model_validate(config), Metrics(CollectorRegistry()))
+    exchange = Exchange(core.context)
+    head = headers({":method": "POST", ":path": "/v1/chat/completions", **more})
+    exchange.handle(pb.ProcessingRequest(request_headers=head).SerializeToString())
+    sent = pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=True))
+    return pb.ProcessingResponse.FromString(exchange.handle(sent.SerializeToString()) or b"")
+
+
+@pytest.mark.parametrize(("header", "named"), [("x-request-id", None), ("x-chat", "x-chat")])
+def test_the_roll_out_goes_by_headers(header: str, named: str | None) -> None:
+    """By the conversation's, where one is configured, else by the request's id: some are in and some are out."""
+    config = {"routing": {"rollout_percent": 50, "conversation_header": named}}
+    landed = [pool(asked(config, {header: f"c{i}"})) for i in range(20)]
+    assert landed == ["short" if in_rollout(f"c{i}", 50) else "long" for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "category"), [(["model", "header", "content"], "agents"), (["model", "content"], "latin")]
+)
+def test_a_header_names_the_category_where_that_is_asked_for(sources: list[str], category: str) -> None:
+    """The header is the configured one, and nobody's where headers are no source."""
+    config = {"categories": {"sources": sources, "header": "x-kind", "allowed": ["agents"]}}
+    fields = asked(config, {"x-kind": "agents"}).dynamic_metadata.fields["dualpool"].struct_value.fields
+    assert fields["category"].string_value == category
+
+
+def composed(**sections: Any) -> Any:
+    return compose(Config.model_validate(sections), Metrics(CollectorRegistry())).context
+
+
+def test_the_share_of_answers_is_the_configured_one() -> None:
+    """All by default."""
+    assert composed().answers_percent == 100
+    assert composed(estimation={"answers_percent": 5}).answers_percent == 5
+
+
+def test_pools_of_every_set_are_known_by_name() -> None:
+    """By it the access log tells which pool answered."""
+    sets = {"default": [{"name": "a", "capacity": 99}], "coder": [{"name": "b", "capacity": 99}]}
+    assert composed(pools=sets).pools == {"a", "b"}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_requests_are_counted_where_spillover_asks_for_it(enabled: bool) -> None:
+    """A ticket for each request is no use to anybody else."""
+    found = composed(spillover={"enabled": enabled, "requests": {"short": 9}}).in_flight
+    assert (found is not None) is enabled

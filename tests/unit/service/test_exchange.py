@@ -384,3 +384,26 @@ def test_an_exchange_that_hears_nothing_of_the_answer_is_complete_with_its_decis
     assert not harness.exchange.complete
     harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     assert harness.exchange.complete is complete
+
+
+@pytest.mark.parametrize(("attempts", "misroutes"), [(1, 1), (2, 0)])
+def test_a_refusal_by_both_pools_is_no_misroute(attempts: int, misroutes: int) -> None:
+    """Envoy says how often it has sent the request on: no pool takes what the larger refused as well."""
+    harness = Harness()
+    harness.ask()
+    refused = pb.ProcessingRequest(response_headers=answer_headers(status="400"))
+    refused.attributes["envoy.filters.http.ext_proc"].update({"upstream.request_attempt_count": float(attempts)})
+    harness.exchange.handle(refused.SerializeToString())
+    harness.exchange.close()
+    assert harness.count("dualpool_misroutes_total", pool="short", kind="rejected") == misroutes
+
+
+def test_headers_may_come_as_text() -> None:
+    """Envoy sends bytes, other senders of the protocol text."""
+    harness = Harness()
+    pairs = [pb.HeaderValue(key=":method", value="GET"), pb.HeaderValue(key=":path", value="/v1/models")]
+    harness.send(request_headers=pb.HttpHeaders(headers=pb.HeaderMap(headers=pairs), end_of_stream=True))
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="unknown_path") == 1
+    pairs = [pb.HeaderValue(key=":method", value="PUT"), pb.HeaderValue(key=":path", value="/v1/chat/completions")]
+    Harness.send(harness, request_headers=pb.HttpHeaders(headers=pb.HeaderMap(headers=pairs), end_of_stream=True))
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="not_post") == 1

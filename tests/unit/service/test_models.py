@@ -1,7 +1,9 @@
 """A pool's servers are asked whether they hold what the configuration says."""
 
+import asyncio
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from extproc.cli import main
 from extproc.config import Pool
 from extproc.metrics import Metrics
+from extproc.service import models as module
 from extproc.service.models import Comparison, ModelsCheck, compare
 
 Serve = Callable[[bytes], str]
@@ -50,7 +53,7 @@ def models(*lengths: int | None) -> bytes:
 
 
 def asked(*endpoints: str) -> list[Comparison]:
-    return list(compare({"default": (Pool(name="short", capacity=8192, endpoints=endpoints),)}))
+    return asyncio.run(compare({"default": (Pool(name="short", capacity=8192, endpoints=endpoints),)}))
 
 
 def test_equal(serve: Serve) -> None:
@@ -91,6 +94,25 @@ def test_report(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == ["the mismatch"]
     value = registry.get_sample_value("dualpool_capacity_servers", {"pool": "short", "verdict": "differs"})
     assert value == 1
+
+
+def test_a_pool_that_is_no_longer_asked_differs_from_nothing() -> None:
+    """Its alert ends: it was removed, or its servers were."""
+    registry = CollectorRegistry()
+    check = ModelsCheck(dict, Metrics(registry))
+    check.report([Comparison("medium", "differs", "the mismatch")])
+    check.report([Comparison("short", "equal", "")])
+    assert registry.get_sample_value("dualpool_capacity_servers", {"pool": "medium", "verdict": "differs"}) == 0
+
+
+def test_a_server_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All have the same time, however slowly bytes come."""
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and says nothing
+        endpoint = f"127.0.0.1:{server.getsockname()[1]}"
+        found = asked(endpoint, endpoint)
+    assert [c.verdict for c in found] == ["unknown", "unknown"]
+    assert "no whole answer within 0.2 s" in found[0].text
 
 
 def test_check_live(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

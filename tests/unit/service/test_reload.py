@@ -109,3 +109,29 @@ async def test_it_reloads_when_asked() -> None:
     await seen.until(1)
     task.cancel()
     assert seen.reports == [True]
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_file_changes_nothing(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A command that failed leaves one where its output was to go; all defaults at once are hardly meant."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    seen = Seen(file)
+    asyncio.run(seen.reloader.reload())
+    assert (seen.applied, seen.reports) == ([], [False])
+    assert f"{file}: is empty" in caplog.text
+
+
+@pytest.mark.usefixtures("_often")
+async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read once it has stayed as it is from one look to the next."""
+    file = tmp_path / "config.yaml"
+    file.write_text(GOOD)
+    seen = Seen(file)
+    looks = iter([(1, 1, n, 1) for n in range(5)])
+    monkeypatch.setattr(Reloader, "_signature", lambda _: next(looks, (1, 1, 4, 1)))
+    task = asyncio.create_task(seen.reloader.run())
+    await seen.until(1)
+    task.cancel()
+    assert next(looks, None) is None
+    assert seen.reports == [True]

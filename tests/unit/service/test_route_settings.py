@@ -184,3 +184,10 @@ def test_ours() -> None:
     metadata = (("user-agent", "x"), ("dualpool-pools", "coder"), ("dualpool-x-bin", b"\x00"))
     assert ours(metadata) == (("dualpool-pools", "coder"),)
     assert ours(None) == ()
+
+
+def test_a_route_is_taken_out_of_the_roll_out_by_0() -> None:
+    """0 and 100 are percentages."""
+    reader = RouteSettingsReader({})
+    for text, percent in (("0", 0.0), ("100", 100.0)):
+        assert reader.read((("dualpool-rollout-percent", text),), {}).settings.rollout_percent == percent

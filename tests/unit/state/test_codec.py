@@ -1,6 +1,7 @@
 """Learned figures as bytes."""
 
 import hashlib
+import math
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ def test_what_was_encoded_is_decoded() -> None:
         (b"[" * 100_000, "not written by this program"),
         (b'{"some": "json"}', "not written by this program"),
         (GOOD.replace(b"dualpool-state", b"another-thing"), "its format is 'another-thing'"),
-        (GOOD.replace(b'"version":1', b'"version":0'), "its version is 0; this program reads version 1"),
+        (GOOD.replace(b'"version":2', b'"version":1'), "its version is 1; this program reads version 2"),
         (GOOD[:-1], "torn or altered"),
         (GOOD.replace(b"80.0", b"81.0"), "torn or altered"),
     ],
@@ -50,7 +51,7 @@ def test_impossible_entries_are_dropped() -> None:
         ("d",): Sums(1, 1, (1.7e308 * 10,)),
     }
     assert decode(encode({**bad, **TABLE}, 0.0)).table == TABLE
-    body = msgspec.json.encode(list({**bad, **TABLE}.items())).replace(b"null", b"1e308")
+    body = b"\n".join(map(msgspec.json.encode, {**bad, **TABLE}.items())).replace(b"null", b"1e308")
     header = encode(TABLE, 0.0).partition(b"\n")[0]
     good, forged = (hashlib.sha256(part).hexdigest().encode() for part in (GOOD.partition(b"\n")[2], body))
     assert set(decode(header.replace(good, forged) + b"\n" + body).table) == {("d",), *TABLE}
@@ -88,3 +89,9 @@ def test_what_comes_after_nothing_does_not_age() -> None:
     ageing = Ageing(half_life=3600)
     assert ageing.table(None, now=1000.0) == {}
     assert ageing.table(Stored(TABLE, 1000.0), now=1e12) == TABLE
+
+
+@pytest.mark.parametrize("values", [(1.0, math.inf), (math.nan, 1.0)])
+def test_one_value_that_is_no_number_costs_no_other_entry_its_place(values: tuple[float, ...]) -> None:
+    """JSON has no word for it: written, it would make the whole state unreadable."""
+    assert decode(encode({("e",): Sums(1, 1.0, values), **TABLE}, 0.0)).table == TABLE

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def table(samples: int) -> Table:
 
 
 def store(path: Path, now: float = 1000.0) -> FileStore:
-    return FileStore(path, limit=64, half_life=3600, clock=lambda: now)
+    return FileStore(path, half_life=3600, clock=lambda: now)
 
 
 def test_saved_figures_are_loaded(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_there_need_not_be_a_file(tmp_path: Path) -> None:
 def test_the_first_exchange_keeps_everything(tmp_path: Path) -> None:
     """An empty store is given all that is known, not only what is new."""
     path = tmp_path / "state.json"
-    assert store(path).exchange(table(1), whole=table(5)) == table(5)
+    assert store(path).exchange(table(1), whole=table(5), limit=64) == table(5)
     assert decode(path.read_bytes()).table == table(5)
 
 
@@ -51,18 +52,18 @@ def test_an_exchange_merges(tmp_path: Path) -> None:
     """What is kept and what is new become what all have."""
     path = tmp_path / "state.json"
     first, second = store(path), store(path)
-    first.exchange({}, whole=table(5))
-    assert second.exchange(table(2), whole=table(2)) == table(7)
-    assert first.exchange({}, whole=table(5)) == table(7)
+    first.exchange({}, whole=table(5), limit=64)
+    assert second.exchange(table(2), whole=table(2), limit=64) == table(7)
+    assert first.exchange({}, whole=table(5), limit=64) == table(7)
 
 
 def test_an_exchange_without_news_on_either_side_says_so(tmp_path: Path) -> None:
     """The file is neither read nor written when there is nothing to say."""
     path = tmp_path / "state.json"
     one = store(path)
-    one.exchange({}, whole=table(5))
+    one.exchange({}, whole=table(5), limit=64)
     before = path.stat()
-    assert one.exchange({}, whole=table(5)) is None
+    assert one.exchange({}, whole=table(5), limit=64) is None
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -75,7 +76,7 @@ def test_an_unreadable_file_is_set_aside(tmp_path: Path, data: bytes, caplog: py
     assert one.read() == {}
     assert (tmp_path / "state.json.set-aside").read_bytes() == data
     assert "learning starts anew" in caplog.text
-    assert one.exchange(table(1), whole=table(1)) == table(1)
+    assert one.exchange(table(1), whole=table(1), limit=64) == table(1)
 
 
 def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +100,7 @@ def test_a_place_that_cannot_be_written_is_a_store_error(tmp_path: Path, where: 
     """The message names the key and the path; nothing else is raised."""
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(StoreError, match=r"state\.file: .*state\.json: "):
-        store(tmp_path / where).exchange(table(1), whole=table(1))
+        store(tmp_path / where).exchange(table(1), whole=table(1), limit=64)
 
 
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left on device"):
-        store(path).exchange(table(1), whole=table(4))
+        store(path).exchange(table(1), whole=table(4), limit=64)
     assert decode(path.read_bytes()).table == table(3)
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -122,8 +123,69 @@ def test_a_lock_that_is_never_released_is_not_waited_for(tmp_path: Path, monkeyp
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
     path = tmp_path / "state.json"
     one = store(path)
-    one.exchange({}, whole=table(1))
+    one.exchange({}, whole=table(1), limit=64)
     with (tmp_path / ".state.json.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StoreError, match="locked by another process"):
-            one.exchange(table(1), whole=table(2))
+            one.exchange(table(1), whole=table(2), limit=64)
+
+
+def test_a_copy_takes_the_place_of_what_was_kept(tmp_path: Path) -> None:
+    """What it wrote itself is not merged: another store has merged it. It is known again at the next exchange."""
+    path = tmp_path / "state.json"
+    one = store(path)
+    one.exchange({}, whole=table(5), limit=64)
+    one.replace(table(3))
+    assert decode(path.read_bytes()).table == table(3)
+    assert one.exchange({}, whole=table(3), limit=64) is None
+
+
+def test_what_another_wrote_is_returned_once(tmp_path: Path) -> None:
+    """Until it changes again there is nothing new."""
+    path = tmp_path / "state.json"
+    first, second = store(path), store(path)
+    first.exchange({}, whole=table(5), limit=64)
+    assert second.exchange({}, whole={}, limit=64) == table(5)
+    assert second.exchange({}, whole={}, limit=64) is None
+
+
+def test_figures_are_on_the_disk_before_their_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut there is the old file or the new one: first all bytes are flushed, then the rename."""
+    path = tmp_path / "state.json"
+    flushed: list[tuple[bool, int, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        flushed.append((stat.S_ISDIR(found.st_mode), found.st_size, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(path, table(3), now=5.0)
+    (_, size, _), (_, directory, _) = flushed
+    assert flushed == [(False, path.stat().st_size, False), (True, directory, True)]
+    assert size > 0
+
+
+def test_a_copy_leaves_what_others_write(tmp_path: Path) -> None:
+    """Two services that each copy what they know to one file: what has seen more stays, at every turn."""
+    path = tmp_path / "state.json"
+    one, two = store(path), store(path)
+    other = ("ratio", "text", "m", "")
+    one.exchange({}, whole=table(1), limit=64)
+    two.read()
+    one.replace(table(50))
+    two.replace({KEY: table(60)[KEY], other: table(9)[KEY]})
+    for samples in (51, 52):
+        one.replace(table(samples))
+        assert decode(path.read_bytes()).table == {KEY: table(60)[KEY], other: table(9)[KEY]}
+    one.replace(table(61))
+    assert decode(path.read_bytes()).table[KEY] == table(61)[KEY]
+
+
+def test_a_link_leads_to_the_file_that_is_kept(tmp_path: Path) -> None:
+    """It stays one: who links to a volume wants the figures there."""
+    (tmp_path / "volume").mkdir()
+    path = tmp_path / "state.json"
+    path.symlink_to(tmp_path / "volume" / "kept.json")
+    store(path).exchange({}, whole=table(5), limit=64)
+    assert path.is_symlink()
+    assert decode((tmp_path / "volume" / "kept.json").read_bytes()).table == table(5)

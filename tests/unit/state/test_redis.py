@@ -42,7 +42,7 @@ class Clock:
 
 
 def store(server: StandIn, clock: Clock | None = None) -> RedisStore:
-    return RedisStore(Redis(url=f"redis://127.0.0.1:{server.port}"), 64, HALF_LIFE, clock or Clock())
+    return RedisStore(Redis(url=f"redis://127.0.0.1:{server.port}"), HALF_LIFE, clock or Clock())
 
 
 def table(samples: int) -> Table:
@@ -56,7 +56,7 @@ def kept(server: StandIn) -> Table:
 def test_an_empty_server_is_given_everything(server: StandIn) -> None:
     """The first replica, or whoever finds a Redis restarted empty, writes all that is known."""
     assert store(server).read() == {}
-    assert store(server).exchange(table(1), table(5)) == table(5)
+    assert store(server).exchange(table(1), table(5), limit=64) == table(5)
     assert kept(server) == table(5)
     assert store(server).read() == table(5)
 
@@ -64,46 +64,46 @@ def test_an_empty_server_is_given_everything(server: StandIn) -> None:
 def test_an_exchange_merges(server: StandIn) -> None:
     """What is kept and what is new become what all have."""
     first, second = store(server), store(server)
-    first.exchange({}, table(5))
-    assert second.exchange(table(2), table(2)) == table(7)
-    assert first.exchange({}, table(5)) == table(7)
+    first.exchange({}, table(5), limit=64)
+    assert second.exchange(table(2), table(2), limit=64) == table(7)
+    assert first.exchange({}, table(5), limit=64) == table(7)
 
 
 def test_an_exchange_without_news_reads_a_few_bytes(server: StandIn) -> None:
     """Nobody has written, nothing is pending: the figures are neither fetched nor written."""
     one = store(server)
-    one.exchange({}, table(5))
+    one.exchange({}, table(5), limit=64)
     server.received.clear()
-    assert one.exchange({}, table(5)) is None
+    assert one.exchange({}, table(5), limit=64) is None
     assert server.received == ["GETRANGE"]
 
 
 def test_a_write_that_came_in_between_is_not_overwritten(server: StandIn) -> None:
     """Another replica writes between our read and our write: both are there in the end."""
     one, other = store(server), store(server)
-    one.exchange({}, table(5))
+    one.exchange({}, table(5), limit=64)
 
     def meanwhile() -> None:
         del server.before["MULTI"]
-        other.exchange(table(2), table(2))
+        other.exchange(table(2), table(2), limit=64)
 
     server.before["MULTI"] = meanwhile
-    assert one.exchange(table(1), table(6)) == table(8)
+    assert one.exchange(table(1), table(6), limit=64) == table(8)
 
 
 def test_a_write_whose_answer_was_lost_is_not_merged_again(server: StandIn) -> None:
     """The same offer, made again, is known by its number, whether others have written since or not."""
     clock = Clock()
     one, other = store(server, clock), store(server)
-    one.exchange({}, table(5))
+    one.exchange({}, table(5), limit=64)
     server.lost = {"EXEC"}
     with pytest.raises(StoreError):
-        one.exchange(table(1), table(6))
+        one.exchange(table(1), table(6), limit=64)
     server.lost = set()
-    other.exchange(table(2), table(2))
+    other.exchange(table(2), table(2), limit=64)
     clock.rest()
-    assert one.exchange(table(1), table(6)) == table(8)
-    assert one.exchange(table(1), table(9)) == table(9)
+    assert one.exchange(table(1), table(6), limit=64) == table(8)
+    assert one.exchange(table(1), table(9), limit=64) == table(9)
 
 
 def test_a_first_write_whose_answer_was_lost_is_not_merged_again(server: StandIn) -> None:
@@ -112,10 +112,10 @@ def test_a_first_write_whose_answer_was_lost_is_not_merged_again(server: StandIn
     one = store(server, clock)
     server.lost = {"EXEC"}
     with pytest.raises(StoreError):
-        one.exchange(table(1), table(5))
+        one.exchange(table(1), table(5), limit=64)
     server.lost = set()
     clock.rest()
-    assert one.exchange(table(1), table(5)) == table(5)
+    assert one.exchange(table(1), table(5), limit=64) == table(5)
 
 
 @pytest.mark.parametrize("command", ["WATCH", "GETRANGE", "TIME", "MULTI", "SET", "EXEC"])
@@ -123,13 +123,13 @@ def test_an_answer_lost_anywhere_counts_everything_once(server: StandIn, command
     """Whichever answer does not come, each observation is there once when the server works again."""
     clock = Clock()
     one = store(server, clock)
-    one.exchange({}, table(5))
+    one.exchange({}, table(5), limit=64)
     server.lost = {command}
     with pytest.raises(StoreError, match=r"^state\.redis: redis://127\.0\.0\.1:"):
-        one.exchange(table(1), table(6))
+        one.exchange(table(1), table(6), limit=64)
     server.lost = set()
     clock.rest()
-    one.exchange(table(1), table(6))
+    one.exchange(table(1), table(6), limit=64)
     assert kept(server) == table(6)
 
 
@@ -152,10 +152,10 @@ def test_a_server_that_refuses_is_a_store_error(server: StandIn, command: str, e
     server.clock = lambda: 0.0
     server.errors[command] = error
     with pytest.raises(StoreError):
-        one.exchange(table(1), table(6))
+        one.exchange(table(1), table(6), limit=64)
     server.errors.clear()
     clock.rest()
-    assert one.exchange(table(1), table(6)) == table(6)
+    assert one.exchange(table(1), table(6), limit=64) == table(6)
 
 
 @pytest.mark.parametrize("data", [b"torn", b"x" * 300, encode(table(1), 0.0)[:-3]])
@@ -164,7 +164,7 @@ def test_what_is_not_ours_is_left_alone(server: StandIn, data: bytes) -> None:
     server.set(b"dualpool", data)
     one = store(server)
     with pytest.raises(StoreError, match=r"'dualpool' is left alone: .*; delete it, or set state\.redis\.name"):
-        one.exchange(table(1), table(1))
+        one.exchange(table(1), table(1), limit=64)
     assert server.values[b"dualpool"] == data
 
 
@@ -184,17 +184,17 @@ def test_a_server_that_failed_is_left_in_peace_for_a_while(server: StandIn) -> N
     server.lost = {"WATCH"}
     for _ in range(3):
         with pytest.raises(StoreError):
-            one.exchange(table(1), table(1))
+            one.exchange(table(1), table(1), limit=64)
     assert server.received.count("WATCH") == 1
 
 
 def test_figures_fade_by_the_clock_of_the_server(server: StandIn) -> None:
     """Replicas whose clocks differ agree on the age of what they share."""
     server.clock = lambda: 1000.0
-    store(server).exchange({}, table(8))
+    store(server).exchange({}, table(8), limit=64)
     server.clock = lambda: 1000.0 + HALF_LIFE
     assert store(server).read()[KEY].samples == 4
-    assert store(server).exchange(table(1), table(1)) == {KEY: table(4)[KEY].then(table(1)[KEY])}
+    assert store(server).exchange(table(1), table(1), limit=64) == {KEY: table(4)[KEY].then(table(1)[KEY])}
 
 
 def test_the_list_of_replicas_stays_short(server: StandIn) -> None:
@@ -202,7 +202,7 @@ def test_the_list_of_replicas_stays_short(server: StandIn) -> None:
     writers = {f"old-{number}": 1 for number in range(2 * WRITERS)}
     server.clock = lambda: 0.0
     server.set(b"dualpool", encode(table(1), 0.0, writers))
-    store(server).exchange(table(1), table(1))
+    store(server).exchange(table(1), table(1), limit=64)
     remembered = decode(server.values[b"dualpool"]).writers
     assert len(remembered) == WRITERS
     assert f"old-{2 * WRITERS - 1}" in remembered
@@ -215,13 +215,13 @@ def test_a_server_written_to_all_the_time_is_given_up_for_now(
     monkeypatch.setattr(module, "ATTEMPTS", 3)
     server.before["MULTI"] = lambda: server.set(b"dualpool", server.values.get(b"dualpool", b""))
     with pytest.raises(StoreError, match="3 times in a row"):
-        store(server).exchange(table(1), table(1))
+        store(server).exchange(table(1), table(1), limit=64)
 
 
 def test_replace(server: StandIn) -> None:
     """What there is gives way."""
     one = store(server)
-    one.exchange({}, table(5))
+    one.exchange({}, table(5), limit=64)
     one.replace(table(2))
     assert kept(server) == table(2)
 
@@ -231,7 +231,7 @@ def test_the_password_goes_to_the_server_and_into_no_message(server: StandIn) ->
     settings = Redis(url=f"redis://me@127.0.0.1:{server.port}", password=SecretStr("sesame"))
     server.errors["AUTH"] = "WRONGPASS invalid username-password pair"
     with pytest.raises(StoreError) as raised:
-        RedisStore(settings, 64, HALF_LIFE).read()
+        RedisStore(settings, HALF_LIFE).read()
     assert "AUTH" in server.received
     assert "sesame" not in f"{raised.value!r} {raised.value.__cause__!r} {settings!r}"
 
@@ -260,7 +260,7 @@ def test_two_threads_lose_nothing(server: StandIn) -> None:
 
     def work(one: RedisStore) -> None:
         for _ in range(20):
-            one.exchange(table(1), table(1))
+            one.exchange(table(1), table(1), limit=64)
 
     threads = [threading.Thread(target=work, args=(store(server),)) for _ in range(3)]
     for thread in threads:

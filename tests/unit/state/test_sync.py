@@ -8,6 +8,7 @@ import pytest
 
 from extproc.budget.learner import Learner
 from extproc.budget.sums import Sums, Table
+from extproc.state import sync as module
 from extproc.state.file import FileStore
 from extproc.state.store import Store, StoreError
 from extproc.state.sync import Sync
@@ -26,7 +27,8 @@ class Fake:
         self._check()
         return self.kept
 
-    def exchange(self, pending: Table, whole: Table) -> Table:
+    def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+        assert limit >= len(pending)
         self._check()
         if not self.kept:
             self.kept = whole
@@ -65,7 +67,7 @@ async def test_a_start_reads_the_first_store_that_has_something() -> None:
 async def test_two_learners_converge_to_the_same_figures(tmp_path: Path) -> None:
     """After both have exchanged, and once more, both have learned from all observations of both."""
     one, two = learner("file"), learner("file")
-    stores = [FileStore(tmp_path / "state", 64, 3600) for _ in range(2)]
+    stores = [FileStore(tmp_path / "state", 3600) for _ in range(2)]
     syncs = [sync(one, stores[0]), sync(two, stores[1])]
     teach(one, 3.0, 40)
     teach(two, 5.0, 40)
@@ -126,11 +128,11 @@ async def test_the_loop_survives_what_nobody_thought_of(caplog: pytest.LogCaptur
     class Odd(Fake):
         tries = 0
 
-        def exchange(self, pending: Table, whole: Table) -> Table:
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
             self.tries += 1
             if self.tries == 1:
                 raise ValueError("odd")
-            return super().exchange(pending, whole)
+            return super().exchange(pending, whole, limit)
 
     one, store = learner("odd"), Odd("odd")
     teach(one, 4.0, 10)
@@ -154,10 +156,10 @@ async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     class Slow(Fake):
-        def exchange(self, pending: Table, whole: Table) -> Table:
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
             begun.set()
             assert go_on.wait(30)
-            return super().exchange(pending, whole)
+            return super().exchange(pending, whole, limit)
 
     one, store = learner("file"), Slow("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
     each = sync(one, store)
@@ -210,3 +212,145 @@ async def test_what_failed_to_reach_one_store_is_not_forgotten_when_it_works_aga
         await turn()
     assert redis.kept["ratio", "text", "", ""].samples == 30
     assert [one.export()["ratio", "text", "", ""].samples for one in both] == [30, 30]
+
+
+async def test_a_start_prefers_the_first_store() -> None:
+    """What Redis has is what counts, whatever the file has kept."""
+    shared, old, one = learner(), learner(), learner("redis", "file")
+    teach(shared, 4.0, 30)
+    teach(old, 8.0, 30)
+    await sync(one, Fake("redis", shared.export()), Fake("file", old.export())).start()
+    assert ratio(one) == pytest.approx(4.0, rel=0.01)
+
+
+async def test_a_copy_has_what_others_taught() -> None:
+    """A file beside Redis goes on from all that Redis has, not only from what was learned here."""
+    one, redis, file = learner("redis", "file"), Fake("redis"), Fake("file")
+    each, other = sync(one, redis, file), learner("redis")
+    teach(one, 4.0, 10)
+    await each.exchange()
+    teach(other, 4.0, 10)
+    await sync(other, redis).exchange()
+    await each.exchange()
+    assert file.kept["ratio", "text", "", ""].samples == 20
+
+
+async def test_a_copy_is_written_only_when_there_is_news() -> None:
+    """While no traffic comes nothing is written."""
+
+    class Quiet(Fake):
+        replaced = 0
+
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
+            return super().exchange(pending, whole, limit) if pending else None
+
+        def replace(self, whole: Table) -> None:
+            self.replaced += 1
+            super().replace(whole)
+
+    one, redis, file = learner("redis", "file"), Quiet("redis"), Quiet("file")
+    each = sync(one, redis, file)
+    teach(one, 4.0, 10)
+    for _ in range(3):
+        await each.exchange()
+    assert file.replaced == 1
+
+
+async def test_a_store_that_hangs_does_not_hold_up_a_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last exchange is given up after a while."""
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.05)
+    go_on = threading.Event()
+
+    class Stuck(Fake):
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+            go_on.wait(30)
+            return super().exchange(pending, whole, limit)
+
+    one = learner("file")
+    teach(one, 4.0, 10)
+    try:
+        async with asyncio.timeout(10):
+            await sync(one, Stuck("file")).close()
+    finally:
+        go_on.set()
+
+
+class Late(Fake):
+    """A store whose exchanges take until it is told to go on."""
+
+    def __init__(self, name: str, kept: Table | None = None) -> None:
+        super().__init__(name, kept)
+        self.go_on = threading.Event()
+        self.asked = 0
+
+    def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+        self.asked += 1
+        assert self.go_on.wait(30)
+        return super().exchange(pending, whole, limit)
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_store_that_hangs_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """It has failed for this time, and the next is asked."""
+    reports: list[tuple[str, bool]] = []
+    one, hanging, file = learner("redis", "file"), Late("redis"), Fake("file")
+    each = sync(one, hanging, file, reports=reports)
+    teach(one, 4.0, 10)
+    await each.exchange()
+    hanging.go_on.set()
+    assert file.kept["ratio", "text", "", ""].samples == 10
+    assert reports == [("redis", False), ("file", True)]
+    assert "state: redis: no answer within 0.05 s" in caplog.text
+
+
+async def test_a_late_answer_is_the_answer_to_what_was_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store has taken is not given to it again, nor is it asked anything else meanwhile."""
+    one, store = learner("file"), Late("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    each = sync(one, store)
+    teach(one, 4.0, 10)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    for _ in range(3):
+        await each.exchange()
+    assert store.asked == 1
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 30.0)
+    store.go_on.set()
+    teach(one, 4.0, 1)
+    for _ in range(2):
+        await each.exchange()
+    assert store.asked == 2
+    assert store.kept["ratio", "text", "", ""].samples == 11
+
+
+async def test_what_is_up_to_date_is_said_to_be() -> None:
+    """A store with nothing to be copied to it is no store that has not been written for long."""
+    reports: list[tuple[str, bool]] = []
+
+    class Quiet(Fake):
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
+            return super().exchange(pending, whole, limit) if pending else None
+
+    each = sync(learner("redis", "file"), Quiet("redis"), Fake("file"), reports=reports)
+    await each.exchange()
+    assert reports == [("redis", True), ("file", True)]
+
+
+async def test_stores_keep_as_many_figures_as_the_learner_does_now() -> None:
+    """The limit may be raised while it runs."""
+    limits: list[int] = []
+
+    class Counting(Fake):
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+            limits.append(limit)
+            return super().exchange(pending, whole, limit)
+
+    one = learner("file")
+    each = sync(one, Counting("file"))
+    await each.exchange()
+    one.rebuild(one.estimator, one.output, 4096)
+    await each.exchange()
+    assert limits[1] == 4096
