@@ -92,7 +92,7 @@ def build_engine(
     if model.heads % tp:
         raise PlanError(f"--tp: {tp}: must divide the {model.heads} attention heads of {model.name}")
     weights = model.parameters * BYTES[dtype]
-    kv_bytes = 2 * model.layers * model.kv_heads * model.head_size * BYTES[kv_dtype]
+    kv_bytes = 2 * model.layers * _kv_heads(model, tp) * model.head_size * BYTES[kv_dtype]
     room = tp * (gpu.memory * MEMORY_UTILISATION - WORKSPACE) - weights
     kv_tokens = int(room / kv_bytes) // BLOCK * BLOCK
     if kv_tokens < BLOCK:
@@ -115,6 +115,13 @@ def build_engine(
         tp=tp,
         price=tp * (gpu.price if price_per_gpu is None else price_per_gpu),
     )
+
+
+def _kv_heads(model: Model, tp: int) -> int:
+    """KV heads on all `tp` GPUs: vLLM shares them out, and repeats them where there are fewer than GPUs."""
+    if model.kv_heads % tp and tp % model.kv_heads:
+        raise PlanError(f"--tp: {tp}: must divide the {model.kv_heads} KV heads of {model.name}, or be a multiple")
+    return tp * max(1, model.kv_heads // tp)
 
 
 def _positive(**limits: int | None) -> None:

@@ -1,6 +1,7 @@
 """Rules of `extproc.planning.engine` and `catalog`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,34 @@ QWEN3_235B = {
 
 
 def build(**changes: Any) -> Engine:
-    options: dict[str, Any] = {"tp": 8, "max_model_len": 65536, "concurrency": "reserved"}
-    return build_engine(GPUS["A100-80G"], MODELS["Llama-3-70B"], **(options | changes))
+    options: dict[str, Any] = {
+        "gpu": GPUS["A100-80G"],
+        "model": MODELS["Llama-3-70B"],
+        "tp": 8,
+        "max_model_len": 65536,
+        "concurrency": "reserved",
+    }
+    return build_engine(**(options | changes))
 
 
 def test_kv_of_llama_3_70b_on_eight_a100() -> None:
     """What is left of memory after weights and buffers, divided by 320 KiB a token."""
     room = 8 * (80e9 * 0.9 - 3e9) - 70.55e9 * 2
     assert build().kv_tokens == int(room / (2 * 80 * 8 * 128 * 2)) // BLOCK * BLOCK
+
+
+def test_kv_heads_are_repeated_when_there_are_fewer_than_gpus() -> None:
+    """Four KV heads on eight GPUs are eight, one a GPU: a token takes as much as with eight KV heads."""
+    four = replace(MODELS["Llama-3-70B"], kv_heads=4)
+    assert build(model=four).kv_tokens == build().kv_tokens
+    assert build(model=four).kv_time == build().kv_time
+    assert build(model=four, tp=4).kv_tokens > build(tp=4).kv_tokens
+
+
+def test_kv_heads_that_cannot_be_shared_out() -> None:
+    """vLLM refuses KV heads that neither divide the GPUs nor are divided by them."""
+    with pytest.raises(PlanError, match="--tp: 8: must divide the 12 KV heads of Llama-3-70B, or be a multiple"):
+        build(model=replace(MODELS["Llama-3-70B"], kv_heads=12))
 
 
 def test_reserved_slots_are_kv_over_context() -> None:
