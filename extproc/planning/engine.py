@@ -86,7 +86,7 @@ def build_engine(
 ) -> Engine:
     """Estimate an instance from a GPU and a model. Unset limits are vLLM's defaults for the GPU.
 
-    Raises `PlanError` when the weights leave no room for KV.
+    Raises `PlanError` when the weights leave no room for KV, or vLLM would not start with these limits.
     """
     _positive(tp=tp, max_model_len=max_model_len, max_num_seqs=max_num_seqs, batched_tokens=batched_tokens)
     if model.heads % tp:
@@ -100,6 +100,10 @@ def build_engine(
             f"--tp: {tp}: {model.name} in {dtype} needs {weights / 1e9:.0f} GB: no room for KV on {tp} "
             f"{gpu.name}; use more GPUs an instance"
         )
+    seqs, batched = max_num_seqs or gpu.max_seqs, batched_tokens or gpu.batched_tokens
+    if batched < seqs:
+        default = "" if max_num_seqs else f", the default of {gpu.name}: give both"
+        raise PlanError(f"--max-num-batched-tokens: {batched}: must be at least --max-num-seqs, {seqs}{default}")
     bandwidth = gpu.bandwidth * BANDWIDTH_EFFICIENCY * tp
     flops = gpu.flops * COMPUTE_EFFICIENCY * tp
     return Engine(
@@ -109,8 +113,8 @@ def build_engine(
         pair_time=4 * model.layers * model.heads * model.head_size / flops,
         kv_tokens=kv_tokens,
         max_model_len=max_model_len,
-        max_num_seqs=max_num_seqs or gpu.max_seqs,
-        batched_tokens=batched_tokens or gpu.batched_tokens,
+        max_num_seqs=seqs,
+        batched_tokens=batched,
         concurrency=concurrency,
         tp=tp,
         price=tp * (gpu.price if price_per_gpu is None else price_per_gpu),

@@ -83,6 +83,19 @@ def test_weights_that_do_not_fit() -> None:
         build(tp=1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batched_tokens": 128}, "--max-num-seqs, 256, the default of A100-80G: give both"),
+        ({"batched_tokens": 128, "max_num_seqs": 200}, "--max-num-batched-tokens: 128: must be at least .* 200$"),
+    ],
+)
+def test_fewer_tokens_than_sequences(changes: dict[str, int], message: str) -> None:
+    """vLLM refuses an iteration without a token for each sequence."""
+    with pytest.raises(PlanError, match=message):
+        build(**changes)
+
+
 def test_price_is_per_gpu() -> None:
     """An instance costs its GPUs."""
     assert build(price_per_gpu=2.0).price == 16

@@ -143,6 +143,14 @@ def test_saturated_throughput_agrees_with_the_closed_form(engine: Engine, concur
     assert result.fleet.completed / result.time == pytest.approx(estimate(workload, roomy).rate, rel=0.1)
 
 
+def test_prefill_bound_throughput_agrees_with_the_closed_form(engine: Engine) -> None:
+    """Where the tokens of an iteration are the limit, only the sequences that decode take some: within 5 %."""
+    roomy = replace(engine, kv_tokens=160_000, max_num_seqs=128)
+    workload = make_workload((700, 5, 5), (100, 20, 20), rate=1000)
+    result = run(one(roomy), drawn(workload, 3_000, 3))
+    assert result.fleet.completed / result.time == pytest.approx(estimate(workload, roomy).rate, rel=0.05)
+
+
 def test_requests_over_every_capacity_are_rejected(engine: Engine) -> None:
     """vLLM refuses a prompt and a cap beyond max_model_len."""
     result = run(one(engine), batch((0.0, 700, 10, 101), (1.0, 700, 10, 100)))
