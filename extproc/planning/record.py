@@ -17,7 +17,7 @@ from extproc.planning.search import (
     verdict,
 )
 from extproc.planning.sensitivity import Cases, variations
-from extproc.planning.sizing import FleetPlan
+from extproc.planning.sizing import LATE, FleetPlan
 from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
 
 Record = dict[str, Any]
@@ -55,7 +55,7 @@ def plan_record(
         "sensitivity": [vars(v) for v in variations(chosen, planner, cases)],
         "assumptions": assumptions(scenario, chosen.thresholds[0]),
         "sources": [f"{gpu.name}: {gpu.source}", f"{model.name}: {model.source}"],
-        "problems": chosen.fleet.problems,
+        "problems": chosen.fleet.problems + ([_refused(scenario)] if scenario.refused >= LATE else []),
     }
 
 
@@ -73,6 +73,7 @@ def workload_record(scenario: Scenario, smallest: int) -> Record:
         "cv": arrivals.cv,
         "by_minute": list(arrivals.by_minute),
         "sized_for": scenario.load,
+        "refused": scenario.refused,
         "mean_input": workload.mean(workload.inputs),
         "mean_output": workload.mean(workload.outputs),
         "totals": {f"p{q * 100:g}": workload.quantile(workload.totals, q) for q in QUANTILES},
@@ -203,9 +204,16 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
         words.append(f"{_set_aside(scenario.reserve(smallest))}, as the service does when it knows their answers")
     for length, given in sorted(scenario.rates.items()):
         words.append(f"max_model_len {length}: measured, {given} per instance; other lengths are estimated")
+    if scenario.refused:
+        words.append(_refused(scenario))
     if objective.ttft is not None:
         words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
     return words
+
+
+def _refused(scenario: Scenario) -> str:
+    share = f"{100 * scenario.refused:.3g} % of requests"
+    return f"{share} need more than the full context of {scenario.full}, every pool refuses them: --max-model-len"
 
 
 def _set_aside(reserve: int) -> str:

@@ -58,6 +58,11 @@ class Scenario:
         return self.workload.budgets(1)
 
     @cached_property
+    def refused(self) -> float:
+        """Share of requests that every pool refuses: they are longer than full context, and no fleet has them."""
+        return self.workload.share(self._least > self.full)
+
+    @cached_property
     def _reserves(self) -> Reserves:
         return Reserves(self.config, self.workload)
 
@@ -69,10 +74,10 @@ class Scenario:
         """Chance of each request to be served by a pool of `capacity` or a smaller one.
 
         It must fit (else it is rejected and served by the largest) and be estimated to fit with `reserve` output
-        tokens, where it has no cap.
+        tokens, where it has no cap. Everything that fits full context is served there.
         """
         if capacity >= self.full:
-            return np.ones(len(self._least))
+            return np.asarray(self._least <= self.full, np.float64)
         return np.where(self._least <= capacity, self._sent_to(capacity, reserve), 0.0)
 
     def _sent_to(self, capacity: int, reserve: int) -> Floats:

@@ -110,6 +110,32 @@ def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]
     assert "NOT MET" in out
 
 
+@pytest.mark.parametrize(("context", "share"), [("5000", "10"), ("5099", "10"), ("5100", None)])
+def test_requests_longer_than_full_context_are_not_met(
+    trace: str, capsys: pytest.CaptureFixture[str], context: str, share: str | None
+) -> None:
+    """A request in ten that every pool refuses is a fleet that does not meet its objective."""
+    arguments = (
+        "--rate",
+        "500",
+        "--caps",
+        "exact",
+        "--ttft",
+        "60",
+        "--max-model-len",
+        context,
+        "--threshold",
+        "2048",
+    )
+    code, out, _ = plan(capsys, trace, *arguments, "--json")
+    record = json.loads(out)
+    line = f"{share} % of requests need more than the full context of {context}, every pool refuses them: "
+    line += "--max-model-len"
+    assert (code, record["problems"]) == ((1, [line]) if share else (0, []))
+    assert (line in record["assumptions"]) == bool(share)
+    assert record["workload"]["refused"] == pytest.approx(0.1 if share else 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -158,6 +158,27 @@ def test_smallest_context_baseline(engine: Engine) -> None:
     assert planner(engine, workload=workload).smallest.pools[0].engine.max_model_len == 200
 
 
+TOO_LONG = make_workload(*[(80, 20, 20)] * 8, (600, 100, 100), (600, 100, 300), rate=1000)
+
+
+def test_requests_longer_than_full_context_are_not_sized_for(engine: Engine) -> None:
+    """What every pool refuses costs nothing: the fleet is that of the nine tenths it serves."""
+    served = make_workload(*[(80, 20, 20)] * 8, (600, 100, 100), rate=900)
+    plan, without = planner(engine, workload=TOO_LONG), planner(engine, workload=served)
+    assert plan.scenario.refused == pytest.approx(0.1)
+    assert plan.homogeneous.instances == without.homogeneous.instances
+    split, other = plan.split((100,)), without.split((100,))
+    assert [p.instances for p in split.fleet.pools] == [p.instances for p in other.fleet.pools]
+    assert (split.alpha, split.predicted) == pytest.approx((other.alpha, other.predicted))
+
+
+def test_no_context_holds_what_is_longer_than_all(engine: Engine) -> None:
+    """The second baseline does not claim to hold requests that need more than full context."""
+    assert (
+        planner(engine, workload=TOO_LONG).smallest.label == "one pool at 800, where the longest request needs 900"
+    )
+
+
 def test_measured_throughput_counts(engine: Engine) -> None:
     """A measured rate sizes the pool it was measured for."""
     pool = planner(engine, rates={800: Measured(50.0)}).homogeneous.pools[0]
