@@ -32,16 +32,18 @@ class Missent(NamedTuple):
 class Scenario:
     """A workload, an instance, and what is asked of a fleet.
 
-    `engine`: at full context. `lengths`: allowed values of max_model_len below it. `estimated`: distribution
-    of estimate over truth, `estimates.exact` or `Estimates.below`. `config`: of the service, for what it sets aside
-    for requests without a cap. `rates`: measured throughputs by max_model_len. `poisson`: size for Poisson arrivals
-    at the mean rate, not for the busiest minute.
+    `engine`: at full context. `lengths`: allowed values of max_model_len below it. `threshold`: the only one of a
+    short pool that is looked at, where it is given. `estimated`: distribution of estimate over truth,
+    `estimates.exact` or `Estimates.below`. `config`: of the service, for what it sets aside for requests without a
+    cap. `rates`: measured throughputs by max_model_len. `poisson`: size for Poisson arrivals at the mean rate, not
+    for the busiest minute.
     """
 
     workload: Workload
     engine: Engine
     objective: Objective = field(default_factory=Objective)
     lengths: tuple[int, ...] = LENGTHS
+    threshold: int | None = None
     estimated: Callable[[Floats], Floats] = exact
     config: Config = field(default_factory=Config)
     rates: Mapping[int, Measured] = field(default_factory=dict)

@@ -137,9 +137,10 @@ class Planner:
         )
 
     def curve(self, pools: int = 2, progress: Callable[[int], None] = lambda _done: None) -> list[Split]:
-        """Size every choice of `pools` − 1 thresholds among the allowed lengths."""
+        """Size every choice of `pools` − 1 thresholds among the allowed lengths, or the one given."""
         lengths = [n for n in self.scenario.lengths if n < self.scenario.full]
-        choices = list(itertools.combinations(lengths, pools - 1))
+        given = self.scenario.threshold
+        choices = list(itertools.combinations(lengths, pools - 1)) if given is None else [(given,)]
         splits = []
         for done, thresholds in enumerate(choices, 1):
             splits.append(self.split(thresholds))

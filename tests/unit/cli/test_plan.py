@@ -45,6 +45,16 @@ def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert record["assumptions"]
 
 
+def test_threshold_leaves_the_baselines_as_they_are(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a given threshold is compared with is what every threshold is compared with."""
+    options = (trace, "--rate", "500", "--caps", "exact", "--json")
+    free = json.loads(plan(capsys, *options)[1])
+    given = json.loads(plan(capsys, *options, "--threshold", "3000")[1])
+    assert [p["thresholds"] for p in given["curve"]] == [[3000]]
+    labels = [[base["label"] for base in record["baselines"]] for record in (free, given)]
+    assert labels[0] == labels[1] == ["one pool at 65536", "one pool at 5120, the smallest that holds the traffic"]
+
+
 def test_written_configuration_is_loaded_by_the_service(
     trace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,14 @@ def test_every_threshold_is_on_the_curve(engine: Engine) -> None:
     assert [s.thresholds for s in planner(engine).curve()] == [(100,), (200,), (400,)]
 
 
+def test_threshold_given_is_the_only_one(engine: Engine) -> None:
+    """A threshold is sized by itself; the second baseline is looked for among all lengths nonetheless."""
+    workload = make_workload((80, 20, 20), (150, 20, 20), rate=1000)
+    plan, free = planner(engine, workload=workload, threshold=130), planner(engine, workload=workload)
+    assert [s.thresholds for s in plan.curve()] == [(130,)]
+    assert plan.smallest.label == free.smallest.label
+
+
 def test_three_pools(engine: Engine) -> None:
     """Three pools are cut at every pair of thresholds."""
     assert [s.thresholds for s in planner(engine).curve(3)] == [(100, 200), (100, 400), (200, 400)]
