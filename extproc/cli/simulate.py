@@ -140,7 +140,7 @@ def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
         raise PlanError("--replay: every source must be a trace of single requests with times")
     own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)
     factor = traffic.needs_rate().rate / own
-    return arrivals.capped(arrivals.replayed(opened, factor, args.requests), traffic)
+    return arrivals.capped(arrivals.replayed(opened, factor, args.requests), args.caps)
 
 
 def _sized(

@@ -54,6 +54,15 @@ def test_replay_uses_the_trace_itself(trace: str, capsys: pytest.CaptureFixture[
     assert json.loads(fast)["policies"][0]["seconds"] == pytest.approx(20, abs=5)
 
 
+def test_replay_keeps_the_caps_that_are_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests alike but for their caps are not taken for one: every second asks for more than any pool holds."""
+    path = tmp_path / "caps.csv"
+    rows = [f"{t / 10},300,20,{70_000 if t % 2 else 100}" for t in range(400)]
+    path.write_text("timestamp,prompt_tokens,completion_tokens,max_tokens\n" + "\n".join(rows) + "\n")
+    _, out, _ = simulate(capsys, str(path), "--json", "--replay", "--policies", "oracle", *SMALL)
+    assert json.loads(out)["policies"][0]["rejected"] == 200
+
+
 def test_terminal_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The report names threshold, concurrency and seed, and lists every pool."""
     code, out, _ = simulate(capsys, trace, "--policies", "homogeneous,oracle", *SMALL)

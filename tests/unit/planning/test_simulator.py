@@ -9,7 +9,7 @@ import pytest
 
 from extproc.config import Pool, Spillover
 from extproc.planning import queueing
-from extproc.planning.arrivals import drawn
+from extproc.planning.arrivals import capped, drawn
 from extproc.planning.dispatch import Oracle
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
@@ -86,6 +86,15 @@ def test_littles_law() -> None:
     result = run(one(SECOND), drawn(make_workload((1, 1, 1), (1, 5, 5), rate=0.2), 2_000, 3))
     integrated = result.machines.instances["present_time"].sum()
     assert integrated == pytest.approx(result.fleet.mean("latency") * result.fleet.completed)
+
+
+@pytest.mark.parametrize(
+    ("law", "caps"), [("as logged", [64, 128, NO_CAP]), ("exact", [5, 5, 9]), ("32", [32] * 3)]
+)
+def test_replayed_requests_have_caps_of_their_own(law: str, caps: list[int]) -> None:
+    """Logged caps are kept, also where requests differ in nothing else; any other law sets them row by row."""
+    rows = batch((0.0, 10, 5, 64), (1.0, 10, 5, 128), (2.0, 10, 9, NO_CAP))
+    assert [batch[3].tolist() for batch in capped(rows, law)] == [caps]
 
 
 def test_blocks_and_places_are_returned(engine: Engine) -> None:
