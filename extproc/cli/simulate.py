@@ -138,8 +138,8 @@ def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):
         raise PlanError("--replay: every source must be a trace of single requests with times")
-    own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)
-    factor = traffic.needs_rate().rate / own
+    own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)  # the longest trace's seconds
+    factor = 1.0 if args.rate is None else args.rate / own
     return arrivals.capped(arrivals.replayed(opened, factor, args.requests), args.caps)
 
 
