@@ -137,9 +137,11 @@ def caps_by(law: str, outputs: Ints, logged: Ints) -> Ints:
     if law == "round":
         power = 2 ** np.ceil(np.log2(np.maximum(outputs, 1))).astype(np.int64)
         return np.asarray(np.maximum(power, SMALLEST_ROUND_CAP), np.int64)
-    if law.isascii() and law.isdigit() and int(law) > 0:
-        return np.asarray(np.maximum(outputs, int(law)), np.int64)
-    raise PlanError(f"--caps: {law!r}: must be one of {', '.join(CAP_LAWS)}, or a number of tokens")
+    number = int(law[:20]) if law.isascii() and law.isdigit() else 0
+    if 0 < number <= MOST_TOKENS:
+        return np.asarray(np.maximum(outputs, number), np.int64)
+    laws = ", ".join(CAP_LAWS)
+    raise PlanError(f"--caps: {law[:60]!r}: must be one of {laws}, or a number of tokens up to {MOST_TOKENS}")
 
 
 def with_caps(workload: Workload, law: str) -> Workload:
