@@ -32,6 +32,7 @@ class Model:
     """A decoder-only transformer. `parameters` are held in memory, `active` ones work on each token.
 
     `kv_heads`, `head_size`, `heads`, `layers`: of its attention. `context`: longest sequence it was made for.
+    `native_context`: longest one that vLLM serves without being told how to scale positions, None for all of it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Model:
     head_size: int
     context: int
     source: str
+    native_context: int | None = None
 
 
 _VLLM = "vLLM defaults of `vllm serve` by GPU memory and name (EngineArgs.get_batch_defaults)"
@@ -67,7 +69,7 @@ MODELS = {
     for model in (
         Model("Llama-3-8B", 8.03e9, 8.03e9, 32, 32, 8, 128, 131_072, f"{_LLAMA}-8B; context of Llama 3.1"),
         Model("Llama-3-70B", 70.55e9, 70.55e9, 80, 64, 8, 128, 131_072, f"{_LLAMA}-70B; context of Llama 3.1"),
-        Model("Qwen3-235B-A22B", 235e9, 22e9, 94, 64, 4, 128, 131_072, f"{_QWEN}; context with YaRN"),
+        Model("Qwen3-235B-A22B", 235e9, 22e9, 94, 64, 4, 128, 131_072, f"{_QWEN}; context with YaRN", 40_960),
     )
 }
 

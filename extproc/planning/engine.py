@@ -39,7 +39,8 @@ class Engine:
 
     `kv_tokens`: tokens its KV cache holds. `max_model_len`, `max_num_seqs`, `batched_tokens`: vLLM's flags.
     `concurrency`: *reserved* sets aside max_model_len of KV for each sequence (the paper's assumption), *paged*
-    allocates blocks on demand, as vLLM does. `price`: dollars an hour for the whole instance.
+    allocates blocks on demand, as vLLM does. `price`: dollars an hour for the whole instance. `dtype`, `kv_dtype`:
+    of weights and KV cache.
     """
 
     weights_time: float
@@ -53,6 +54,8 @@ class Engine:
     concurrency: Concurrency
     tp: int
     price: float
+    dtype: str = "bfloat16"
+    kv_dtype: str = "bfloat16"
 
     @property
     def slots(self) -> int:
@@ -118,6 +121,8 @@ def build_engine(
         concurrency=concurrency,
         tp=tp,
         price=tp * (gpu.price if price_per_gpu is None else price_per_gpu),
+        dtype=dtype,
+        kv_dtype=kv_dtype,
     )
 
 

@@ -23,6 +23,9 @@ from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
 Record = dict[str, Any]
 
 CDF_POINTS = 60
+FROM_CHECKPOINT = {"int4": " (a checkpoint of such weights: no flag of vLLM makes them)"}
+"""What is said of weights whose type the `vllm serve` line cannot ask for."""
+
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -99,6 +102,9 @@ def instance_record(scenario: Scenario, gpu: Gpu, model: Model) -> Record:
     return {
         "gpu": gpu.name,
         "model": model.name,
+        "native_context": model.native_context,
+        "dtype": engine.dtype,
+        "kv_dtype": engine.kv_dtype,
         "gpus_per_instance": engine.tp,
         "price_per_gpu_hour": engine.price / engine.tp,
         "price_per_instance_hour": engine.price,
@@ -193,6 +199,7 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
         f"{engine.concurrency} concurrency: {held}, at most {engine.max_num_seqs} sequences an instance",
         f"{scenario.load:g} requests/s: {'Poisson at the mean rate' if scenario.poisson else 'the busiest minute'}",
         f"at most {objective.utilisation:.0%} of an instance's throughput is used",
+        f"weights in {engine.dtype}{FROM_CHECKPOINT.get(engine.dtype, '')}, KV cache in {engine.kv_dtype}",
         f"{engine.tp} GPUs an instance; throughput is per instance, prices are per GPU and hour",
         f"{engines.MEMORY_UTILISATION:.0%} of GPU memory used, {engines.WORKSPACE / 1e9:g} GB a GPU for buffers",
         f"{engines.BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, {engines.COMPUTE_EFFICIENCY:.0%} of peak compute",

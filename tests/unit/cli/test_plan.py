@@ -34,6 +34,39 @@ def test_terminal_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "vllm serve Llama-3-70B --tensor-parallel-size 8 --max-model-len" in out
 
 
+@pytest.mark.parametrize(
+    ("types", "flags", "assumed"),
+    [
+        ((), "", "weights in bfloat16, KV cache in bfloat16"),
+        (
+            ("--dtype", "fp8", "--kv-dtype", "fp8"),
+            " --quantization fp8 --kv-cache-dtype fp8",
+            "weights in fp8, KV cache in fp8",
+        ),
+        (
+            ("--dtype", "int4"),
+            "",
+            "weights in int4 (a checkpoint of such weights: no flag of vLLM makes them), KV cache in bfloat16",
+        ),
+    ],
+)
+def test_types_are_part_of_the_instance(
+    trace: str, capsys: pytest.CaptureFixture[str], types: tuple[str, ...], flags: str, assumed: str
+) -> None:
+    """The type of weights and KV is assumed in words, and in each pool's command where vLLM has a flag for it."""
+    record = json.loads(plan(capsys, trace, "--rate", "500", "--threshold", "4096", "--json", *types)[1])
+    assert all(f" --max-num-batched-tokens 2048{flags} --gpu-memory" in line for line in record["next"])
+    assert assumed in record["assumptions"]
+
+
+def test_context_beyond_what_the_model_was_trained_for(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pool longer than the model's native context must be told how to scale positions, a shorter one not."""
+    arguments = ("--rate", "500", "--threshold", "40960", "--model", "Qwen3-235B-A22B", "--json")
+    short, long = json.loads(plan(capsys, trace, *arguments)[1])["next"]
+    assert short.endswith("instances: short")
+    assert long.endswith("instances: long; needs --hf-overrides with YaRN rope scaling above 40960")
+
+
 def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The JSON report holds the curve, baselines, assumptions and sources."""
     code, out, _ = plan(capsys, trace, "--rate", "500", "--json", "--lengths", "2048,4096", "--present", "99")
