@@ -65,6 +65,11 @@ class Scenario:
         return self.workload.share(self._least > self.full)
 
     @cached_property
+    def served(self) -> float:
+        """Share of the others, added up as that of a pool is: a pool that has them all has this share exactly."""
+        return self.workload.mean(self.within(self.full, 0))
+
+    @cached_property
     def _reserves(self) -> Reserves:
         return Reserves(self.config, self.workload)
 

@@ -121,7 +121,7 @@ class Planner:
         smallest, largest = thresholds[0], thresholds[-1]
         first, last = self.pool(0, smallest, smallest), self.pool(largest, self.scenario.full, smallest)
         missent = self.scenario.missent(thresholds)
-        alpha = first.share / (1 - self.scenario.refused) if first else 0.0
+        alpha = first.share / self.scenario.served if first else 0.0
         rho = first.throughput.rate / base if first else 1.0
         sigma = last.throughput.rate / base if last else 1.0
         return Split(

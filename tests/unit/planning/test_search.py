@@ -180,6 +180,13 @@ def test_requests_longer_than_full_context_are_not_sized_for(engine: Engine) -> 
     assert (split.alpha, split.predicted) == pytest.approx((other.alpha, other.predicted))
 
 
+def test_all_that_is_served_may_go_short(engine: Engine) -> None:
+    """A short pool that holds everything but what is refused has all of it, not a trifle more by rounding."""
+    workload = make_workload((80, 20, 20), (60, 20, 20), (600, 100, 300), rate=1000)
+    plan = planner(engine, workload=replace(workload, weights=np.array([0.3, 0.3, 0.1])))
+    assert plan.split((100,)).alpha == 1
+
+
 def test_no_context_holds_what_is_longer_than_all(engine: Engine) -> None:
     """The second baseline does not claim to hold requests that need more than full context."""
     assert (
