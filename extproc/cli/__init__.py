@@ -1,6 +1,7 @@
 """The `dualpool` command: one module a subcommand."""
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -27,6 +28,9 @@ ENVIRONMENT = {"serve": {"GRPC_EXPERIMENTS": "-event_engine_listener"}}
 
 Without gRPC's event engine the thread that wakes the event loop reads the sockets itself: one thread less on the
 way of every message (`docs/performance.md`)."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to standard output fails with when it is a file; an error of another file has its name."""
 
 EXTRAS = {"calibrate": "calibrate", "plan": "plan", "simulate": "plan", "render": "render", "demo": "demo"}
 """Commands that need more than the serving install, and the extra that brings it."""
@@ -61,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> int:
-    """Run the command line as a program: interrupted, or without a reader, it ends without a traceback."""
+    """Run the command line as a program: interrupted, or with an output that takes nothing, it ends without a
+    traceback."""
     try:
         try:
             return main()
@@ -70,5 +75,16 @@ def run() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        _discard()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        _discard()
+        print(f"standard output: cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _discard() -> None:
+    """What is still buffered has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

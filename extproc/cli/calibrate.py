@@ -15,6 +15,7 @@ from extproc.body.facts import PromptFacts
 from extproc.body.usage import Usage
 from extproc.budget.learner import Learner, new_budgeter, new_learner
 from extproc.budget.logs import LogError, Logged, RequestLog
+from extproc.cli.console import Report
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
 from extproc.state.file import save
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"--output: {output}: cannot be written: {error.strerror}", file=sys.stderr)
         return 2
-    Console().print(_table(errors))
+    Report().print(_table(errors))
     print(f"{output}: figures of {sum(map(len, errors.values()))} requests; set state.file to it")
     return 0
 

@@ -81,7 +81,6 @@ def make(args: argparse.Namespace) -> Record:
         raise PlanError(f"--present: {args.present}: must be at least 1 instance")
     if args.threshold is not None:
         scenarios.check_threshold(args)
-        args.lengths, args.pools = str(args.threshold), 2
     scenario, gpu, model = scenarios.scenario(args)
     planner = Planner(scenario)
     with tables.progress("thresholds") as report:

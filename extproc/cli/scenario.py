@@ -204,7 +204,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
     )
     rates, lengths = dict(_rate(text) for text in args.throughput), _lengths(args.lengths, args.max_model_len)
     for length in rates:
-        if length not in (*lengths, args.max_model_len):
+        if length not in (*lengths, args.threshold, args.max_model_len):
             raise PlanError(f"--throughput: {length}: no pool with this max_model_len is looked at")
     traffic = workload(args)
     for name, value in (("--spare", args.spare), ("--text-spread", args.text_spread)):
@@ -218,6 +218,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
             engine=engine,
             objective=Objective(args.ttft, args.utilisation, args.spare),
             lengths=lengths,
+            threshold=args.threshold,
             config=config(args),
             estimated=exact if args.estimates == "exact" else _learned(args, traffic),
             rates=rates,

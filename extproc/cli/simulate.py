@@ -20,6 +20,9 @@ from extproc.planning.workload import Arrivals
 
 DEFAULT_REQUESTS = 100_000
 
+MOST_CV = 100
+"""Beyond it nearly all requests of a simulation arrive at once."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simulate`."""
@@ -81,8 +84,8 @@ def make(args: argparse.Namespace) -> Record:
     """Return the record of every policy `args` asks for."""
     scenarios.check_threshold(args)
     args.lengths = str(args.threshold)
-    if not args.cv > 0:
-        raise PlanError(f"--cv: {args.cv:g}: must be above 0")
+    if not 0 < args.cv <= MOST_CV:
+        raise PlanError(f"--cv: {args.cv:g}: must be above 0 and at most {MOST_CV}")
     scenario, _, _ = scenarios.scenario(args)
     planner = Planner(scenario)
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
@@ -138,9 +141,9 @@ def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):
         raise PlanError("--replay: every source must be a trace of single requests with times")
-    own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)
-    factor = traffic.needs_rate().rate / own
-    return arrivals.capped(arrivals.replayed(opened, factor, args.requests), traffic)
+    own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)  # the longest trace's seconds
+    factor = 1.0 if args.rate is None else args.rate / own
+    return arrivals.capped(arrivals.replayed(opened, factor, args.requests), args.caps)
 
 
 def _sized(

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from extproc.cli.console import Report
 from extproc.planning.record import Record
 
 REDIRECTED_WIDTH = 120
@@ -24,8 +25,8 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], N
 
 
 def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=REDIRECTED_WIDTH)
+    console = Report()
+    return console if console.is_terminal else Report(width=REDIRECTED_WIDTH)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from extproc.planning.trace import Batch, Trace
-from extproc.planning.workload import Workload
+from extproc.planning.workload import Workload, caps_by
 
 BATCH = 10_000
 
@@ -60,10 +60,7 @@ def _batch(rows: list[Row]) -> Batch:
     return np.array(times), np.array(prompts), np.array(outputs), np.array(caps), np.array(sizes)
 
 
-def capped(batches: Iterator[Batch], workload: Workload) -> Iterator[Batch]:
-    """Give replayed requests the caps of `workload`, whose law has been applied to the same requests."""
-    keys = (workload.inputs << 32) | workload.outputs
-    order = np.argsort(keys, kind="stable")
-    for times, prompts, outputs, _, sizes in batches:
-        places = np.searchsorted(keys[order], (prompts << 32) | outputs)
-        yield times, prompts, outputs, workload.caps[order[np.minimum(places, len(order) - 1)]], sizes
+def capped(batches: Iterator[Batch], law: str) -> Iterator[Batch]:
+    """Give each replayed request its cap by `law`: its own, as logged, or another (`caps_by`)."""
+    for times, prompts, outputs, caps, sizes in batches:
+        yield times, prompts, outputs, caps_by(law, outputs, caps), sizes

@@ -88,8 +88,8 @@ def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Wor
     buckets: dict[float, float] = {}
     text = _page(source)
     for match in _BUCKET.finditer(text):
-        bound = float(match["le"])
-        buckets[bound] = buckets.get(bound, 0.0) + float(match["count"])
+        bound = _number(source, "le", match["le"])
+        buckets[bound] = buckets.get(bound, 0.0) + _count(source, match["count"])
     bounds = sorted(b for b in buckets if np.isfinite(b))
     total = buckets.get(float("inf"), 0.0)
     if not bounds or total <= 0:
@@ -102,11 +102,25 @@ def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Wor
     note = f"budgets (caps included) of {total:.0f} requests, not realised lengths"
     if beyond > 0:
         note += f"; {beyond / total:.2%} are beyond the last bucket and taken as up to {2 * bounds[-1]:g}"
-    unread = sum(float(count) for count in _UNREAD.findall(text))
+    unread = sum(_count(source, count) for count in _UNREAD.findall(text))
     if unread:
         note += f"; {unread:.0f} more went long unread (too long, or cut) and are not in this plan"
     weights = workload.weights * total
     return replace(workload, caps=workload.outputs, weights=weights, rows=int(total), notes=(*workload.notes, note))
+
+
+def _number(source: str, what: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise PlanError(f"{source}: {what} {text[:60]!r}: must be a number") from None
+
+
+def _count(source: str, text: str) -> float:
+    count = _number(source, "count", text)
+    if not 0 <= count < np.inf:
+        raise PlanError(f"{source}: count {text[:60]!r}: must be a number that is not negative")
+    return count
 
 
 def _page(source: str) -> str:

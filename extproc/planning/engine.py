@@ -39,7 +39,8 @@ class Engine:
 
     `kv_tokens`: tokens its KV cache holds. `max_model_len`, `max_num_seqs`, `batched_tokens`: vLLM's flags.
     `concurrency`: *reserved* sets aside max_model_len of KV for each sequence (the paper's assumption), *paged*
-    allocates blocks on demand, as vLLM does. `price`: dollars an hour for the whole instance.
+    allocates blocks on demand, as vLLM does. `price`: dollars an hour for the whole instance. `dtype`, `kv_dtype`:
+    of weights and KV cache.
     """
 
     weights_time: float
@@ -53,6 +54,8 @@ class Engine:
     concurrency: Concurrency
     tp: int
     price: float
+    dtype: str = "bfloat16"
+    kv_dtype: str = "bfloat16"
 
     @property
     def slots(self) -> int:
@@ -86,13 +89,13 @@ def build_engine(
 ) -> Engine:
     """Estimate an instance from a GPU and a model. Unset limits are vLLM's defaults for the GPU.
 
-    Raises `PlanError` when the weights leave no room for KV.
+    Raises `PlanError` when the weights leave no room for KV, or vLLM would not start with these limits.
     """
     _positive(tp=tp, max_model_len=max_model_len, max_num_seqs=max_num_seqs, batched_tokens=batched_tokens)
     if model.heads % tp:
         raise PlanError(f"--tp: {tp}: must divide the {model.heads} attention heads of {model.name}")
     weights = model.parameters * BYTES[dtype]
-    kv_bytes = 2 * model.layers * model.kv_heads * model.head_size * BYTES[kv_dtype]
+    kv_bytes = 2 * model.layers * _kv_heads(model, tp) * model.head_size * BYTES[kv_dtype]
     room = tp * (gpu.memory * MEMORY_UTILISATION - WORKSPACE) - weights
     kv_tokens = int(room / kv_bytes) // BLOCK * BLOCK
     if kv_tokens < BLOCK:
@@ -100,6 +103,10 @@ def build_engine(
             f"--tp: {tp}: {model.name} in {dtype} needs {weights / 1e9:.0f} GB: no room for KV on {tp} "
             f"{gpu.name}; use more GPUs an instance"
         )
+    seqs, batched = max_num_seqs or gpu.max_seqs, batched_tokens or gpu.batched_tokens
+    if batched < seqs:
+        default = "" if max_num_seqs else f", the default of {gpu.name}: give both"
+        raise PlanError(f"--max-num-batched-tokens: {batched}: must be at least --max-num-seqs, {seqs}{default}")
     bandwidth = gpu.bandwidth * BANDWIDTH_EFFICIENCY * tp
     flops = gpu.flops * COMPUTE_EFFICIENCY * tp
     return Engine(
@@ -109,12 +116,21 @@ def build_engine(
         pair_time=4 * model.layers * model.heads * model.head_size / flops,
         kv_tokens=kv_tokens,
         max_model_len=max_model_len,
-        max_num_seqs=max_num_seqs or gpu.max_seqs,
-        batched_tokens=batched_tokens or gpu.batched_tokens,
+        max_num_seqs=seqs,
+        batched_tokens=batched,
         concurrency=concurrency,
         tp=tp,
         price=tp * (gpu.price if price_per_gpu is None else price_per_gpu),
+        dtype=dtype,
+        kv_dtype=kv_dtype,
     )
+
+
+def _kv_heads(model: Model, tp: int) -> int:
+    """KV heads on all `tp` GPUs: vLLM shares them out, and repeats them where there are fewer than GPUs."""
+    if model.kv_heads % tp and tp % model.kv_heads:
+        raise PlanError(f"--tp: {tp}: must divide the {model.kv_heads} KV heads of {model.name}, or be a multiple")
+    return tp * max(1, model.kv_heads // tp)
 
 
 def _positive(**limits: int | None) -> None:

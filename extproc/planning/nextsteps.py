@@ -29,8 +29,9 @@ def vllm_commands(record: Record) -> list[str]:
     return [
         f"vllm serve {instance['model']} --tensor-parallel-size {instance['gpus_per_instance']}"
         f" --max-model-len {pool['max_model_len']} --max-num-seqs {_sequences(pool, instance)}"
-        f" --max-num-batched-tokens {instance['max_num_batched_tokens']}"
-        f" --gpu-memory-utilization {MEMORY_UTILISATION:g}  # {pool['instances']} instances: {name}"
+        f" --max-num-batched-tokens {instance['max_num_batched_tokens']}{_types(instance)}"
+        f" --gpu-memory-utilization {MEMORY_UTILISATION:g}"
+        f"  # {pool['instances']} instances: {name}{_scaling(pool, instance)}"
         for name, pool in zip(pool_names(len(record["chosen"]["pools"])), record["chosen"]["pools"], strict=True)
     ]
 
@@ -38,6 +39,19 @@ def vllm_commands(record: Record) -> list[str]:
 def _sequences(pool: Record, instance: Record) -> int:
     """Under *reserved* the slots are the flag; under *paged* vLLM limits by blocks itself."""
     return int(max(1, pool["sequences"]) if instance["concurrency"] == "reserved" else instance["max_num_seqs"])
+
+
+def _types(instance: Record) -> str:
+    """Flags for FP8; the other types are the checkpoint's own."""
+    weights = " --quantization fp8" if instance["dtype"] == "fp8" else ""
+    return weights + (" --kv-cache-dtype fp8" if instance["kv_dtype"] == "fp8" else "")
+
+
+def _scaling(pool: Record, instance: Record) -> str:
+    native = instance["native_context"]
+    if native is None or pool["max_model_len"] <= native:
+        return ""
+    return f"; needs --hf-overrides with YaRN rope scaling above {native}"
 
 
 def configuration(record: Record, endpoints: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -17,12 +17,15 @@ from extproc.planning.search import (
     verdict,
 )
 from extproc.planning.sensitivity import Cases, variations
-from extproc.planning.sizing import FleetPlan
+from extproc.planning.sizing import LATE, FleetPlan
 from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
 
 Record = dict[str, Any]
 
 CDF_POINTS = 60
+FROM_CHECKPOINT = {"int4": " (a checkpoint of such weights: no flag of vLLM makes them)"}
+"""What is said of weights whose type the `vllm serve` line cannot ask for."""
+
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -55,7 +58,7 @@ def plan_record(
         "sensitivity": [vars(v) for v in variations(chosen, planner, cases)],
         "assumptions": assumptions(scenario, chosen.thresholds[0]),
         "sources": [f"{gpu.name}: {gpu.source}", f"{model.name}: {model.source}"],
-        "problems": chosen.fleet.problems,
+        "problems": chosen.fleet.problems + ([_refused(scenario)] if scenario.refused >= LATE else []),
     }
 
 
@@ -73,6 +76,7 @@ def workload_record(scenario: Scenario, smallest: int) -> Record:
         "cv": arrivals.cv,
         "by_minute": list(arrivals.by_minute),
         "sized_for": scenario.load,
+        "refused": scenario.refused,
         "mean_input": workload.mean(workload.inputs),
         "mean_output": workload.mean(workload.outputs),
         "totals": {f"p{q * 100:g}": workload.quantile(workload.totals, q) for q in QUANTILES},
@@ -98,6 +102,9 @@ def instance_record(scenario: Scenario, gpu: Gpu, model: Model) -> Record:
     return {
         "gpu": gpu.name,
         "model": model.name,
+        "native_context": model.native_context,
+        "dtype": engine.dtype,
+        "kv_dtype": engine.kv_dtype,
         "gpus_per_instance": engine.tp,
         "price_per_gpu_hour": engine.price / engine.tp,
         "price_per_instance_hour": engine.price,
@@ -192,6 +199,7 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
         f"{engine.concurrency} concurrency: {held}, at most {engine.max_num_seqs} sequences an instance",
         f"{scenario.load:g} requests/s: {'Poisson at the mean rate' if scenario.poisson else 'the busiest minute'}",
         f"at most {objective.utilisation:.0%} of an instance's throughput is used",
+        f"weights in {engine.dtype}{FROM_CHECKPOINT.get(engine.dtype, '')}, KV cache in {engine.kv_dtype}",
         f"{engine.tp} GPUs an instance; throughput is per instance, prices are per GPU and hour",
         f"{engines.MEMORY_UTILISATION:.0%} of GPU memory used, {engines.WORKSPACE / 1e9:g} GB a GPU for buffers",
         f"{engines.BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, {engines.COMPUTE_EFFICIENCY:.0%} of peak compute",
@@ -203,9 +211,16 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
         words.append(f"{_set_aside(scenario.reserve(smallest))}, as the service does when it knows their answers")
     for length, given in sorted(scenario.rates.items()):
         words.append(f"max_model_len {length}: measured, {given} per instance; other lengths are estimated")
+    if scenario.refused:
+        words.append(_refused(scenario))
     if objective.ttft is not None:
         words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
     return words
+
+
+def _refused(scenario: Scenario) -> str:
+    share = f"{100 * scenario.refused:.3g} % of requests"
+    return f"{share} need more than the full context of {scenario.full}, every pool refuses them: --max-model-len"
 
 
 def _set_aside(reserve: int) -> str:

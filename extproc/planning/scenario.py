@@ -32,16 +32,18 @@ class Missent(NamedTuple):
 class Scenario:
     """A workload, an instance, and what is asked of a fleet.
 
-    `engine`: at full context. `lengths`: allowed values of max_model_len below it. `estimated`: distribution
-    of estimate over truth, `estimates.exact` or `Estimates.below`. `config`: of the service, for what it sets aside
-    for requests without a cap. `rates`: measured throughputs by max_model_len. `poisson`: size for Poisson arrivals
-    at the mean rate, not for the busiest minute.
+    `engine`: at full context. `lengths`: allowed values of max_model_len below it. `threshold`: the only one of a
+    short pool that is looked at, where it is given. `estimated`: distribution of estimate over truth,
+    `estimates.exact` or `Estimates.below`. `config`: of the service, for what it sets aside for requests without a
+    cap. `rates`: measured throughputs by max_model_len. `poisson`: size for Poisson arrivals at the mean rate, not
+    for the busiest minute.
     """
 
     workload: Workload
     engine: Engine
     objective: Objective = field(default_factory=Objective)
     lengths: tuple[int, ...] = LENGTHS
+    threshold: int | None = None
     estimated: Callable[[Floats], Floats] = exact
     config: Config = field(default_factory=Config)
     rates: Mapping[int, Measured] = field(default_factory=dict)
@@ -58,6 +60,16 @@ class Scenario:
         return self.workload.budgets(1)
 
     @cached_property
+    def refused(self) -> float:
+        """Share of requests that every pool refuses: they are longer than full context, and no fleet has them."""
+        return self.workload.share(self._least > self.full)
+
+    @cached_property
+    def served(self) -> float:
+        """Share of the others, added up as that of a pool is: a pool that has them all has this share exactly."""
+        return self.workload.mean(self.within(self.full, 0))
+
+    @cached_property
     def _reserves(self) -> Reserves:
         return Reserves(self.config, self.workload)
 
@@ -69,10 +81,10 @@ class Scenario:
         """Chance of each request to be served by a pool of `capacity` or a smaller one.
 
         It must fit (else it is rejected and served by the largest) and be estimated to fit with `reserve` output
-        tokens, where it has no cap.
+        tokens, where it has no cap. Everything that fits full context is served there.
         """
         if capacity >= self.full:
-            return np.ones(len(self._least))
+            return np.asarray(self._least <= self.full, np.float64)
         return np.where(self._least <= capacity, self._sent_to(capacity, reserve), 0.0)
 
     def _sent_to(self, capacity: int, reserve: int) -> Floats:

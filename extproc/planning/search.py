@@ -24,10 +24,10 @@ LEAST_SAVED = 0.001
 class Split:
     """One point of the curve. `alpha`, `rho`, `sigma`: the symbols of the closed form (two pools only).
 
-    `rho` and `sigma`: throughput of a short and of a long instance over that of a homogeneous one.
-    `predicted`: savings by the general closed form, before rounding to whole instances. `misrouted`, `cut`,
-    `cautious`: shares of requests sent to a pool that refuses them, to one at whose context their answer ends, and
-    to a larger one than they need.
+    `alpha`: of the requests that some pool holds. `rho` and `sigma`: throughput of a short and of a long instance
+    over that of a homogeneous one. `predicted`: savings by the general closed form, before rounding to whole
+    instances. `misrouted`, `cut`, `cautious`: shares of requests sent to a pool that refuses them, to one at whose
+    context their answer ends, and to a larger one than they need.
     """
 
     thresholds: tuple[int, ...]
@@ -101,12 +101,17 @@ class Planner:
 
     @cached_property
     def smallest(self) -> FleetPlan:
-        """The baseline at the smallest allowed context that holds the traffic."""
+        """The baseline at the smallest allowed context that holds the traffic, full context when none does."""
         scenario = self.scenario
         needed = scenario.needs.max()
         enough = next((n for n in scenario.lengths if needed <= n < scenario.full), scenario.full)
+        why = (
+            "the smallest that holds the traffic"
+            if needed <= enough
+            else f"where the longest request needs {needed}"
+        )
         scenario = replace(scenario, engine=scenario.engine.at(enough), lengths=())
-        return Planner(scenario).fleet(f"one pool at {enough}, the smallest that holds the traffic", ())
+        return Planner(scenario).fleet(f"one pool at {enough}, {why}", ())
 
     def split(self, thresholds: tuple[int, ...]) -> Split:
         """Size a fleet cut at `thresholds` and compare it with the homogeneous baseline."""
@@ -116,7 +121,7 @@ class Planner:
         smallest, largest = thresholds[0], thresholds[-1]
         first, last = self.pool(0, smallest, smallest), self.pool(largest, self.scenario.full, smallest)
         missent = self.scenario.missent(thresholds)
-        alpha = first.share if first else 0.0
+        alpha = first.share / self.scenario.served if first else 0.0
         rho = first.throughput.rate / base if first else 1.0
         sigma = last.throughput.rate / base if last else 1.0
         return Split(
@@ -132,9 +137,10 @@ class Planner:
         )
 
     def curve(self, pools: int = 2, progress: Callable[[int], None] = lambda _done: None) -> list[Split]:
-        """Size every choice of `pools` − 1 thresholds among the allowed lengths."""
+        """Size every choice of `pools` − 1 thresholds among the allowed lengths, or the one given."""
         lengths = [n for n in self.scenario.lengths if n < self.scenario.full]
-        choices = list(itertools.combinations(lengths, pools - 1))
+        given = self.scenario.threshold
+        choices = list(itertools.combinations(lengths, pools - 1)) if given is None else [(given,)]
         splits = []
         for done, thresholds in enumerate(choices, 1):
             splits.append(self.split(thresholds))

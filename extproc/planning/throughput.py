@@ -62,7 +62,8 @@ def estimate(workload: Workload, engine: Engine) -> Throughput:
     """Estimate the throughput of a saturated instance.
 
     With x requests finishing an iteration, an iteration takes W + x·D, so the rate is x / (W + x·D). x is limited
-    by the slots (N sequences, S iterations each: N / S) and by the token budget of an iteration.
+    by the slots (N sequences, S iterations each: N / S) and by the token budget of an iteration, B over the tokens
+    a request computes: its prompt, and one for each token after the first.
     """
     steps = workload.mean(iterations(workload, engine))
     demand = workload.mean(demands(workload, engine))
@@ -71,9 +72,7 @@ def estimate(workload: Workload, engine: Engine) -> Throughput:
         resident = workload.mean(context_read(workload, engine)) / steps + BLOCK / 2
         slots = min(slots, engine.kv_tokens / resident)
     slots = max(slots, 1.0)
-    prompt = workload.mean(workload.inputs)
-    budget = max(engine.batched_tokens - slots, 1.0)
-    finished = min(slots / steps, budget / prompt)
+    finished = min(slots / steps, engine.batched_tokens / workload.mean(workload.inputs + _later(workload)))
     rate = finished / (engine.weights_time + finished * demand)
     return Throughput(rate, slots, demand, service_cv2(workload, engine))
 

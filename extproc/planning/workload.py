@@ -121,29 +121,33 @@ class Workload:
         return self.arrivals
 
 
-def with_caps(workload: Workload, law: str) -> Workload:
-    """Return the workload with output caps set by `law`, which is named in its notes.
+def caps_by(law: str, outputs: Ints, logged: Ints) -> Ints:
+    """Return the output caps of requests with `outputs` by `law`; `logged`: those their source has.
 
     `as logged`: what the source says. `none`: no client sets one. `exact`: the cap is the output, as an oracle
     would know it. `round`: the power of two at or above the output, at least 256, as people type them.
     A number: that cap for all, at least the output. Raises `PlanError` for any other law.
     """
-    outputs = workload.outputs
     if law == "as logged":
-        caps = workload.caps
-    elif law == "none":
-        caps = np.full_like(outputs, NO_CAP)
-    elif law == "exact":
-        caps = outputs.copy()
-    elif law == "round":
+        return logged
+    if law == "none":
+        return np.full_like(outputs, NO_CAP)
+    if law == "exact":
+        return outputs.copy()
+    if law == "round":
         power = 2 ** np.ceil(np.log2(np.maximum(outputs, 1))).astype(np.int64)
-        caps = np.maximum(power, SMALLEST_ROUND_CAP)
-    elif law.isascii() and law.isdigit() and int(law) > 0:
-        caps = np.maximum(outputs, int(law))
-    else:
-        raise PlanError(f"--caps: {law!r}: must be one of {', '.join(CAP_LAWS)}, or a number of tokens")
+        return np.asarray(np.maximum(power, SMALLEST_ROUND_CAP), np.int64)
+    number = int(law[:20]) if law.isascii() and law.isdigit() else 0
+    if 0 < number <= MOST_TOKENS:
+        return np.asarray(np.maximum(outputs, number), np.int64)
+    laws = ", ".join(CAP_LAWS)
+    raise PlanError(f"--caps: {law[:60]!r}: must be one of {laws}, or a number of tokens up to {MOST_TOKENS}")
+
+
+def with_caps(workload: Workload, law: str) -> Workload:
+    """Return the workload with output caps set by `law`, which is named in its notes. Raises `PlanError`."""
     notes = workload.notes if law == "as logged" else (*workload.notes, f"output caps assumed: {law}")
-    return replace(workload, caps=caps, notes=notes)
+    return replace(workload, caps=caps_by(law, workload.outputs, workload.caps), notes=notes)
 
 
 def merge(workloads: list[Workload]) -> Workload:

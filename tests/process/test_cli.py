@@ -139,16 +139,35 @@ def test_a_second_signal_ends_at_once() -> None:
         assert process.wait(timeout=30) == 128 + signal.SIGINT
 
 
-@pytest.mark.parametrize("arguments", [("check", "FILE"), ("reference",), ("--help",)])
+PRINTED = [("check", "good.yaml"), ("reference",), ("--help",), ("plan", "cdf.json", "--rate", "10")]
+"""Commands that print little, much, by argparse, and by rich."""
+
+
+def printed_to(output: int, directory: Path, arguments: tuple[str, ...]) -> tuple[int, str]:
+    """Exit code and standard error of a command that prints to `output`."""
+    (directory / "good.yaml").write_text("{}")
+    (directory / "cdf.json").write_text("[[1000, 0.9], [20000, 1.0]]")
+    command = [sys.executable, "-m", "extproc", *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        command, stdout=output, stderr=subprocess.PIPE, text=True, check=False, env=environment, cwd=directory
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("arguments", PRINTED)
 def test_a_reader_that_has_gone_is_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """Whether all of the output fits a buffer or not."""
-    file = tmp_path / "good.yaml"
-    file.write_text("{}")
-    given = [str(file) if argument == "FILE" else argument for argument in arguments]
-    command = [sys.executable, "-m", "extproc", *given]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    ended = printed_to(write, tmp_path, arguments)
     os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert ended == (141, "")
+
+
+@pytest.mark.parametrize("arguments", PRINTED)
+def test_a_full_disk_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """An output that cannot be written is no answer, neither yes nor no."""
+    with Path("/dev/full").open("w") as full:
+        ended = printed_to(full.fileno(), tmp_path, arguments)
+    assert ended == (2, "standard output: cannot be written: No space left on device\n")

@@ -1,5 +1,6 @@
 """Rules of the `dualpool` command itself."""
 
+import errno
 import importlib
 import os
 from typing import Any
@@ -46,11 +47,14 @@ def test_libraries_are_set_before_they_are_imported(monkeypatch: pytest.MonkeyPa
     assert seen == [theirs, theirs or ours]
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141), (OSError(errno.ENOSPC, "No space left on device"), 2)],
+)
 def test_a_command_that_is_stopped_ends_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, error: type[BaseException], code: int
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
-    """By Ctrl-C, or by a reader that has gone."""
+    """By Ctrl-C, by a reader that has gone, or by a full disk."""
 
     def stopped() -> int:
         raise error
@@ -58,3 +62,15 @@ def test_a_command_that_is_stopped_ends_without_a_traceback(
     monkeypatch.setattr(cli, "main", stopped)
     monkeypatch.setattr("os.dup2", lambda *_: None)
     assert cli.run() == code
+
+
+def test_an_error_of_another_file_is_not_said_of_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a name, or is none that writing fails with."""
+    for error in (OSError(errno.ENOSPC, "full", "state.json"), OSError(errno.EADDRINUSE, "in use")):
+
+        def stopped(error: OSError = error) -> int:
+            raise error
+
+        monkeypatch.setattr(cli, "main", stopped)
+        with pytest.raises(OSError, match=str(error.strerror)):
+            cli.run()

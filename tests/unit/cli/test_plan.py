@@ -34,6 +34,39 @@ def test_terminal_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "vllm serve Llama-3-70B --tensor-parallel-size 8 --max-model-len" in out
 
 
+@pytest.mark.parametrize(
+    ("types", "flags", "assumed"),
+    [
+        ((), "", "weights in bfloat16, KV cache in bfloat16"),
+        (
+            ("--dtype", "fp8", "--kv-dtype", "fp8"),
+            " --quantization fp8 --kv-cache-dtype fp8",
+            "weights in fp8, KV cache in fp8",
+        ),
+        (
+            ("--dtype", "int4"),
+            "",
+            "weights in int4 (a checkpoint of such weights: no flag of vLLM makes them), KV cache in bfloat16",
+        ),
+    ],
+)
+def test_types_are_part_of_the_instance(
+    trace: str, capsys: pytest.CaptureFixture[str], types: tuple[str, ...], flags: str, assumed: str
+) -> None:
+    """The type of weights and KV is assumed in words, and in each pool's command where vLLM has a flag for it."""
+    record = json.loads(plan(capsys, trace, "--rate", "500", "--threshold", "4096", "--json", *types)[1])
+    assert all(f" --max-num-batched-tokens 2048{flags} --gpu-memory" in line for line in record["next"])
+    assert assumed in record["assumptions"]
+
+
+def test_context_beyond_what_the_model_was_trained_for(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pool longer than the model's native context must be told how to scale positions, a shorter one not."""
+    arguments = ("--rate", "500", "--threshold", "40960", "--model", "Qwen3-235B-A22B", "--json")
+    short, long = json.loads(plan(capsys, trace, *arguments)[1])["next"]
+    assert short.endswith("instances: short")
+    assert long.endswith("instances: long; needs --hf-overrides with YaRN rope scaling above 40960")
+
+
 def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The JSON report holds the curve, baselines, assumptions and sources."""
     code, out, _ = plan(capsys, trace, "--rate", "500", "--json", "--lengths", "2048,4096", "--present", "99")
@@ -43,6 +76,16 @@ def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert [b["label"] for b in record["baselines"]][-1] == "the present fleet of 99 instances"
     assert record["sources"]
     assert record["assumptions"]
+
+
+def test_threshold_leaves_the_baselines_as_they_are(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a given threshold is compared with is what every threshold is compared with."""
+    options = (trace, "--rate", "500", "--caps", "exact", "--json")
+    free = json.loads(plan(capsys, *options)[1])
+    given = json.loads(plan(capsys, *options, "--threshold", "3000")[1])
+    assert [p["thresholds"] for p in given["curve"]] == [[3000]]
+    labels = [[base["label"] for base in record["baselines"]] for record in (free, given)]
+    assert labels[0] == labels[1] == ["one pool at 65536", "one pool at 5120, the smallest that holds the traffic"]
 
 
 def test_written_configuration_is_loaded_by_the_service(
@@ -108,6 +151,32 @@ def test_objective_that_is_missed(trace: str, capsys: pytest.CaptureFixture[str]
     code, out, _ = plan(capsys, trace, "--rate", "500", "--ttft", "0.01")
     assert code == 1
     assert "NOT MET" in out
+
+
+@pytest.mark.parametrize(("context", "share"), [("5000", "10"), ("5099", "10"), ("5100", None)])
+def test_requests_longer_than_full_context_are_not_met(
+    trace: str, capsys: pytest.CaptureFixture[str], context: str, share: str | None
+) -> None:
+    """A request in ten that every pool refuses is a fleet that does not meet its objective."""
+    arguments = (
+        "--rate",
+        "500",
+        "--caps",
+        "exact",
+        "--ttft",
+        "60",
+        "--max-model-len",
+        context,
+        "--threshold",
+        "2048",
+    )
+    code, out, _ = plan(capsys, trace, *arguments, "--json")
+    record = json.loads(out)
+    line = f"{share} % of requests need more than the full context of {context}, every pool refuses them: "
+    line += "--max-model-len"
+    assert (code, record["problems"]) == ((1, [line]) if share else (0, []))
+    assert (line in record["assumptions"]) == bool(share)
+    assert record["workload"]["refused"] == pytest.approx(0.1 if share else 0)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,30 @@ def test_replay_uses_the_trace_itself(trace: str, capsys: pytest.CaptureFixture[
     assert json.loads(fast)["policies"][0]["seconds"] == pytest.approx(20, abs=5)
 
 
+@pytest.mark.parametrize(("rate", "seconds"), [((), 60), (("--rate", "30"), 30)])
+def test_replay_of_traces_that_are_not_equally_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rate: tuple[str, ...], seconds: float
+) -> None:
+    """Traces of 60 and 30 seconds are replayed in 60; at twice the requests a second in half of it."""
+    paths = []
+    for name, count in (("long", 600), ("short", 300)):
+        rows = [f"{t / 10},300,20" for t in range(count)]
+        paths.append(tmp_path / f"{name}.csv")
+        paths[-1].write_text("timestamp,prompt_tokens,completion_tokens\n" + "\n".join(rows) + "\n")
+    options = ("--json", "--replay", "--policies", "oracle", "--threshold", "4096", "--requests", "900")
+    _, out, _ = simulate(capsys, *map(str, paths), *options, *rate)
+    assert json.loads(out)["policies"][0]["span"] == pytest.approx(seconds, rel=0.01)
+
+
+def test_replay_keeps_the_caps_that_are_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests alike but for their caps are not taken for one: every second asks for more than any pool holds."""
+    path = tmp_path / "caps.csv"
+    rows = [f"{t / 10},300,20,{70_000 if t % 2 else 100}" for t in range(400)]
+    path.write_text("timestamp,prompt_tokens,completion_tokens,max_tokens\n" + "\n".join(rows) + "\n")
+    _, out, _ = simulate(capsys, str(path), "--json", "--replay", "--policies", "oracle", *SMALL)
+    assert json.loads(out)["policies"][0]["rejected"] == 200
+
+
 def test_terminal_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The report names threshold, concurrency and seed, and lists every pool."""
     code, out, _ = simulate(capsys, trace, "--policies", "homogeneous,oracle", *SMALL)
@@ -75,7 +99,9 @@ def test_fleet_too_small_is_not_met(trace: str, capsys: pytest.CaptureFixture[st
     ("arguments", "message"),
     [
         (["--threshold", "65536"], "--threshold: 65536: must be at least 16 and below --max-model-len 65536"),
-        (["--cv", "0"], "--cv: 0: must be above 0"),
+        (["--cv", "0"], "--cv: 0: must be above 0 and at most 100"),
+        (["--cv", "inf"], "--cv: inf: must be above 0 and at most 100"),
+        (["--cv", "1e200"], "--cv: 1e+200: must be above 0 and at most 100"),
         (["--requests", "1"], "--requests: 1: must be at least 2"),
         (["--instances", "1,2"], "--instances: '1,2': must be 3 numbers of at least 1"),
         (["--instances", "a,b,c"], "--instances: 'a,b,c': must be 3 numbers of at least 1"),

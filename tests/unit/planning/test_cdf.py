@@ -103,6 +103,25 @@ def test_metrics_page_without_requests(tmp_path: Path) -> None:
         read_metrics(str(page))
 
 
+@pytest.mark.parametrize(
+    ("bound", "count", "message"),
+    [
+        ("abc", "1", "le 'abc': must be a number"),
+        ("8", "many", "count 'many': must be a number"),
+        ("8", "NaN", "count 'NaN': must be a number that is not negative"),
+        ("8", "-1", "count '-1': must be a number that is not negative"),
+    ],
+)
+def test_metrics_page_with_something_else_than_numbers(
+    tmp_path: Path, bound: str, count: str, message: str
+) -> None:
+    """A bound or a count that is no number is named."""
+    page = tmp_path / "page.prom"
+    page.write_text(f'dualpool_budget_tokens_bucket{{le="{bound}"}} {count}\n')
+    with pytest.raises(PlanError, match=message):
+        read_metrics(str(page))
+
+
 def test_unreachable_metrics() -> None:
     """An address that does not answer is an error of one line."""
     with pytest.raises(PlanError, match="cannot be read"):

@@ -85,6 +85,14 @@ def test_every_threshold_is_on_the_curve(engine: Engine) -> None:
     assert [s.thresholds for s in planner(engine).curve()] == [(100,), (200,), (400,)]
 
 
+def test_threshold_given_is_the_only_one(engine: Engine) -> None:
+    """A threshold is sized by itself; the second baseline is looked for among all lengths nonetheless."""
+    workload = make_workload((80, 20, 20), (150, 20, 20), rate=1000)
+    plan, free = planner(engine, workload=workload, threshold=130), planner(engine, workload=workload)
+    assert [s.thresholds for s in plan.curve()] == [(130,)]
+    assert plan.smallest.label == free.smallest.label
+
+
 def test_three_pools(engine: Engine) -> None:
     """Three pools are cut at every pair of thresholds."""
     assert [s.thresholds for s in planner(engine).curve(3)] == [(100, 200), (100, 400), (200, 400)]
@@ -156,6 +164,34 @@ def test_smallest_context_baseline(engine: Engine) -> None:
     """The second baseline is the smallest allowed context that holds every budget."""
     workload = make_workload((80, 20, 20), (150, 20, 20), rate=1000)
     assert planner(engine, workload=workload).smallest.pools[0].engine.max_model_len == 200
+
+
+TOO_LONG = make_workload(*[(80, 20, 20)] * 8, (600, 100, 100), (600, 100, 300), rate=1000)
+
+
+def test_requests_longer_than_full_context_are_not_sized_for(engine: Engine) -> None:
+    """What every pool refuses costs nothing: the fleet is that of the nine tenths it serves."""
+    served = make_workload(*[(80, 20, 20)] * 8, (600, 100, 100), rate=900)
+    plan, without = planner(engine, workload=TOO_LONG), planner(engine, workload=served)
+    assert plan.scenario.refused == pytest.approx(0.1)
+    assert plan.homogeneous.instances == without.homogeneous.instances
+    split, other = plan.split((100,)), without.split((100,))
+    assert [p.instances for p in split.fleet.pools] == [p.instances for p in other.fleet.pools]
+    assert (split.alpha, split.predicted) == pytest.approx((other.alpha, other.predicted))
+
+
+def test_all_that_is_served_may_go_short(engine: Engine) -> None:
+    """A short pool that holds everything but what is refused has all of it, not a trifle more by rounding."""
+    workload = make_workload((80, 20, 20), (60, 20, 20), (600, 100, 300), rate=1000)
+    plan = planner(engine, workload=replace(workload, weights=np.array([0.3, 0.3, 0.1])))
+    assert plan.split((100,)).alpha == 1
+
+
+def test_no_context_holds_what_is_longer_than_all(engine: Engine) -> None:
+    """The second baseline does not claim to hold requests that need more than full context."""
+    assert (
+        planner(engine, workload=TOO_LONG).smallest.label == "one pool at 800, where the longest request needs 900"
+    )
 
 
 def test_measured_throughput_counts(engine: Engine) -> None:

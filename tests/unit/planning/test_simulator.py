@@ -9,7 +9,7 @@ import pytest
 
 from extproc.config import Pool, Spillover
 from extproc.planning import queueing
-from extproc.planning.arrivals import drawn
+from extproc.planning.arrivals import capped, drawn
 from extproc.planning.dispatch import Oracle
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
@@ -88,6 +88,15 @@ def test_littles_law() -> None:
     assert integrated == pytest.approx(result.fleet.mean("latency") * result.fleet.completed)
 
 
+@pytest.mark.parametrize(
+    ("law", "caps"), [("as logged", [64, 128, NO_CAP]), ("exact", [5, 5, 9]), ("32", [32] * 3)]
+)
+def test_replayed_requests_have_caps_of_their_own(law: str, caps: list[int]) -> None:
+    """Logged caps are kept, also where requests differ in nothing else; any other law sets them row by row."""
+    rows = batch((0.0, 10, 5, 64), (1.0, 10, 5, 128), (2.0, 10, 9, NO_CAP))
+    assert [batch[3].tolist() for batch in capped(rows, law)] == [caps]
+
+
 def test_blocks_and_places_are_returned(engine: Engine) -> None:
     """When all is done every block is free and nobody runs or waits."""
     result = run(one(engine, 3), drawn(make_workload((300, 90, 90), (20, 200, 200), rate=20), 2_000, 3))
@@ -141,6 +150,14 @@ def test_saturated_throughput_agrees_with_the_closed_form(engine: Engine, concur
     workload = make_workload((100, 50, 50), (400, 20, 20), (30, 200, 200), rate=1000)
     result = run(one(roomy), drawn(workload, 5_000, 3))
     assert result.fleet.completed / result.time == pytest.approx(estimate(workload, roomy).rate, rel=0.1)
+
+
+def test_prefill_bound_throughput_agrees_with_the_closed_form(engine: Engine) -> None:
+    """Where the tokens of an iteration are the limit, only the sequences that decode take some: within 5 %."""
+    roomy = replace(engine, kv_tokens=160_000, max_num_seqs=128)
+    workload = make_workload((700, 5, 5), (100, 20, 20), rate=1000)
+    result = run(one(roomy), drawn(workload, 3_000, 3))
+    assert result.fleet.completed / result.time == pytest.approx(estimate(workload, roomy).rate, rel=0.05)
 
 
 def test_requests_over_every_capacity_are_rejected(engine: Engine) -> None:

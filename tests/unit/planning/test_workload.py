@@ -48,6 +48,13 @@ def test_unknown_cap_law() -> None:
         with_caps(make_workload((1, 1, 1)), "most")
 
 
+@pytest.mark.parametrize("law", ["0", "99999999999999999999", "9" * 5000])
+def test_caps_that_are_no_count_of_tokens(law: str) -> None:
+    """A cap beyond any context is an error that says how large one may be."""
+    with pytest.raises(PlanError, match="or a number of tokens up to 100000000"):
+        with_caps(make_workload((1, 1, 1)), law)
+
+
 def test_rate_must_be_positive() -> None:
     """A rate of 0 is an error."""
     with pytest.raises(PlanError, match="--rate: 0"):
