@@ -17,6 +17,10 @@ from extproc.planning.workload import NO_CAP, Arrivals, Ints, Workload
 SORTED_ROWS = 2_000_000
 """Up to this many rows are sorted in memory; a longer file must be in time order to be replayed."""
 
+LONGEST_SPAN = 366 * 86_400.0
+"""Seconds. Arrivals are counted by minute from the first time to the last: one that is wrong, 0 among others of
+today, would make millions of them."""
+
 Batch = tuple[npt.NDArray[np.float64], Ints, Ints, Ints, Ints]
 """Times (s from the first), inputs, outputs, caps (tokens), bytes of prompt text (0 where unknown)."""
 
@@ -60,8 +64,8 @@ def open_trace(
 ) -> Trace:
     """Read a file of requests once, or twice when it has to be sorted.
 
-    Raises `PlanError` for an unreadable file, a missing column, fewer than two usable rows, or a negative count
-    (naming its row).
+    Raises `PlanError` for an unreadable file, a missing column, fewer than two usable rows, a negative count
+    (naming its row), or times that reach over `LONGEST_SPAN`.
     """
     frame, summary, notes = _read(path, columns or {}, bytes_per_token)
     usable = summary.rows - summary.bad
@@ -79,6 +83,9 @@ def open_trace(
             notes = (*notes, f"{path.name}: timestamps are not in order, and too many to sort")
     if summary.whole and summary.first == summary.last:
         notes = (*notes, f"{path.name}: every request has the same time: times are not used")
+    if summary.whole and summary.last - summary.first > LONGEST_SPAN:
+        years = (summary.last - summary.first) / LONGEST_SPAN
+        raise PlanError(f"{path}: its times reach over {years:.3g} years, more than one: which of them is wrong?")
     if summary.rounded:
         notes = (*notes, f"{path.name}: lengths are rounded up to {STEP} tokens, there are so many")
     return Trace(path, frame, summary, notes)

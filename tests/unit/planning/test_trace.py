@@ -182,6 +182,12 @@ def test_same_time_everywhere(tmp_path: Path) -> None:
     assert any("the same time" in note for note in read.notes)
 
 
+def test_a_time_that_is_far_from_the_others_is_refused(tmp_path: Path) -> None:
+    """A clock that was not set, or milliseconds among seconds: minute by minute it would be a very long file."""
+    rows = ("prompt_tokens,completion_tokens,timestamp", "10,20,0", "10,20,1700000000")
+    assert "reach over 53.8 years" in problem(write(tmp_path, "\n".join(rows)))
+
+
 def test_many_batches_count_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However a file is cut into batches, and however often counts are merged, the workload is the same."""
     rows = [f"{t / 7},{t % 5 + 1},{t % 3 + 1}" for t in range(500)]
