@@ -5,6 +5,7 @@ import heapq
 import msgspec
 
 from extproc.body.facts import Item, PromptFacts
+from extproc.body.usage import LARGEST_COUNT
 from extproc.budget.category import content_class
 from extproc.budget.estimate import Estimate, Estimator, Reserve
 from extproc.budget.features import features
@@ -50,7 +51,7 @@ class Budget(msgspec.Struct, frozen=True):
             estimate=self.expected,
             cap=facts.cap,
             prompts=len(facts.items),
-            choices=facts.choices * len(facts.items),
+            choices=min(facts.choices * len(facts.items), LARGEST_COUNT - 1),
             teaches=self.teaches,
             pool=pool.name,
             capacity=pool.capacity,

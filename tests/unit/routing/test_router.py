@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from extproc.budget.budget import Budgeter
+from extproc.budget.observation import Observation
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
@@ -201,3 +203,12 @@ def test_the_header_names_the_conversation_before_the_body_does() -> None:
         head = Head("POST", CHAT.path, conversation=f"c{i}")
         landed = half.decide(head, body(10, user="same"), whole=True).pool.name
         assert landed == ("short" if in_rollout(f"c{i}", 50) else "long")
+
+
+@pytest.mark.parametrize("choices", [2**31, 2**63, 10**30])
+def test_an_absurd_number_of_choices_travels_with_the_request(choices: int) -> None:
+    """What is decided is what is said of it: nothing that comes back is too large to be read."""
+    decision = router().decide(CHAT, body(10, n=choices), whole=True)
+    assert decision.observation is not None
+    encoded = msgspec.json.encode(decision.observation)
+    assert msgspec.json.decode(encoded, type=Observation) == decision.observation
