@@ -37,8 +37,10 @@ def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFact
     cap = _cap(api, body)
     if cap is not None:
         cap = min(cap, LARGEST_CAP)
-    choices = 1 if body.n is None else body.n
+    choices = 1 if body.n is None else min(body.n, LARGEST_CAP)
     truncated_to = body.truncate_prompt_tokens
+    if truncated_to is not None:
+        truncated_to = min(truncated_to, LARGEST_CAP)
     if choices < 1 or (cap is not None and cap < 0) or (truncated_to is not None and truncated_to < -1):
         return Unreadable("wrong_type")
     return PromptFacts(

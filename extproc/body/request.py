@@ -130,16 +130,22 @@ def _score(body: schema.Score) -> Iterator[Item]:
     seconds = _scored(body.documents, body.items, body.text_2, body.data_2)
     if len(firsts) == 1:
         firsts *= len(seconds)
-    for first, second in zip(firsts, seconds, strict=False):
-        text = Text()
-        for each in (first, second):
-            text.add(each if isinstance(each, str) else each.content)
-        yield text.item(0)
+    for (first, pictures), (second, more) in zip(firsts, seconds, strict=False):
+        yield Item(text=first + second, media=pictures + more)
 
 
-def _scored(*named: schema.Scored) -> list[str | schema.Content]:
+def _scored(*named: schema.Scored) -> list[tuple[bytes, int]]:
+    """Text and number of pictures of each: read once, however many it is paired with."""
     value = next((value for value in named if value is not None), [])
-    return value if isinstance(value, list) else [value]
+    return [_side(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def _side(each: str | schema.Content) -> tuple[bytes, int]:
+    if isinstance(each, str):
+        return each.encode(), 0
+    text = Text()
+    text.add(each.content)
+    return "".join(text.pieces).encode(), text.media
 
 
 _model_decoder = msgspec.json.Decoder(schema.Named)

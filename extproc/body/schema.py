@@ -102,7 +102,7 @@ class Embeddings(Body):
 class Content(msgspec.Struct):
     """A text or picture that is scored."""
 
-    content: list[Part] = []
+    content: list[Part]
 
 
 Scored = str | Content | list[str | Content] | None

@@ -89,12 +89,12 @@ class Budgeter:
         if facts.truncated_to is not None and facts.truncated_to > 0:
             # However short the prompt: vLLM refuses to cut at more tokens than its context holds.
             estimate = Estimate(facts.truncated_to, facts.truncated_to, "exact")
-            expected = facts.truncated_to * len(facts.items)
+            expected = min(facts.truncated_to * len(facts.items), LARGEST_COUNT - 1)
         elif len(facts.items) == 1:
             estimate = self._estimate(model, category, whole, vector)
             expected = estimate.tokens
         else:
-            largest = heapq.nlargest(CANDIDATES, facts.items, key=_size)
+            largest = heapq.nlargest(CANDIDATES, facts.items, key=self._size)
             parts = [self._estimate(model, category, item, features(item)) for item in largest]
             estimate = max(parts, key=lambda part: part.upper)
             expected = self._estimate(model, category, whole, vector).tokens
@@ -118,6 +118,10 @@ class Budgeter:
             return "all"
         return content_class(vector, whole.size)
 
+    def _size(self, item: Item) -> float:
+        """Order of magnitude in bytes, to find the largest of a batch."""
+        return item.size + 4 * ((item.tokens or 0) + item.media * self._tokens_per_media)
+
     def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:
         exact = (item.tokens or 0) + item.media * self._tokens_per_media
         if item.tokens is not None and not item.text:
@@ -138,11 +142,6 @@ def _basis(whole: Item) -> Basis:
     if whole.raw is not None:
         return "raw"
     return "tokens" if whole.tokens is not None and not whole.text else "text"
-
-
-def _size(item: Item) -> float:
-    """Order of magnitude in bytes, to find the largest of a batch."""
-    return item.size + 4 * (item.tokens or 0)
 
 
 def merged(items: tuple[Item, ...]) -> Item:

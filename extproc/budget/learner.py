@@ -25,10 +25,11 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class _Delivery:
-    """What one store has not got: the offer it has not taken yet, and what was learned since."""
+    """What one store has not got: the offer it has not taken yet, what a copy on its way holds, what is newer."""
 
     def __init__(self) -> None:
         self.offer: Offer | None = None
+        self.copying: Table = {}
         self.newer: Table = {}
 
 
@@ -108,11 +109,23 @@ class Learner:
         """Whether something was learned that `store` has not got."""
         self._collect()
         delivery = self._deliveries[store]
-        return bool(delivery.newer or (delivery.offer and delivery.offer.pending))
+        return bool(delivery.newer or delivery.copying or (delivery.offer and delivery.offer.pending))
 
-    def copied(self, store: str) -> None:
-        """Take note that `store` has all that was exported just after `has_news` was asked."""
-        self._deliveries[store] = _Delivery()
+    def copy(self, store: str) -> Table:
+        """Return all that was learned, for `store` to keep; it has news no longer once that is `copied`."""
+        self._collect()
+        delivery = self._deliveries[store]
+        offered = {} if delivery.offer is None else delivery.offer.pending
+        delivery.copying = merge(merge(delivery.copying, offered, self.limit), delivery.newer, self.limit)
+        delivery.offer, delivery.newer = None, {}
+        return self.export()
+
+    def copied(self, store: str, worked: bool) -> None:
+        """Take note of what became of the copy: it `worked`, or what it holds is news still."""
+        delivery = self._deliveries[store]
+        if not worked:
+            delivery.newer = merge(delivery.copying, delivery.newer, self.limit)
+        delivery.copying = {}
 
     def adopt(self, table: Table) -> None:
         """Replace what was learned by `table`, at a start."""

@@ -21,12 +21,12 @@ class _Start(msgspec.Struct, frozen=True):
 def hand_over(shared: SharedDirectory, config: Config, seen: Signature | None) -> None:
     """Write what workers start from. `seen`: the file that was looked at last, accepted or not. Raises `OSError`.
 
-    The directory is its owner's alone: the password of Redis is in it.
+    The file is its owner's alone: the password of Redis is in it.
     """
     tree = config.model_dump(mode="json")
     if config.state.redis is not None and config.state.redis.password is not None:
         tree["state"]["redis"]["password"] = config.state.redis.password.get_secret_value()
-    replace(shared.start, msgspec.json.encode(_Start(tree, seen)))
+    replace(shared.start, msgspec.json.encode(_Start(tree, seen)), mode=0o600)
 
 
 def take_over(shared: SharedDirectory) -> tuple[Config, Signature | None]:

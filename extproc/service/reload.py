@@ -75,10 +75,16 @@ class Reloader:
         log.info("configuration reloaded from %s", self._path or "the environment")
 
     def _read(self) -> Config:
-        config = self._load(self._path)
-        if self._path is not None and not self._path.read_bytes().strip():
+        if self._path is not None and self._is_empty(self._path):
             raise ConfigError([f"{self._path}: is empty: write {{}} for the defaults"])
-        return config
+        return self._load(self._path)
+
+    @staticmethod
+    def _is_empty(path: Path) -> bool:
+        try:
+            return not path.read_bytes().strip()
+        except OSError:  # which is said when it is loaded
+            return False
 
     def _signature(self) -> Signature | None:
         return None if self._path is None else signature(self._path)

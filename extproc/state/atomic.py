@@ -16,8 +16,10 @@ def signature(path: Path) -> Signature | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`.
+
+    `mode`: who may read it; Envoy, which reads the in-proxy filter, runs as another user.
 
     Of a link, what it leads to is replaced.
     """
@@ -28,7 +30,7 @@ def replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # Envoy, which reads the in-proxy filter, runs as another user
+        Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -50,6 +50,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 _header = msgspec.json.Decoder(_Header)
+_list = msgspec.json.Decoder(list[tuple[Key, Sums]])  # what version 1 had
 _entry = msgspec.json.Decoder(tuple[Key, Sums])
 
 
@@ -71,12 +72,12 @@ def decode(data: bytes) -> Stored:
         raise BadStateError("it was not written by this program, or is damaged at its beginning") from None
     if header.format != FORMAT:
         raise BadStateError(f"its format is {header.format[:64]!r}, not {FORMAT!r}")
-    if header.version != VERSION:
+    if header.version not in (1, VERSION):
         raise BadStateError(f"its version is {header.version}; this program reads version {VERSION}")
     if hashlib.sha256(body).hexdigest() != header.sha256:
         raise BadStateError("it is torn or altered: its checksum is wrong")
     try:
-        entries = [_entry.decode(line) for line in body.splitlines()]
+        entries = _list.decode(body) if header.version == 1 else [_entry.decode(line) for line in body.splitlines()]
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadStateError("its figures cannot be read") from None
     return Stored({key: sums for key, sums in entries if _possible(key, sums)}, header.saved, header.writers)

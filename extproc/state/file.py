@@ -73,12 +73,14 @@ class FileStore:
     def read(self) -> Table:
         """Return what is kept, faded by its age. A file that cannot be read as a state is set aside."""
         with self._errors():
-            self._seen = signature(self._path)
+            seen = signature(self._path)
             try:
-                return self._faded(load(self._path))  # needs no lock, and no right to write
+                stored = load(self._path)  # needs no lock, and no right to write
             except BadStateError:
                 with self._locked():
-                    return self._faded(self._load())
+                    stored = self._load()
+            self._seen, self._others = seen, self._faded(stored)
+            return self._others
 
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into the file and return the result; None when it is what was last returned."""
@@ -94,13 +96,13 @@ class FileStore:
             self._seen = signature(self._path)
             return kept
 
-    def replace(self, whole: Table) -> None:
-        """Keep `whole` instead of what there is; of what others write meanwhile, figures that have seen more."""
+    def replace(self, whole: Table, limit: int) -> None:
+        """Keep `whole` instead of what there is; of what others have written, figures that have seen more."""
         with self._errors(), self._locked():
-            if self._seen is not None and self._seen != signature(self._path):
-                stored = self._load()
-                self._others = {} if stored is None else stored.table
-            self._save({**self._others, **whole, **_surer(self._others, whole)})
+            if self._seen != signature(self._path):
+                self._others = self._faded(self._load())
+            others = {key: sums for key, sums in self._others.items() if key not in whole}
+            self._save(merge(others, {**whole, **_surer(self._others, whole)}, limit))
 
     def _save(self, table: Table) -> Table:
         save(self._path, table, self._clock())

@@ -72,10 +72,10 @@ class RedisStore:
                         raise error.__context__ from None
         raise StoreError(f"state.redis: {self._url}: written by others each time, {ATTEMPTS} times in a row")
 
-    def replace(self, whole: Table) -> None:
+    def replace(self, whole: Table, limit: int) -> None:
         """Keep `whole` instead of what there is."""
         with self._errors():
-            data = encode(whole, _seconds(self._client.time()))
+            data = encode(merge({}, whole, limit), _seconds(self._client.time()))
             self._client.set(self._key, data)
             self._seen = data[:HEAD]
 

@@ -27,6 +27,6 @@ class Store(Protocol):
         """
         ...
 
-    def replace(self, whole: Table) -> None:
-        """Keep `whole` in the place of what is kept. Raises `StoreError`."""
+    def replace(self, whole: Table, limit: int) -> None:
+        """Keep `whole` in the place of what is kept, at most `limit` entries. Raises `StoreError`."""
         ...

@@ -16,8 +16,10 @@ from extproc.state.thread import in_thread
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 5.0
-"""A store that has not answered by then has failed for this time. What it answers later still counts."""
+START_SECONDS = 15.0
+ANSWER_SECONDS = 2.0
+"""A store that has not answered by then has failed for this time, at a start or later. What it does later still
+counts."""
 
 CLOSE_SECONDS = 5.0
 
@@ -49,7 +51,7 @@ class Sync:
         """Take over what the first store that has something has kept. Never raises."""
         for store in self._stores:
             with suppress(StoreError):
-                table = await self._ask(store, "read", store.read)
+                table = await self._ask(store, "read", store.read, START_SECONDS)
                 if table:
                     self._learner.adopt(table)
                     log.info("state: %d learned figures read from %s", len(table), store.name)
@@ -90,29 +92,61 @@ class Sync:
 
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`; False when nothing is new on either side."""
-        offer = self._learner.offer(store.name)
-        limit = self._learner.limit
+        await self._end(store, unless="exchange")
+        offer, limit = self._learner.offer(store.name), self._learner.limit
         table = await self._ask(store, "exchange", lambda: store.exchange(offer.pending, offer.whole, limit))
         self._learner.settle(store.name, table)
         return table is not None
 
     async def _copy(self, store: Store, changed: bool) -> None:
-        if self._learner.has_news(store.name) or changed:
-            whole = self._learner.export()
-            await self._ask(store, "replace", lambda: store.replace(whole))
-            self._learner.copied(store.name)
-        elif store.name not in self._failing:
+        await self._end(store)
+        if self._learner.has_news(store.name) or changed or store.name in self._failing:
+            whole, limit = self._learner.copy(store.name), self._learner.limit
+            worked = False
+            try:
+                await self._ask(store, "replace", lambda: store.replace(whole, limit))
+                worked = True
+            finally:
+                if store.name not in self._running:
+                    self._learner.copied(store.name, worked)
+        else:
             self._report(store.name, True)  # it has all there is
 
-    async def _ask(self, store: Store, what: str, call: Callable[[], T]) -> T:
-        """Run `call` outside the loop, and tell once when a store fails and once when it works again."""
+    async def _end(self, store: Store, unless: str = "") -> None:
+        """Wait for a call of `store` that is late, unless it is one that is to be awaited, and note what it did.
+
+        The same offer is made until it is taken, so a late answer to an exchange is the answer to the next.
+        """
+        what, call = self._running.get(store.name, ("", None))
+        if call is None or what == unless:
+            return
+        result, worked = None, False
         try:
-            result = await self._answer(store, what, call)
+            result = await self._in_time(store, call, ANSWER_SECONDS)
+            worked = True
         except StoreError as error:
-            if store.name not in self._failing:
-                log.warning("%s; learning goes on, and it is tried again", error)
-            self._failing.add(store.name)
-            self._report(store.name, False)
+            if not call.done():
+                self._failed(store, error)
+                raise
+        if what == "replace":
+            self._learner.copied(store.name, worked)
+        elif what == "exchange" and worked:
+            self._learner.settle(store.name, None)
+        elif what == "read" and result and store is self._stores[0]:
+            self._learner.adopt(result)
+
+    async def _ask(self, store: Store, what: str, call: Callable[[], T], seconds: float | None = None) -> T:
+        """Run `call` outside the loop, or go on waiting for the one before, which asked the same.
+
+        Tells once when a store fails and once when it works again.
+        """
+        answer: asyncio.Future[T]
+        _, answer = self._running.get(store.name) or (what, in_thread(call, f"state-{store.name}"))
+        self._running[store.name] = what, answer
+        try:
+            result = await self._in_time(store, answer, seconds or ANSWER_SECONDS)
+        except StoreError as error:
+            self._failed(store, error)
             raise
         if store.name in self._failing:
             log.info("state: %s works again", store.name)
@@ -120,30 +154,21 @@ class Sync:
         self._report(store.name, True)
         return result
 
-    async def _answer(self, store: Store, what: str, call: Callable[[], T]) -> T:
-        """Return what `call` returns, or what the last one did that was late: `what` it was for must be the same.
+    def _failed(self, store: Store, error: StoreError) -> None:
+        if store.name not in self._failing:
+            log.warning("%s; learning goes on, and it is tried again", error)
+        self._failing.add(store.name)
+        self._report(store.name, False)
 
-        The same offer is made until it is taken, so a late answer to it is the answer.
-        """
-        asked, answer = self._running.get(store.name, (what, None))
-        if answer is not None and asked != what:
-            with suppress(Exception):
-                await _in_time(store, answer)
-            answer = None if answer.done() else answer
-        if answer is None:
-            answer = in_thread(call, f"state-{store.name}")
-            self._running[store.name] = what, answer
+    async def _in_time(self, store: Store, answer: asyncio.Future[T], seconds: float) -> T:
+        """Return the answer, if it comes within `seconds`; else it is running still."""
         try:
-            result: T = await _in_time(store, answer)
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            if answer.done():  # just now
+                return answer.result()
+            raise StoreError(f"state: {store.name}: no answer within {seconds:g} s") from None
         finally:
             if answer.done():
                 self._running.pop(store.name, None)
-        return result
-
-
-async def _in_time(store: Store, answer: asyncio.Future[T]) -> T:
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await asyncio.shield(answer)
-    except TimeoutError:
-        raise StoreError(f"state: {store.name}: no answer within {ANSWER_SECONDS:g} s") from None

@@ -13,6 +13,7 @@ def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
     """Run `call` in a daemon thread called `name`; the future is of the running loop."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
+    future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody may be waiting any more
 
     def end(result: T | None, error: BaseException | None) -> None:
         if future.cancelled():

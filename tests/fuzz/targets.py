@@ -51,6 +51,20 @@ BODIES = [
         "messages": [{"content": [{"type": "tool_result", "content": "r"}]}],
     },
     {"query": "q", "documents": ["d", "e"], "text_1": "t", "text_2": ["u"]},
+    {
+        "queries": [{"content": [{"text": "q"}, {"type": "image_url"}]}],
+        "items": ["d", {"content": [{"text": "e"}]}],
+    },
+    {
+        "messages": [{"role": "developer", "content": ["a", {"text": "b"}], "tools": [{"type": "function"}]}],
+        "documents": [{"text": "c"}],
+        "chat_template": "{{ d }}",
+        "chat_template_kwargs": {"enable_thinking": False},
+        "truncate_prompt_tokens": 512,
+        "max_tokens": "64",
+    },
+    {"input": "x", "tools": [{"type": "web_search"}], "truncation": "auto", "previous_input_messages": [{}]},
+    {"prompt": "", "prompt_embeds": "QUJD", "max_tokens": 5.0},
 ]
 ANSWERS = [
     {"usage": {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}}},

@@ -2,11 +2,13 @@
 
 import json
 import tracemalloc
+from typing import Any
 
 import pytest
 
 from extproc.body.facts import Api, PromptFacts, Unreadable
 from extproc.body.request import LARGEST_BODY, LONGEST_SKIPPED, MOST_PROMPTS, read_model, read_request
+from extproc.body.text import Text
 
 
 def filled(before: bytes, unit: bytes, after: bytes, size: int = LARGEST_BODY) -> bytes:
@@ -17,6 +19,14 @@ HALF = b"x" * (LARGEST_BODY // 2)
 
 SHAPES: dict[str, tuple[Api, bytes]] = {
     "empty messages": ("chat", filled(b'{"messages":[{}', b",{}", b"]}")),
+    "scored against many": (
+        "score",
+        b'{"query":{"content":[%b]},"documents":[%b]}' % (b"{}," * 8000 + b"{}", b'"",' * 32_000 + b'""'),
+    ),
+    "scored by parts": (
+        "score",
+        filled(b'{"query":"q","documents":[{"content":[]}', b',{"content":[]}', b"]}", 500_000),
+    ),
     "empty parts": ("chat", filled(b'{"messages":[{"content":[{}', b",{}", b"]}]}")),
     "tools of lists": ("chat", filled(b'{"messages":[{"content":"a"}],"tools":[[]', b",[]", b"]}")),
     "tools of numbers": ("chat", filled(b'{"messages":[{"content":"a"}],"tools":[1.5', b",1e9", b"]}")),
@@ -71,3 +81,21 @@ def test_prompts_are_bounded_by_number(more: int) -> None:
     assert isinstance(found, PromptFacts) is (more == 0)
     if more:
         assert found == Unreadable("too_many")
+
+
+def test_what_all_are_scored_against_is_read_once() -> None:
+    """However many it is paired with: read with each, 50 kB took ten seconds."""
+    read = 0
+
+    class Counting(Text):
+        def add(self, content: Any) -> None:
+            nonlocal read
+            read += 1
+            super().add(content)
+
+    body = json.dumps({"query": {"content": [{}] * 8000}, "documents": [""] * 8000}).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("extproc.body.request.Text", Counting)
+        found = read_request("score", body)
+    assert isinstance(found, PromptFacts)
+    assert read == 1

@@ -100,3 +100,9 @@ def test_the_longest_of_a_large_batch_of_token_ids_is_found() -> None:
     """As of texts."""
     got = budget(*(Item(tokens=1 + n % 97) for n in range(2000)), Item(tokens=1000))
     assert got.estimate.tokens == 1000
+
+
+def test_the_item_with_most_pictures_is_found() -> None:
+    """They are tokens, where text is hardly any."""
+    texts = [Item(text=b"x" * 40) for _ in range(50)]
+    assert budget(*texts, Item(text=b"x", media=3)).estimate.tokens > 3000

@@ -109,9 +109,22 @@ def test_a_copy_settles_everything() -> None:
     one.offer("file")
     teach(one, 4.0, 2)
     assert one.has_news("file")
-    one.copied("file")
+    assert one.copy("file")[GLOBAL].samples == 5
+    one.copied("file", worked=True)
     assert not one.has_news("file")
     assert one.offer("file").pending == {}
+
+
+@pytest.mark.parametrize(("worked", "news"), [(True, 2), (False, 5)])
+def test_what_a_copy_held_is_news_until_it_has_worked(worked: bool, news: int) -> None:
+    """What is learned while it is on its way is news in any case."""
+    one = learner("file")
+    teach(one, 4.0, 3)
+    one.copy("file")
+    teach(one, 4.0, 2)
+    assert one.has_news("file")
+    one.copied("file", worked)
+    assert pending(one, "file") == news
 
 
 def test_a_rebuilt_learner_keeps_what_was_learned() -> None:

@@ -205,10 +205,10 @@ def test_the_header_names_the_conversation_before_the_body_does() -> None:
         assert landed == ("short" if in_rollout(f"c{i}", 50) else "long")
 
 
-@pytest.mark.parametrize("choices", [2**31, 2**63, 10**30])
-def test_an_absurd_number_of_choices_travels_with_the_request(choices: int) -> None:
+@pytest.mark.parametrize("fields", [{"n": 2**31}, {"n": 10**400}, {"truncate_prompt_tokens": 10**400}])
+def test_an_absurd_number_travels_with_the_request(fields: dict[str, Any]) -> None:
     """What is decided is what is said of it: nothing that comes back is too large to be read."""
-    decision = router().decide(CHAT, body(10, n=choices), whole=True)
+    decision = router().decide(CHAT, body(10, **fields), whole=True)
     assert decision.observation is not None
     encoded = msgspec.json.encode(decision.observation)
     assert msgspec.json.decode(encoded, type=Observation) == decision.observation

@@ -15,3 +15,4 @@ def test_a_configuration_arrives_whole(tmp_path: Path) -> None:
     for seen in ((1, 2, 3, 4), None):
         hand_over(shared, config, seen)
         assert take_over(shared) == (config, seen)
+        assert shared.start.stat().st_mode & 0o077 == 0

@@ -135,3 +135,12 @@ async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkey
     task.cancel()
     assert next(looks, None) is None
     assert seen.reports == [True]
+
+
+async def test_a_file_that_vanishes_while_it_is_read_is_one_problem(tmp_path: Path) -> None:
+    """The next that is written is read as any other."""
+    seen = Seen(tmp_path / "config.yaml")
+    await seen.reloader.reload()
+    (tmp_path / "config.yaml").write_text(GOOD)
+    await seen.reloader.reload()
+    assert seen.reports == [False, True]

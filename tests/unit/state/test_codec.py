@@ -29,7 +29,7 @@ def test_what_was_encoded_is_decoded() -> None:
         (b"[" * 100_000, "not written by this program"),
         (b'{"some": "json"}', "not written by this program"),
         (GOOD.replace(b"dualpool-state", b"another-thing"), "its format is 'another-thing'"),
-        (GOOD.replace(b'"version":2', b'"version":1'), "its version is 1; this program reads version 2"),
+        (GOOD.replace(b'"version":2', b'"version":3'), "its version is 3; this program reads version 2"),
         (GOOD[:-1], "torn or altered"),
         (GOOD.replace(b"80.0", b"81.0"), "torn or altered"),
     ],
@@ -95,3 +95,10 @@ def test_what_comes_after_nothing_does_not_age() -> None:
 def test_one_value_that_is_no_number_costs_no_other_entry_its_place(values: tuple[float, ...]) -> None:
     """JSON has no word for it: written, it would make the whole state unreadable."""
     assert decode(encode({("e",): Sums(1, 1.0, values), **TABLE}, 0.0)).table == TABLE
+
+
+def test_the_version_before_is_read() -> None:
+    """All figures were one list there."""
+    body = msgspec.json.encode(list(TABLE.items()))
+    header = {"format": "dualpool-state", "version": 1, "saved": 5.0, "sha256": hashlib.sha256(body).hexdigest()}
+    assert decode(msgspec.json.encode(header) + b"\n" + body) == Stored(TABLE, 5.0)

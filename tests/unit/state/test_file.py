@@ -135,7 +135,7 @@ def test_a_copy_takes_the_place_of_what_was_kept(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     one = store(path)
     one.exchange({}, whole=table(5), limit=64)
-    one.replace(table(3))
+    one.replace(table(3), limit=64)
     assert decode(path.read_bytes()).table == table(3)
     assert one.exchange({}, whole=table(3), limit=64) is None
 
@@ -170,14 +170,13 @@ def test_a_copy_leaves_what_others_write(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     one, two = store(path), store(path)
     other = ("ratio", "text", "m", "")
-    one.exchange({}, whole=table(1), limit=64)
-    two.read()
-    one.replace(table(50))
-    two.replace({KEY: table(60)[KEY], other: table(9)[KEY]})
+    assert one.read() == two.read() == {}
+    one.replace(table(50), limit=64)
+    two.replace({KEY: table(60)[KEY], other: table(9)[KEY]}, limit=64)
     for samples in (51, 52):
-        one.replace(table(samples))
+        one.replace(table(samples), limit=64)
         assert decode(path.read_bytes()).table == {KEY: table(60)[KEY], other: table(9)[KEY]}
-    one.replace(table(61))
+    one.replace(table(61), limit=64)
     assert decode(path.read_bytes()).table[KEY] == table(61)[KEY]
 
 
@@ -189,3 +188,22 @@ def test_a_link_leads_to_the_file_that_is_kept(tmp_path: Path) -> None:
     store(path).exchange({}, whole=table(5), limit=64)
     assert path.is_symlink()
     assert decode((tmp_path / "volume" / "kept.json").read_bytes()).table == table(5)
+
+
+def test_a_copy_takes_no_place_of_what_was_never_looked_at(tmp_path: Path) -> None:
+    """A volume that comes late, a read that was given up: what is there has seen more than who knows nothing."""
+    path = tmp_path / "state.json"
+    save(path, table(200), now=1000.0)
+    store(path).replace({}, limit=64)
+    assert decode(path.read_bytes()).table == table(200)
+
+
+def test_a_copy_is_bounded(tmp_path: Path) -> None:
+    """Figures of others are the first to go."""
+    path = tmp_path / "state.json"
+    figures: Table = {("ratio", "text", f"m{number}", ""): table(1)[KEY] for number in range(60)}
+    one, two = store(path), store(path)
+    one.replace(figures, limit=64)
+    two.replace(table(5), limit=10)
+    assert len(decode(path.read_bytes()).table) == 10
+    assert decode(path.read_bytes()).table[KEY] == table(5)[KEY]

@@ -222,7 +222,7 @@ def test_replace(server: StandIn) -> None:
     """What there is gives way."""
     one = store(server)
     one.exchange({}, table(5), limit=64)
-    one.replace(table(2))
+    one.replace(table(2), limit=64)
     assert kept(server) == table(2)
 
 

@@ -1,6 +1,7 @@
 """The loop between a learner and its stores."""
 
 import asyncio
+import inspect
 import threading
 from pathlib import Path
 
@@ -37,7 +38,8 @@ class Fake:
                 self.kept[key] = self.kept[key].then(sums) if key in self.kept else sums
         return dict(self.kept)
 
-    def replace(self, whole: Table) -> None:
+    def replace(self, whole: Table, limit: int) -> None:
+        assert limit >= len(whole)
         self._check()
         self.kept = whole
 
@@ -244,9 +246,9 @@ async def test_a_copy_is_written_only_when_there_is_news() -> None:
         def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
             return super().exchange(pending, whole, limit) if pending else None
 
-        def replace(self, whole: Table) -> None:
+        def replace(self, whole: Table, limit: int) -> None:
             self.replaced += 1
-            super().replace(whole)
+            super().replace(whole, limit)
 
     one, redis, file = learner("redis", "file"), Quiet("redis"), Quiet("file")
     each = sync(one, redis, file)
@@ -276,17 +278,17 @@ async def test_a_store_that_hangs_does_not_hold_up_a_shutdown(monkeypatch: pytes
 
 
 class Late(Fake):
-    """A store whose exchanges take until it is told to go on."""
+    """A store that does not answer until it is told to go on. `asked`: what it was asked."""
 
     def __init__(self, name: str, kept: Table | None = None) -> None:
         super().__init__(name, kept)
         self.go_on = threading.Event()
-        self.asked = 0
+        self.asked: list[str] = []
 
-    def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
-        self.asked += 1
+    def _check(self) -> None:
+        self.asked.append(inspect.stack()[1].function)
         assert self.go_on.wait(30)
-        return super().exchange(pending, whole, limit)
+        super()._check()
 
 
 @pytest.fixture
@@ -316,13 +318,13 @@ async def test_a_late_answer_is_the_answer_to_what_was_offered(monkeypatch: pyte
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
     for _ in range(3):
         await each.exchange()
-    assert store.asked == 1
+    assert store.asked == ["exchange"]
     monkeypatch.setattr(module, "ANSWER_SECONDS", 30.0)
     store.go_on.set()
     teach(one, 4.0, 1)
     for _ in range(2):
         await each.exchange()
-    assert store.asked == 2
+    assert store.asked == ["exchange"] * 2
     assert store.kept["ratio", "text", "", ""].samples == 11
 
 
@@ -354,3 +356,63 @@ async def test_stores_keep_as_many_figures_as_the_learner_does_now() -> None:
     one.rebuild(one.estimator, one.output, 4096)
     await each.exchange()
     assert limits[1] == 4096
+
+
+COMMON: Table = {("output", "x", ""): Sums(1, 1.0, (1.0,))}
+
+
+def samples(of: Learner | Fake) -> int:
+    table = of.kept if isinstance(of, Fake) else of.export()
+    return table["ratio", "text", "", ""].samples
+
+
+@pytest.mark.parametrize("worked", [True, False])
+async def test_a_late_copy_is_not_taken_for_a_later_one(monkeypatch: pytest.MonkeyPatch, worked: bool) -> None:
+    """What it held counts once, whether the store wrote it in the end or not, and whoever is asked first then."""
+    one, redis, file = learner("redis", "file"), Fake("redis", dict(COMMON)), Late("file", dict(COMMON))
+    each = sync(one, redis, file)
+    teach(one, 4.0, 5)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    await each.exchange()
+    teach(one, 4.0, 3)
+    await each.exchange()
+    assert file.asked == ["replace"]
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 30.0)
+    redis.broken, file.broken = True, not worked
+    file.go_on.set()
+    await each._end(file)
+    file.broken = False
+    await each.exchange()
+    assert samples(one) == 8
+    redis.broken = False
+    for _ in range(2):
+        await each.exchange()
+    assert (samples(one), samples(redis), samples(file)) == (8, 8, 8)
+
+
+async def test_a_late_read_is_no_answer_to_an_offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was learned meanwhile goes to the store, and what it has is known then."""
+    known, one = learner(), learner("file")
+    teach(known, 4.0, 30)
+    store = Late("file", known.export())
+    each = sync(one, store)
+    monkeypatch.setattr(module, "START_SECONDS", 0.05)
+    await each.start()
+    teach(one, 4.0, 7)
+    store.go_on.set()
+    await each.exchange()
+    assert samples(one) == samples(store) == 37
+
+
+async def test_a_copy_that_failed_is_made_again() -> None:
+    """Though nothing has come since, and who copies learns nothing itself, as a supervisor."""
+    worker, supervisor = learner("shared"), learner("shared", "file")
+    shared, file = Fake("shared"), Fake("file")
+    each = sync(supervisor, shared, file)
+    file.broken = True
+    teach(worker, 4.0, 7)
+    await sync(worker, shared).exchange()
+    await each.exchange()
+    file.broken = False
+    await each.exchange()
+    assert samples(file) == 7
