@@ -24,8 +24,8 @@ CAPS: dict[Api, tuple[str, ...]] = {
 UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
 """These produce no tokens."""
 
-CLIENT_TOOLS = ("function", "custom", "namespace", None)
-"""Types of Responses tools that the client calls."""
+CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview", None)
+"""Types of Responses tools that the client calls (OpenAI API reference)."""
 
 
 def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts | Unreadable:
