@@ -69,10 +69,15 @@ class Sync:
                 log.exception("state: an exchange failed")
 
     async def close(self) -> None:
-        """Exchange a last time, within a bound."""
-        if self._stores:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._last(), CLOSE_SECONDS)
+        """Exchange a last time, within a bound. Never raises."""
+        if not self._stores:
+            return
+        try:
+            await asyncio.wait_for(self._last(), CLOSE_SECONDS)
+        except TimeoutError:
+            log.warning("state: the last exchange is given up after %g s", CLOSE_SECONDS)
+        except Exception:  # the service is to end in order all the same
+            log.exception("state: the last exchange failed")
 
     async def _last(self) -> None:
         for _ in range(2):  # an offer that had failed is made again as it was; what came since follows

@@ -145,6 +145,17 @@ async def test_the_loop_survives_what_nobody_thought_of(caplog: pytest.LogCaptur
     assert "an exchange failed" in caplog.text
 
 
+async def test_closing_survives_what_nobody_thought_of(caplog: pytest.LogCaptureFixture) -> None:
+    """The service ends in order."""
+
+    class Odd(Fake):
+        def _check(self) -> None:
+            raise ValueError("odd")
+
+    await sync(learner("odd"), Odd("odd")).close()
+    assert "the last exchange failed" in caplog.text
+
+
 async def test_closing_exchanges_a_last_time() -> None:
     """What was learned in the last interval is kept at a shutdown."""
     one, store = learner("file"), Fake("file")
