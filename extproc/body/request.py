@@ -20,7 +20,7 @@ from extproc.body.text import Text
 LARGEST_BODY = 2 * 1024 * 1024
 MOST_BRACKETS = 65_536
 MOST_COMMAS = 262_144
-MOST_PROMPTS = 32_768
+MOST_PROMPTS = 8192
 MOST_TEXT = 2 * LARGEST_BODY
 """Bounds on what is read, so that no body holds up other requests (`make fuzz` measures it): its bytes, its opening
 brackets (each may become an object) and commas, its prompts, and bytes of their text (a suffix or query counts with
@@ -137,7 +137,11 @@ def _score(body: schema.Score) -> Iterator[Item]:
 def _scored(*named: schema.Scored) -> list[tuple[bytes, int]]:
     """Text and number of pictures of each: read once, however many it is paired with."""
     value = next((value for value in named if value is not None), [])
-    return [_side(each) for each in (value if isinstance(value, list) else [value])]
+    if not isinstance(value, list):
+        return [_side(value)]
+    if len(value) > MOST_PROMPTS:
+        raise _TooManyError
+    return [_side(each) for each in value]
 
 
 def _side(each: str | schema.Content) -> tuple[bytes, int]:

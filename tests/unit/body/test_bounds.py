@@ -19,13 +19,11 @@ HALF = b"x" * (LARGEST_BODY // 2)
 
 SHAPES: dict[str, tuple[Api, bytes]] = {
     "empty messages": ("chat", filled(b'{"messages":[{}', b",{}", b"]}")),
-    "scored against many": (
+    "scored against many": ("score", filled(b'{"query":{"content":[{}]},"documents":[""', b',""', b"]}")),
+    "scored by parts": ("score", b'{"query":"q","documents":[{"content":[]}%b]}' % (b',{"content":[]}' * 2000)),
+    "scored by some": (
         "score",
-        b'{"query":{"content":[%b]},"documents":[%b]}' % (b"{}," * 8000 + b"{}", b'"",' * 32_000 + b'""'),
-    ),
-    "scored by parts": (
-        "score",
-        filled(b'{"query":"q","documents":[{"content":[]}', b',{"content":[]}', b"]}", 500_000),
+        b'{"query":{"content":[{}%b]},"documents":[""%b]}' % (b",{}" * 1000, b',""' * 2000),
     ),
     "empty parts": ("chat", filled(b'{"messages":[{"content":[{}', b",{}", b"]}]}")),
     "tools of lists": ("chat", filled(b'{"messages":[{"content":"a"}],"tools":[[]', b",[]", b"]}")),
