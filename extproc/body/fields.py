@@ -34,13 +34,8 @@ def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFact
         return Unreadable("stored_prompt")
     if not items or (isinstance(body, schema.Completions) and body.prompt_embeds is not None):
         return Unreadable("no_prompt")
-    cap = _cap(api, body)
-    if cap is not None:
-        cap = min(cap, LARGEST_CAP)
+    cap, truncated_to = _bounded(_cap(api, body)), _bounded(body.truncate_prompt_tokens)
     choices = 1 if body.n is None else min(body.n, LARGEST_CAP)
-    truncated_to = body.truncate_prompt_tokens
-    if truncated_to is not None:
-        truncated_to = min(truncated_to, LARGEST_CAP)
     if choices < 1 or (cap is not None and cap < 0) or (truncated_to is not None and truncated_to < -1):
         return Unreadable("wrong_type")
     return PromptFacts(
@@ -53,6 +48,10 @@ def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFact
         teaches=truncated_to is None and _is_verbatim(body),
         conversation=body.prompt_cache_key or body.user or "",
     )
+
+
+def _bounded(tokens: int | None) -> int | None:
+    return None if tokens is None else min(tokens, LARGEST_CAP)
 
 
 def _is_elsewhere(body: schema.Responses) -> bool:

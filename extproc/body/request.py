@@ -130,12 +130,12 @@ def _score(body: schema.Score) -> Iterator[Item]:
     seconds = _scored(body.documents, body.items, body.text_2, body.data_2)
     if len(firsts) == 1:
         firsts *= len(seconds)
-    for (first, pictures), (second, more) in zip(firsts, seconds, strict=False):
-        yield Item(text=first + second, media=pictures + more)
+    for first, second in zip(firsts, seconds, strict=False):
+        yield Item(text=first.text + second.text, media=first.media + second.media)
 
 
-def _scored(*named: schema.Scored) -> list[tuple[bytes, int]]:
-    """Text and number of pictures of each: read once, however many it is paired with."""
+def _scored(*named: schema.Scored) -> list[Item]:
+    """Each as if it were a prompt: read once, however many it is paired with."""
     value = next((value for value in named if value is not None), [])
     if not isinstance(value, list):
         return [_side(value)]
@@ -144,12 +144,12 @@ def _scored(*named: schema.Scored) -> list[tuple[bytes, int]]:
     return [_side(each) for each in value]
 
 
-def _side(each: str | schema.Content) -> tuple[bytes, int]:
+def _side(each: str | schema.Content) -> Item:
     if isinstance(each, str):
-        return each.encode(), 0
+        return Item(text=each.encode())
     text = Text()
     text.add(each.content)
-    return "".join(text.pieces).encode(), text.media
+    return text.item(0)
 
 
 _model_decoder = msgspec.json.Decoder(schema.Named)

@@ -5,7 +5,7 @@ import heapq
 import msgspec
 
 from extproc.body.facts import Item, PromptFacts
-from extproc.body.usage import LARGEST_COUNT
+from extproc.body.fields import LARGEST_CAP
 from extproc.budget.category import content_class
 from extproc.budget.estimate import Estimate, Estimator, Reserve
 from extproc.budget.features import features
@@ -51,7 +51,7 @@ class Budget(msgspec.Struct, frozen=True):
             estimate=self.expected,
             cap=facts.cap,
             prompts=len(facts.items),
-            choices=min(facts.choices * len(facts.items), LARGEST_COUNT - 1),
+            choices=min(facts.choices * len(facts.items), LARGEST_CAP),
             teaches=self.teaches,
             pool=pool.name,
             capacity=pool.capacity,
@@ -89,7 +89,7 @@ class Budgeter:
         if facts.truncated_to is not None and facts.truncated_to > 0:
             # However short the prompt: vLLM refuses to cut at more tokens than its context holds.
             estimate = Estimate(facts.truncated_to, facts.truncated_to, "exact")
-            expected = min(facts.truncated_to * len(facts.items), LARGEST_COUNT - 1)
+            expected = min(facts.truncated_to * len(facts.items), LARGEST_CAP)
         elif len(facts.items) == 1:
             estimate = self._estimate(model, category, whole, vector)
             expected = estimate.tokens

@@ -7,7 +7,6 @@ from extproc.budget.estimate import Estimator, Verdict
 from extproc.budget.features import NAMES
 from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Observation
-from extproc.budget.output import KIND as OUTPUT
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Table, merge
@@ -139,7 +138,7 @@ class Learner:
         self._restore(learned)
 
     def _restore(self, table: Table) -> None:
-        ours = self.estimator.kinds | {OUTPUT}
+        ours = self.estimator.kinds | self.output.kinds
         self._kept = {key: sums for key, sums in table.items() if key[0] not in ours}
         self.estimator.restore(table)
         self.output.restore(table)

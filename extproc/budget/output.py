@@ -91,7 +91,12 @@ def bucket_of(tokens: int) -> int:
 
 
 class OutputReserve:
-    """The reserve of a request, from its cap or from what similar requests produced."""
+    """The reserve of a request, from its cap or from what similar requests produced.
+
+    `kinds`: the first parts of the keys of what it learns.
+    """
+
+    kinds = frozenset({KIND})
 
     def __init__(self, settings: Output, limit: int, accepted: float = 0.0, room: float = LARGEST_ROOM) -> None:
         """`accepted`: tokens by which completions may exceed the reserve on average, each of them counted up to

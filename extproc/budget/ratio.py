@@ -101,6 +101,8 @@ def from_sums(sums: Sums) -> Ratio | None:
 class RatioEstimator:
     """A ratio per (model, category), falling back to the model's, the global one, and the configured prior."""
 
+    kinds = frozenset({KIND})
+
     def __init__(self, settings: Estimation, limit: int) -> None:
         self._settings = settings
         self._limit = limit
@@ -173,8 +175,6 @@ class RatioEstimator:
         self._recent.add(key, 1.0 - settings.smoothing * weight, values)
         ratio.update(limited, settings.smoothing, weight)
         return limited != observed
-
-    kinds = frozenset({KIND})
 
     def export(self) -> Table:
         """Return the sums of every ratio."""

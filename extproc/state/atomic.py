@@ -19,9 +19,8 @@ def signature(path: Path) -> Signature | None:
 def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`.
 
-    `mode`: who may read it; Envoy, which reads the in-proxy filter, runs as another user.
-
-    Of a link, what it leads to is replaced.
+    Of a link, what it leads to is replaced. `mode`: who may read it; Envoy, which reads the in-proxy filter, runs
+    as another user.
     """
     path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
