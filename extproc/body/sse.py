@@ -21,7 +21,7 @@ class EventStream:
     def __init__(self, report: Report, limit: int = 256 * 1024) -> None:
         self._report = report
         self._limit = limit
-        self._line = b""
+        self._line = bytearray()
         self._data: list[bytes] = []
         self._size = 0
         self._after_cr = False
@@ -37,19 +37,21 @@ class EventStream:
         if not chunk:
             return
         self._after_cr = chunk.endswith(b"\r")
-        lines = (self._line + chunk).splitlines(keepends=True)
-        self._line = b"" if not lines or lines[-1].endswith((b"\n", b"\r")) else lines.pop()
-        for line in lines:
-            self._take(line.rstrip(b"\r\n"))
+        self._line += chunk
+        if b"\n" in chunk or b"\r" in chunk:
+            lines = bytes(self._line).splitlines(keepends=True)
+            self._line = bytearray() if lines[-1].endswith((b"\n", b"\r")) else bytearray(lines.pop())
+            for line in lines:
+                self._take(line.rstrip(b"\r\n"))
         if len(self._line) + self._size > self._limit:
-            self._line = b":"  # read what is still to come of this line as a comment
+            self._line = bytearray(b":")  # read what is still to come of this line as a comment
             self._skip()
 
     def close(self) -> None:
         """Take what came before the end of the stream, though no blank line ended it."""
         if self._line:
-            self._take(self._line)
-            self._line = b""
+            self._take(bytes(self._line))
+            self._line.clear()
         self._take(b"")
 
     def _take(self, line: bytes) -> None:

@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 LARGEST_COUNT = 2**31
 """A number from here on is no token count: no context is so long, and no batch."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COUNT)]
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -23,9 +23,8 @@ class Bounded(Generic[K, V]):
         """Return the entry, made first where there is none, as the most recently used."""
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = make()
-            if len(self._entries) > self._limit:
-                self._entries.popitem(last=False)
+            entry = make()
+            self.put(key, entry)
         else:
             self._entries.move_to_end(key)
         return entry

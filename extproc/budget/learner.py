@@ -164,10 +164,15 @@ def new_output(config: Config) -> OutputReserve:
     return OutputReserve(config.output, config.categories.limit, accepted, room=smallest)
 
 
+def table_limit(config: Config) -> int:
+    """Return how many figures, of all kinds, are kept and shared."""
+    return KINDS * config.categories.limit
+
+
 def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:
     """Return a learner that has learned nothing. `stores`: names of those that it will be synced with."""
-    limit = config.categories.limit
-    return Learner(new_estimator(config.estimation, limit), new_output(config), KINDS * limit, stores)
+    estimator = new_estimator(config.estimation, config.categories.limit)
+    return Learner(estimator, new_output(config), table_limit(config), stores)
 
 
 def new_budgeter(config: Config, learner: Learner) -> Budgeter:

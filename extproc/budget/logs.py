@@ -11,6 +11,7 @@ Two forms are read, and told apart by line:
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ import msgspec
 
 from extproc.body.facts import PromptFacts
 from extproc.body.request import api_of, read_request
-from extproc.body.usage import Report
+from extproc.body.usage import Count, Report
 
 
 class LogError(Exception):
@@ -41,7 +42,7 @@ class _Line(msgspec.Struct):
     url: str = ""
     body: Any = None
     request: Any = None
-    prompt_tokens: int | dict[str, int] | None = None
+    prompt_tokens: Count | dict[str, Count] | None = None
     response: msgspec.Raw = msgspec.Raw()
     category: str = ""
 
@@ -79,7 +80,7 @@ class RequestLog:
                     found = self._read(number, line) if line.strip() else None
                     if found is not None:
                         yield found
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise LogError(f"{self._path}: cannot be read: {error}") from error
 
     def _read(self, number: int, line: bytes) -> Logged | None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from extproc.body.usage import LARGEST_COUNT, Usage
+from extproc.body.usage import LARGEST_COUNT, Count, Usage
 
 Basis = Literal["text", "raw", "tokens"]
 """What the features count: decoded text, raw body bytes, or token ids (exact, teaches nothing)."""
@@ -13,7 +13,6 @@ Outcome = Literal["completed", "rejected", "truncated", "failed"]
 """How the request ended: see `ending`. `rejected` and `truncated` are the two kinds of misroute."""
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COUNT)]
 Some = Annotated[int, msgspec.Meta(ge=1, lt=LARGEST_COUNT)]
 """What is decoded comes from outside, and is divided by and multiplied with."""
 

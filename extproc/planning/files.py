@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ def open_file(path: Path, late: Collection[str] = (), tolerant: bool = False) ->
         raise PlanError(f"{path}: is empty: at least two requests are needed")
     try:
         return _READERS[suffix](path, late, tolerant)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from None
 
 

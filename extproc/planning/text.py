@@ -5,22 +5,20 @@ The bytes are of the classes that the kind has, so that an estimator finds in th
 `measure` takes the figures from request bodies with true token counts.
 """
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from extproc.body.facts import PromptFacts
-from extproc.body.request import api_of, read_request
 from extproc.body.usage import Usage
 from extproc.budget.category import content_class
 from extproc.budget.features import MESSAGES, NAMES, features, text_bytes
 from extproc.budget.linear import LinearEstimator
+from extproc.budget.logs import LogError, Logged, RequestLog
 from extproc.budget.observation import Observation
 from extproc.config import Config
 from extproc.planning.errors import PlanError
@@ -101,13 +99,9 @@ def measure(path: Path, tokenizer: str = "llama3") -> TextModel:
     Raises `PlanError` for a file without usable bodies.
     """
     try:
-        raw = path.read_bytes()
-        lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).split(b"\n")
-        bodies = [b for line in filter(None, lines) if (b := _body(json.loads(line), tokenizer))]
-    except OSError as error:
-        raise PlanError(f"--texts: {path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f"--texts: {path}: is not lines of path, body and prompt_tokens: {error!r}") from None
+        bodies = [body for logged in RequestLog(path) if (body := _body(logged, tokenizer))]
+    except LogError as error:
+        raise PlanError(f"--texts: {error}") from None
     if not bodies:
         raise PlanError(f"--texts: {path}: no body with text and token counts")
     errors = _errors(bodies)
@@ -118,19 +112,15 @@ def measure(path: Path, tokenizer: str = "llama3") -> TextModel:
     return tuple(sorted(kinds, key=lambda kind: -kind.share))
 
 
-def _body(record: dict[str, Any], tokenizer: str) -> _Body | None:
+def _body(logged: Logged, tokenizer: str) -> _Body | None:
     """Kind, features and tokens of one body, None when it says nothing."""
-    api = api_of(record["path"])
-    facts = read_request(api, record["body"].encode()) if api else None
-    if not isinstance(facts, PromptFacts) or len(facts.items) > 1:
-        return None
-    item = facts.items[0]
-    counted = record["prompt_tokens"]
-    tokens = counted[tokenizer] if isinstance(counted, dict) else counted
+    item, *others = logged.facts.items
+    tokens = logged.tokens.get(tokenizer, logged.tokens.get("", 0))
     vector = features(item)
-    if item.media or item.tokens is not None or tokens - TEMPLATE_TOKENS * vector[MESSAGES] < LEAST_TOKENS:
+    few = tokens - TEMPLATE_TOKENS * vector[MESSAGES] < LEAST_TOKENS
+    if others or item.media or item.tokens is not None or few:
         return None
-    return _Body(str(record.get("category") or content_class(vector, text_bytes(vector))), vector, tokens)
+    return _Body(logged.kind or content_class(vector, text_bytes(vector)), vector, tokens)
 
 
 def _errors(bodies: list[_Body]) -> list[float]:

@@ -13,6 +13,8 @@ from extproc.service.workers import address as worker_address
 MANY = 20_000
 """Connections, requests, retries at once. Envoy's default, 1,024, is soon reached by answers that last a minute."""
 
+IDLE_COMMENT = "# vLLM closes a connection that was idle for 5 s. Closed here earlier, no request meets that."
+
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -27,9 +29,10 @@ def clusters(layout: Layout, options: Options) -> list[Tree]:
 
 def service(options: Options, endpoint: str = "") -> Tree:
     """Return the cluster of Dualpool itself, at `endpoint` (default: where `options` says it is)."""
+    endpoints = [endpoint] if endpoint else _workers(options)
     return {
         "name": SERVICE_CLUSTER,
-        "type": "STRICT_DNS",
+        **_discovery(endpoints),
         "connect_timeout": "0.2s",
         "# A service that is stopped, not dead, would make each request wait for the whole message_timeout. It is "
         "checked twice a second and not asked while the check fails (panic threshold 0).": None,
@@ -52,15 +55,14 @@ def service(options: Options, endpoint: str = "") -> Tree:
                     "explicit_http_config": {
                         "http2_protocol_options": {
                             "# A streamed answer on its way through a service that stops would freeze; this "
-                            "cuts the "
-                            "connection, and the answer goes on without it.": None,
+                            "cuts the connection, and the answer goes on without it.": None,
                             "connection_keepalive": {"interval": "0.5s", "timeout": "0.25s"},
                         }
                     }
                 },
             )
         },
-        "load_assignment": _assignment(SERVICE_CLUSTER, [endpoint] if endpoint else _workers(options)),
+        "load_assignment": _assignment(SERVICE_CLUSTER, endpoints),
         **({"lb_policy": "LEAST_REQUEST"} if options.workers > 1 else {}),
     }
 
@@ -78,8 +80,7 @@ def _pool(name: str, endpoints: list[str]) -> Tree:
                 HTTP_OPTIONS,
                 {
                     "explicit_http_config": {"http_protocol_options": {}},
-                    "# vLLM closes a connection that was idle for 5 s. Closed here earlier, no request meets "
-                    "that.": None,
+                    IDLE_COMMENT: None,
                     "common_http_protocol_options": {"idle_timeout": "4s"},
                 },
             )
@@ -108,10 +109,15 @@ def retrying(layout: Layout, pool: str, options: Options, names: Mapping[str, st
         "connect_timeout": "2s",
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {"name": f"envoy.clusters.{kind}", "typed_config": any_of(name, config)},
-        "# Retries are limited here, not at the pools. The default is 3 at once: a burst of misroutes would "
-        "fail.": None,
+        "# Retries are limited here, not at the pools. By default 3 at once: a burst of misroutes would fail.": None,
         "circuit_breakers": _breakers(),
     }
+
+
+def _discovery(endpoints: list[str]) -> Tree:
+    if endpoints[0].startswith("unix:"):
+        return {"# A socket has no name to resolve: STRICT_DNS would never find it.": None, "type": "STATIC"}
+    return {"type": "STRICT_DNS"}
 
 
 def _workers(options: Options) -> list[str]:

@@ -1,10 +1,10 @@
 """Envoy Gateway: Gateway API and Envoy Gateway's own policies around the service."""
 
 from extproc.config import Config
-from extproc.render.clusters import MANY
+from extproc.render.clusters import IDLE_COMMENT, MANY
 from extproc.render.filters import buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
-from extproc.render.layout import Layout, Options, RenderError, backend_of
+from extproc.render.layout import Layout, Options, RenderError, backend_of, qualified
 from extproc.render.text import Tree
 from extproc.service.metadata import NAMESPACE
 from extproc.service.received import ATTEMPTS
@@ -92,7 +92,7 @@ def _client_policy(layout: Layout, options: Options) -> Tree:
 def _backend(layout: Layout, pool: str, options: Options, fallback: bool = False) -> Tree:
     host, port = backend_of(layout.pools[pool])
     spec = {
-        "endpoints": [{"fqdn": {"hostname": _qualified(host, options), "port": port}}],
+        "endpoints": [{"fqdn": {"hostname": qualified(host, options.namespace), "port": port}}],
         **({"fallback": True} if fallback else {}),
     }
     comment = "Where a request goes that the smaller pool refused." if fallback else ""
@@ -104,16 +104,11 @@ def _fallbacks(layout: Layout, options: Options) -> list[Tree]:
     return [_backend(layout, pool, options, fallback=True) for pool in dict.fromkeys(layout.larger.values())]
 
 
-def _qualified(host: str, options: Options) -> str:
-    return host if "." in host else f"{host}.{options.namespace}.svc.cluster.local"
-
-
 def _inference_pool(layout: Layout, pool: str, options: Options) -> Tree:
     host, port = backend_of(layout.pools[pool])
     spec = {
         "# All pods of the pool. With prefill and decode apart, both carry this label, and one more for their "
-        "role: "
-        "the pool's own endpoint picker tells them apart.": None,
+        "role: the pool's own endpoint picker tells them apart.": None,
         "selector": {"matchLabels": {"app": host.partition(".")[0]}},
         "targetPorts": [{"number": port}],
         "# Installed with the pool, one a pool. FailOpen: without it any pod of the pool will do.": None,
@@ -186,7 +181,8 @@ def _traffic_policy(layout: Layout, pool: str, options: Options, extra: Tree) ->
     spec = {
         "targetRefs": [{"group": GATEWAY_API, "kind": "HTTPRoute", "name": ROUTE, "sectionName": pool}],
         "loadBalancer": {"type": "LeastRequest"},
-        "timeout": {"http": {"requestTimeout": "0s"}},
+        IDLE_COMMENT: None,
+        "timeout": {"http": {"requestTimeout": "0s", "connectionIdleTimeout": "4s"}},
         "connection": {"bufferLimit": buffer_bytes(layout)},
         "# The defaults of 1,024 are soon reached by answers that last a minute.": None,
         "circuitBreaker": {
@@ -237,9 +233,8 @@ def _extension_policy(layout: Layout, options: Options) -> Tree:
         },
     }
     comment = (
-        "The whole route, its catch-all rule included: the re-match after the decision may pick that rule, and "
-        "a rule "
-        "without the policy would drop the rest of the exchange. Every other HTTPRoute to the pools needs it too."
+        "The whole route, its catch-all rule included: the re-match after the decision may pick that rule, and a "
+        "rule without the policy would drop the rest of the exchange. Other HTTPRoutes to the pools need it too."
     )
     spec = {
         "targetRefs": [{"group": GATEWAY_API, "kind": "HTTPRoute", "name": ROUTE}],

@@ -9,7 +9,7 @@ from extproc.render.clusters import retrying, service
 from extproc.render.envoy import manager_parts
 from extproc.render.filters import buffer_bytes, http_filters
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
-from extproc.render.layout import Layout, Options, RenderError, backend_of
+from extproc.render.layout import Layout, Options, RenderError, backend_of, qualified
 from extproc.render.lifting import ANSWER_FILTERS, BIG_ANSWERS
 from extproc.render.routes import IDLE, UNREAD, retry_policy, retrying_cluster
 from extproc.render.text import Tree
@@ -116,7 +116,7 @@ def _destination(host: str, options: Options) -> Tree:
 
 def _backend(layout: Layout, pool: str, options: Options) -> tuple[str, int]:
     host, port = backend_of(layout.pools[pool])
-    return host if "." in host else f"{host}.{options.namespace}.svc.cluster.local", port
+    return qualified(host, options.namespace), port
 
 
 def _filter(layout: Layout, options: Options) -> Tree:

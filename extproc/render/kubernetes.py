@@ -115,7 +115,7 @@ def _deployment(config: Config, options: Options, annotations: Mapping[str, str]
         "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "tmp", "emptyDir": {}}],
     }
     spec = {
-        "replicas": 2,
+        "# No replicas: their number is the autoscaler's, below, and stays when this is applied again.": None,
         "selector": {"matchLabels": LABELS},
         "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {"metadata": {"labels": LABELS, "annotations": {**_scrape(), **annotations}}, "spec": pod},
@@ -142,7 +142,8 @@ def _container(config: Config) -> Tree:
         ],
         "startupProbe": {**_probe("/readyz"), "periodSeconds": 1, "failureThreshold": 30},
         "readinessProbe": {**_probe("/readyz"), "periodSeconds": 2, "timeoutSeconds": 2},
-        "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5},
+        "# Slow for want of CPU, it would not be helped by being killed: only a minute of that counts.": None,
+        "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "resources": {"requests": {"cpu": "500m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,

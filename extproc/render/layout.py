@@ -74,8 +74,8 @@ def layout(config: Config) -> Layout:
             if known != pool or larger.setdefault(pool.name, follows) != follows:
                 problems.append(
                     f"pools.{name}.{i}.name: {pool.name!r}: a pool of another set has this name, with another "
-                    f"capacity, "
-                    "other endpoints or another largest pool; the routing header could not tell them apart"
+                    "capacity, other endpoints or another largest pool; "
+                    "the routing header could not tell them apart"
                 )
     if problems:
         raise RenderError(problems)
@@ -110,6 +110,17 @@ def backend_of(pool: Pool) -> tuple[str, int]:
     if re.fullmatch(r"[0-9.]+|\[.*\]", host):
         raise RenderError([f"pool {pool.name!r}: {host}: in Kubernetes name the Service, no address: NAME:PORT"])
     return host, int(port)
+
+
+def qualified(host: str, namespace: str) -> str:
+    """Return the whole name of a Service that is called NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc.
+
+    A proxy looks for no suffix; a longer name is taken as it is.
+    """
+    name, *rest = host.split(".")
+    if len(rest) > 1 and rest[1:] != ["svc"]:
+        return host
+    return f"{name}.{rest[0] if rest else namespace}.svc.cluster.local"
 
 
 def check_options(layout: Layout, options: Options) -> None:

@@ -183,7 +183,10 @@ class Router:
 
 
 def oversize(sets: Iterable[PoolSet]) -> float:
-    """Return the bytes beyond which a body fits no pool but the largest of its set, whatever it is made of."""
+    """Return the bytes beyond which a body is not read for a smaller pool.
+
+    Text of that size fits none. A body that is mostly images might, and goes to the largest all the same.
+    """
     smaller = max(p.capacity for pools in sets for p in pools[:-1] or pools)
     return min(MOST_RATIO * smaller, LARGEST_BODY)
 

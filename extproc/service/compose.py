@@ -3,7 +3,7 @@
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from extproc.budget.learner import KINDS, Learner, new_budgeter, new_estimator, new_learner, new_output
+from extproc.budget.learner import Learner, new_budgeter, new_estimator, new_learner, new_output, table_limit
 from extproc.config import Config
 from extproc.metrics import Metrics, requests_by_pool
 from extproc.routing.in_flight import InFlight
@@ -36,11 +36,6 @@ class Core(msgspec.Struct, frozen=True):
 
 STARTED = ("server", "state", "in_proxy")
 """Sections that are in force from the start on: a change takes a restart."""
-
-
-def table_limit(config: Config) -> int:
-    """Return how many figures, of all kinds, are kept and shared."""
-    return KINDS * config.categories.limit
 
 
 def compose(

@@ -27,6 +27,7 @@ RESOURCE = "dualpool.in-proxy"
 """Name of the filter, which the proxy asks for."""
 
 _PROGRAM = [Path(__file__).with_name(name) for name in ("lift.lua", "in_proxy.lua")]
+_READABLE = 0o644  # Envoy runs as another user
 _UNHEARD_OF = "\0"
 """A model without figures of its own: what is assumed of it is assumed of every other."""
 
@@ -186,7 +187,7 @@ class InProxyFile:
             self._written, self._signature = values, signature(self._path)
             return False
         try:
-            await asyncio.to_thread(replace, self._path, content)
+            await asyncio.to_thread(replace, self._path, content, _READABLE)
         except OSError as error:
             if not self._failing:  # once, however often it is tried
                 log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)

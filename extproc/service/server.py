@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -155,9 +156,7 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
     if listen.startswith("unix:") and _answers(socket_path(listen)):
         raise BindError(f"server.listen: {listen!r}: cannot be listened on: another process does")
     try:
-        if tls is None:
-            return int(server.add_insecure_port(listen))
-        return int(server.add_secure_port(listen, credentials(tls)))
+        port = server.add_insecure_port(listen) if tls is None else server.add_secure_port(listen, credentials(tls))
     except TlsError as error:
         raise BindError(str(error)) from error
     except RuntimeError as error:
@@ -165,6 +164,10 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
             f"server.listen: {listen!r}: cannot be listened on: in use, no address of this machine, or in a "
             "directory that is not there or not ours"
         ) from error
+    if listen.startswith("unix:"):
+        # Envoy runs as another user. Who may connect is what the directory says, as gRPC takes no mode.
+        Path(socket_path(listen)).chmod(0o666)
+    return int(port)
 
 
 def _answers(path: str) -> bool:

@@ -103,7 +103,7 @@ class Supervisor:
             self._core.learner, self._stores(shared), self._core.config.state.interval_seconds, self._exchanged
         )
         await sync.start()
-        await sync.exchange()
+        await sync.exchange()  # so that workers start with what was kept
         keepers = [asyncio.create_task(self._keep(worker, shared)) for worker in range(settings.workers)]
         async with background(sync.run(), self._reloader.run(), watch.run()):
             admin.start()

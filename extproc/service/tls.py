@@ -7,10 +7,9 @@ from pathlib import Path
 import grpc
 
 from extproc.config import Tls
+from extproc.state.atomic import Signature, signature
 
 log = logging.getLogger(__name__)
-
-Signature = tuple[tuple[int, int], ...]
 
 
 class TlsError(Exception):
@@ -37,14 +36,14 @@ class _Certificates:
         Files that cannot be read, half way through a rotation perhaps, change nothing and are tried again.
         """
         try:
-            signature = self._signature()
-            if signature == self._seen:
+            found = self._signature()
+            if found == self._seen:
                 return None
             read = self._read()
         except TlsError as error:
             log.warning("%s; the certificate in use stays", error)
             return None
-        self._seen = signature
+        self._seen = found
         log.info("server.tls: certificate read again")
         return read
 
@@ -54,15 +53,8 @@ class _Certificates:
         if self._settings.client_ca is not None:
             yield "client_ca", self._settings.client_ca
 
-    def _signature(self) -> Signature:
-        found = []
-        for name, path in self._files():
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise TlsError(f"server.tls.{name}: {path}: cannot be read: {error.strerror}") from error
-            found.append((status.st_ino, status.st_mtime_ns))
-        return tuple(found)
+    def _signature(self) -> tuple[Signature | None, ...]:
+        return tuple(signature(path) for _, path in self._files())
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         content = {}

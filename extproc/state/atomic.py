@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and known again."""
 
 import os
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 Signature = tuple[int, int, int, int]
@@ -16,21 +16,34 @@ def signature(path: Path) -> Signature | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
+def replace(path: Path, content: bytes, mode: int | None = None) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`.
 
-    Of a link, what it leads to is replaced. `mode`: who may read it; Envoy, which reads the in-proxy filter, runs
-    as another user.
+    Of a link, what it leads to is replaced. `mode`: who may read it, by default as the process's umask says.
     """
     path = path.resolve()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666 if mode is None else mode)
         with os.fdopen(handle, "wb") as file:
+            if mode is not None:
+                os.fchmod(handle, mode)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
+            os.fsync(handle)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
+    with suppress(OSError):  # it is in place: an error here would say that it is not
+        _flush_directory(path.parent)
+
+
+def _flush_directory(path: Path) -> None:
+    """Make the rename itself survive a power cut, where the file system can."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

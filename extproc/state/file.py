@@ -9,11 +9,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from extproc.budget.sums import Table, merge
-from extproc.state.atomic import Signature, signature
+from extproc.state.atomic import Signature, replace, signature
 from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
 from extproc.state.store import StoreError
 
@@ -25,27 +25,7 @@ LOCK_POLL_SECONDS = 0.01
 
 def save(path: Path, table: Table, now: float | None = None) -> None:
     """Write `table` to `path`, atomically; `now`: seconds since 1970, by default the time. Raises `OSError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(encode(table, time.time() if now is None else now))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _flush_directory(path.parent)
-
-
-def _flush_directory(path: Path) -> None:
-    """Make the rename itself durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace(path, encode(table, time.time() if now is None else now))
 
 
 def load(path: Path) -> Stored | None:

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 15.0
 ANSWER_SECONDS = 2.0
-"""A store that has not answered by then has failed for this time, at a start or later. What it does later still
-counts."""
+"""A store that has not answered by then has failed for this time, at a start or later. A late answer is
+still used."""
 
 CLOSE_SECONDS = 5.0
 
@@ -48,7 +48,7 @@ class Sync:
         self._running: dict[str, tuple[str, asyncio.Future[Any]]] = {}
 
     async def start(self) -> None:
-        """Take over what the first store that has something has kept. Never raises."""
+        """Take over what the first store that has something has kept; one that fails is reported."""
         for store in self._stores:
             with suppress(StoreError):
                 table = await self._ask(store, "read", store.read, START_SECONDS)
@@ -84,7 +84,7 @@ class Sync:
             await self.exchange()
 
     async def exchange(self) -> None:
-        """Exchange once with every store. Never raises."""
+        """Exchange once with every store. A store that fails is reported, and tried again the next time."""
         answered = changed = False
         async with self.quiet:
             for store in self._stores:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from extproc.config import Config, InProxy
-from extproc.render.layout import Options, RenderError
+from extproc.render.layout import Options, RenderError, qualified
 from extproc.render.target import render
 
 CONFIG = Config.model_validate(
@@ -72,7 +72,7 @@ def test_one_service_for_both_pools() -> None:
 
 
 def test_other_namespaces() -> None:
-    """A Service with dots in its name is taken as it is, another is looked for in the namespace rendered for."""
+    """NAME.NAMESPACE and NAME.NAMESPACE.svc are completed, a bare NAME is one of the namespace rendered for."""
     text = render("envoy-gateway", CONFIG, Options(namespace="llm"))["routes.yaml"]
     routes = list(yaml.safe_load_all(text))
     hosts = {
@@ -81,7 +81,22 @@ def test_other_namespaces() -> None:
         if d["kind"] == "Backend"
     }
     assert hosts["short"] == "vllm-short.llm.svc.cluster.local"
-    assert hosts["long"] == "vllm-long.models.svc"
+    assert hosts["long"] == "vllm-long.models.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("host", "whole"),
+    [
+        ("vllm", "vllm.llm.svc.cluster.local"),
+        ("vllm.models", "vllm.models.svc.cluster.local"),
+        ("vllm.models.svc", "vllm.models.svc.cluster.local"),
+        ("vllm.models.svc.example.org", "vllm.models.svc.example.org"),
+        ("vllm.example.org", "vllm.example.org"),
+    ],
+)
+def test_names_of_services(host: str, whole: str) -> None:
+    """A proxy looks for no suffix."""
+    assert qualified(host, "llm") == whole
 
 
 KUBERNETES = {"pools": {"default": [{"name": "a", "capacity": 9000, "endpoints": ["vllm-a:8000"]}]}}
