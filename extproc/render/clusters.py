@@ -109,7 +109,7 @@ def retrying(layout: Layout, pool: str, options: Options, names: Mapping[str, st
         "connect_timeout": "2s",
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {"name": f"envoy.clusters.{kind}", "typed_config": any_of(name, config)},
-        "# Retries are limited here, not at the pools. By default 3 at once: a burst of misroutes would fail.": None,
+        "# Retries are limited here, not at the pools. By default 3 at once: a burst of them would fail.": None,
         "circuit_breakers": _breakers(),
     }
 
