@@ -112,21 +112,33 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
         if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_LINK.fullmatch(variable):
             continue
         keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        try:
-            value = text if keys[-1] == "password" else _parse(text)  # a password is not YAML by accident
-        except ValueError:
-            problems.append(f"{variable}: {_shown(keys, text)}is not YAML")
+        branch = _branch(tree, keys[:-1])
+        if branch is None:
+            problems.append(f"{variable}: {keys[0]} is set to something else than keys and values, here or before")
             continue
-        branch = tree
-        for key in keys[:-1]:
-            child = branch.get(key)
-            if not isinstance(child, dict):
-                child = {}
-            branch[key] = child
-            branch = child
-        branch[keys[-1]] = value
+        branch[keys[-1]] = text if keys[-1] == "password" else _value(text)  # a password is not YAML by accident
         sources[".".join(keys)] = variable
     return sources
+
+
+def _branch(tree: dict[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
+    """Return the mapping at `keys`, made where there is none; None where something else is."""
+    for key in keys:
+        child = tree.get(key)
+        if child is None:
+            child = tree[key] = {}
+        if not isinstance(child, dict):
+            return None
+        tree = child
+    return tree
+
+
+def _value(text: str) -> Any:
+    """What the text of a variable says: YAML, or else the text itself, such as `[::1]:50051`."""
+    try:
+        return _parse(text)
+    except ValueError:
+        return text
 
 
 def _shown(keys: Sequence[str | int], value: object) -> str:

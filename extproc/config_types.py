@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _SOCKET = re.compile(r"unix:(//)?/[^/].*")
 _FRAMING = frozenset({"host", "connection", "content-length", "content-type", "te", "transfer-encoding", "upgrade"})
-"""Headers that say what a message is: to set one would break it."""
+_OTHERS = frozenset({"authorization", "cookie", "x-request-id"})
+"""Headers that say what a message is, or are needed by others: to set one would break it."""
 
 
 def _host_port(address: str) -> str:
@@ -36,8 +37,10 @@ def socket_path(listen: str) -> str:
 
 
 def _not_framing(name: str) -> str:
-    if name in _FRAMING:
+    if name in _FRAMING | _OTHERS:
         raise PydanticCustomError("header", "must be a header of its own: messages depend on this one")
+    if name.startswith("x-envoy-"):
+        raise PydanticCustomError("header", "must not be one of Envoy's (x-envoy-...): it lets nobody set those")
     return name
 
 

@@ -20,11 +20,15 @@ from extproc.body.text import Text
 LARGEST_BODY = 2 * 1024 * 1024
 MOST_BRACKETS = 65_536
 MOST_COMMAS = 262_144
+MOST_RUNS = 8192
 MOST_PROMPTS = 8192
 MOST_TEXT = 2 * LARGEST_BODY
 """Bounds on what is read, so that no body holds up other requests (`make fuzz` measures it): its bytes, its opening
-brackets (each may become an object) and commas, its prompts, and bytes of their text (a suffix or query counts with
+brackets (each may become an object) and commas, runs of eight digits (a number of many digits takes microseconds to
+read), its prompts, and bytes of their text (a suffix or query counts with
 each prompt)."""
+
+_EIGHT_TRUE = np.uint64(0x0101010101010101)
 
 LONGEST_SKIPPED = 8 * 1024 * 1024
 MODEL_WITHIN = 64 * 1024
@@ -174,7 +178,7 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
 
     Takes bounded time and memory for a body of `LARGEST_BODY` bytes; the caller does not offer a longer one.
     """
-    if len(body) > MOST_BRACKETS and (_count(body, b"{[") > MOST_BRACKETS or _count(body, b",") > MOST_COMMAS):
+    if len(body) > MOST_BRACKETS and _takes_long(body):
         return Unreadable("too_many")
     decoder, reader = _READERS[api]
     try:
@@ -191,10 +195,13 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
     return facts_of(api, decoded, items)
 
 
-def _count(body: bytes, values: bytes) -> int:
-    """Return how many bytes of `body` are one of `values`: in a quarter of the time of `bytes.count`."""
+def _takes_long(body: bytes) -> bool:
+    """Whether a body is beyond the bounds. Counted with numpy, in a quarter of the time of `bytes.count`."""
     array = np.frombuffer(body, np.uint8)
-    return sum(int(np.count_nonzero(array == value)) for value in values)
+    brackets, braces, commas = (np.count_nonzero(array == value) for value in b"[{,")
+    digits = ((array - ord("0")) < 10)[: len(body) // 8 * 8].view(np.uint64)
+    runs = np.count_nonzero(digits == _EIGHT_TRUE)
+    return bool(brackets + braces > MOST_BRACKETS or commas > MOST_COMMAS or runs > MOST_RUNS)
 
 
 def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:

@@ -122,8 +122,8 @@ def _answer_mode(options: Options) -> Tree:
     if options.usage == "access-log":
         return {"# Usage comes by the access log.": None, "response_header_mode": "SKIP", **nothing}
     return {
-        "# At the answer's headers Dualpool says what of its body it wants to read: JSON whole, a stream chunk by "
-        "chunk, anything else not at all.": None,
-        "response_header_mode": "SEND",
+        "# Dualpool asks for the headers of answers that it learns from, and there for what it wants to read: JSON "
+        "whole, a stream chunk by chunk, anything else not at all.": None,
+        "response_header_mode": "SKIP",
         **nothing,
     }

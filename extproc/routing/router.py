@@ -25,6 +25,9 @@ STICKY_CONVERSATIONS = 65_536
 BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
 """A body of these may hold many short prompts, so its size alone says nothing."""
 
+TOO_LARGE: frozenset[Reason] = frozenset({"oversized", "cut"})
+"""Reasons to go long that say how long a request is, though it was not read."""
+
 PoolSet = tuple[Pool, ...]
 Sticky = Bounded[tuple[PoolSet, bytes], bool]
 """Conversations that have gone long, by the set in which they did and a hash of their key."""
@@ -78,14 +81,14 @@ class Router:
         if api is None:
             return self._not_ours(head, settings)
         if not whole:
-            return self.unread("cut", settings)
+            return self._largest("cut", head, settings, "")
         if not body:
             return self.unread("no_body", settings)
-        if self._oversized(api, len(body)):
-            return self._largest("oversized", settings, self._model(body))
+        if len(body) > LARGEST_BODY or (self._oversized(api, len(body)) and not _may_be_shorter(body)):
+            return self._largest("oversized", head, settings, self._model(body))
         facts = read_request(api, body)
         if isinstance(facts, Unreadable):
-            return self._largest(facts.reason, settings, self._model(body))
+            return self._largest(facts.reason, head, settings, self._model(body))
         return self._route(head, facts, settings)
 
     def decide_by_size(
@@ -99,9 +102,9 @@ class Router:
             return self.unread("no_length" if size is None else "no_body", settings)
         facts = read_lifted(api, lifted, size)
         if isinstance(facts, Unreadable):
-            return self._largest(facts.reason, settings, str(lifted.get("model", "")))
+            return self._largest(facts.reason, head, settings, str(lifted.get("model", "")))
         if self._oversized(api, size):
-            return self._largest("oversized", settings, facts.model)
+            return self._largest("oversized", head, settings, facts.model)
         return self._route(head, facts, settings)
 
     def decide_early(self, head: Head, size: int, settings: RouteSettings = NO_SETTINGS) -> Decision | None:
@@ -109,9 +112,9 @@ class Router:
         api = _api(head)
         if api is None:
             return self._not_ours(head, settings)
-        if not self._oversized(api, size) or (self._models and not settings.pools):
+        if size <= LARGEST_BODY or (self._models and not settings.pools):
             return None
-        return self._largest("oversized", settings, "")
+        return self._largest("oversized", head, settings, "")
 
     def _not_ours(self, head: Head, settings: RouteSettings) -> Decision:
         return self.unread("unknown_path" if api_of(head.path) is None else "not_post", settings)
@@ -119,10 +122,12 @@ class Router:
     def _oversized(self, api: Api, size: int) -> bool:
         return size > (LARGEST_BODY if api in BATCH_APIS else self._oversize)
 
-    def _largest(self, reason: Reason, settings: RouteSettings, model: str) -> Decision:
+    def _largest(self, reason: Reason, head: Head, settings: RouteSettings, model: str) -> Decision:
         """Send a request to the largest pool that serves its model."""
-        largest = self.pools_of(model, settings)[-1]
-        return Decision(pool=largest, chosen=largest, reason=reason)
+        pools = self.pools_of(model, settings)
+        if reason in TOO_LARGE:
+            self._sticks(pools, pools[-1], head.conversation)
+        return Decision(pool=pools[-1], chosen=pools[-1], reason=reason)
 
     def _model(self, body: bytes) -> str:
         """The model of a body that is not read otherwise, where it makes a difference."""
@@ -172,21 +177,29 @@ class Router:
         percent = routing.rollout_percent if settings.rollout_percent is None else settings.rollout_percent
         if not in_rollout(conversation or request_id, percent):
             return largest, "rollout"
-        if routing.sticky_long and conversation:
-            # Of a fixed size, however long a name a client has for it.
-            key = (pools, hashlib.blake2b(conversation.encode("utf-8", "surrogateescape"), digest_size=16).digest())
-            if chosen is largest:
-                self._sticky.use(key, lambda: True)
-            elif self._sticky.get(key):
-                return largest, "sticky"
+        if self._sticks(pools, chosen, conversation):
+            return largest, "sticky"
         return chosen, reason
+
+    def _sticks(self, pools: PoolSet, chosen: Pool, conversation: str) -> bool:
+        """Whether a conversation has gone long before, where that counts; one that goes long now is remembered."""
+        if not (self._routing.sticky_long and conversation):
+            return False
+        # Of a fixed size, however long a name a client has for it.
+        key = (pools, hashlib.blake2b(conversation.encode("utf-8", "surrogateescape"), digest_size=16).digest())
+        if chosen is pools[-1]:
+            self._sticky.use(key, lambda: True)
+            return False
+        return self._sticky.get(key) is not None
+
+
+def _may_be_shorter(body: bytes) -> bool:
+    """Whether the text of a body may be much shorter than the body: there are images in it, or escapes."""
+    return b"base64" in body or b"\\u" in body
 
 
 def oversize(sets: Iterable[PoolSet]) -> float:
-    """Return the bytes beyond which a body is not read for a smaller pool.
-
-    Text of that size fits none. A body that is mostly images might, and goes to the largest all the same.
-    """
+    """Return the bytes beyond which a body of text fits no pool but the largest of its set."""
     smaller = max(p.capacity for pools in sets for p in pools[:-1] or pools)
     return min(MOST_RATIO * smaller, LARGEST_BODY)
 
@@ -219,6 +232,9 @@ def holds(pool: Pool, budget: Budget, thresholds: Mapping[str, int]) -> bool:
 def in_rollout(key: str, percent: float) -> bool:
     """Whether the conversation `key` is in the first `percent` of all: the same answer everywhere, at every turn.
 
-    CRC-32 of the key spreads over 10,000 steps, so `percent` is honoured to two decimals.
+    CRC-32 of the key spreads over 10,000 steps, so `percent` is honoured to two decimals. Without a key nothing is,
+    until all are.
     """
-    return percent >= 100 or zlib.crc32(key.encode("utf-8", "surrogateescape")) % 10_000 < percent * 100
+    if percent >= 100 or not key:
+        return percent >= 100
+    return zlib.crc32(key.encode("utf-8", "surrogateescape")) % 10_000 < percent * 100

@@ -7,7 +7,7 @@ from extproc.body.usage import Report
 from extproc.budget.observation import Observation, ending
 
 ANSWER_LIMIT = 4 * 1024 * 1024
-"""Bytes kept of a JSON answer that arrives in pieces; a longer one is not read."""
+"""Bytes kept of a JSON answer that arrives in pieces, or of an event of a stream; a longer one is not read."""
 
 
 class Answer:
@@ -28,7 +28,9 @@ class Answer:
         self._size = 0
         self.unparsable = False
         content_type = headers.get("content-type", b"").lower()
-        self._events = EventStream(self._report) if content_type.startswith(b"text/event-stream") else None
+        self._events = (
+            EventStream(self._report, ANSWER_LIMIT) if content_type.startswith(b"text/event-stream") else None
+        )
         self.unread = self._why_unread(headers.get("content-encoding", b"").lower(), content_type)
 
     @property

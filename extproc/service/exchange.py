@@ -22,7 +22,15 @@ from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Head, Router
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
-from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, RoutingAnswers, echo
+from extproc.service.messages import (
+    CONTINUE,
+    READ_NOTHING,
+    READ_STREAM,
+    READ_WHOLE,
+    RoutingAnswers,
+    ask_answer,
+    echo,
+)
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
 from extproc.service.received import attempts_of, size_of, values_of
 from extproc.service.route_settings import Pairs, RouteSettingsReader
@@ -31,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
+_USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
+"""What is assumed of an Envoy that does not say."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -65,7 +75,7 @@ class Exchange:
         self._settings = NO_SETTINGS
         self._head: Head | None = None
         self._length: int | None = None
-        self._modes: pb.ProtocolConfiguration | None = None
+        self._modes = _USUAL_MODES
         self._decision: Decision | None = None
         self._answer: Answer | None = None
         self._ticket = ""
@@ -144,7 +154,7 @@ class Exchange:
         if kind in ("request_headers", "request_body") and self._decision is None:
             decision = self._context.router.unread("error", self._settings)
             self._decided(decision, 0.0)
-            return self._to(decision) if kind == "request_headers" else self._to_by_body(decision)
+            return self._to_by_headers(decision) if kind == "request_headers" else self._to_by_body(decision)
         return CONTINUE[kind]
 
     # The request.
@@ -155,17 +165,29 @@ class Exchange:
         values = values_of(message.headers)
         self._head = head = self._read_head(values)
         if message.end_of_stream:
-            return self._to(self._decide(b"", whole=True))
+            return self._to_by_headers(self._decide(b"", whole=True))
         self._length = size = size_of(values, request)
-        bodyless = self._modes is not None and self._modes.request_body_mode not in _BUFFERED
-        if bodyless or not self._settings.body:
-            return self._to(self._decide_without_body(head, request, size))
+        if self._modes.request_body_mode not in _BUFFERED or not self._settings.body:
+            return self._to_by_headers(self._decide_without_body(head, request, size))
         early = context.router.decide_early(head, size or 0, self._settings)
         if early is not None:
             self._decided(early, 0.0)
+            self.complete = True
             return context.answers.early(early, self._ticket)
         # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
-        return context.answers.provisional(context.router.default_pool(self._settings).name)
+        return context.answers.provisional(context.router.default_pool(self._settings).name) + self._asking()
+
+    def _asking(self) -> bytes:
+        """Ask for the answer, where that is what Dualpool learns from.
+
+        It does not come unasked: Envoy's own answer to a malformed request would wait for us on a connection that
+        is closed at once, and be lost. Where whole streams come in any case nothing can be asked for.
+        """
+        return b"" if self._is_duplex or not self._settings.answers else ask_answer(*_body_modes(self._modes))
+
+    @property
+    def _is_duplex(self) -> bool:
+        return not set(_DUPLEX).isdisjoint(_body_modes(self._modes))
 
     def _decide_without_body(self, head: Head, request: pb.ProcessingRequest, size: int | None) -> Decision:
         """Decide by what Envoy's filters lifted from a body that could no longer change the route."""
@@ -198,7 +220,7 @@ class Exchange:
         )
 
     def _request_body(self, message: pb.HttpBody) -> bytes:
-        mode = self._modes.request_body_mode if self._modes is not None else pb.ProcessingMode.BUFFERED_PARTIAL
+        mode = self._modes.request_body_mode
         if mode in _DUPLEX:
             return echo(message, request=True)
         if self._decision is not None:
@@ -207,8 +229,12 @@ class Exchange:
         whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED or len(message.body) == self._length
         return self._to_by_body(self._decide(message.body, whole))
 
-    def _to(self, decision: Decision) -> bytes:
-        return self._context.answers.headers(decision, self._ticket)
+    def _to_by_headers(self, decision: Decision) -> bytes:
+        answer = self._context.answers.headers(decision, self._ticket)
+        if decision.observation is not None:
+            return answer + self._asking()
+        self.complete = not self._is_duplex  # nothing can be learned of it
+        return answer
 
     def _to_by_body(self, decision: Decision) -> bytes:
         return self._context.answers.body(decision, self._ticket)
@@ -251,7 +277,7 @@ class Exchange:
 
     def _read_nothing(self) -> bytes:
         # A body that is to be sent back comes, whatever is answered here.
-        self.complete = self._modes is None or self._modes.response_body_mode not in _DUPLEX
+        self.complete = self._modes.response_body_mode not in _DUPLEX
         return READ_NOTHING
 
     def _is_sampled(self, request: Observation) -> bool:
@@ -267,7 +293,7 @@ class Exchange:
         if message.end_of_stream:
             self._finish()
             self.complete = True
-        if self._modes is not None and self._modes.response_body_mode in _DUPLEX:
+        if self._modes.response_body_mode in _DUPLEX:
             return echo(message, request=False)
         return CONTINUE["response_body"]
 
@@ -281,3 +307,7 @@ class Exchange:
         if verdict == "no_usage" and answer.unparsable:
             verdict = "unparsable"
         self._context.metrics.observed(observation, verdict)
+
+
+def _body_modes(modes: pb.ProtocolConfiguration) -> tuple[pb.ProcessingMode.BodySendMode, ...]:
+    return modes.request_body_mode, modes.response_body_mode

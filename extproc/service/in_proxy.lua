@@ -19,7 +19,7 @@ local function crc32(text)
 end
 
 local function in_rollout(key)
-  return F.rollout_steps >= 10000 or crc32(key) % 10000 < F.rollout_steps
+  return F.rollout_steps >= 10000 or (key ~= "" and crc32(key) % 10000 < F.rollout_steps)
 end
 
 local function api_of(path)

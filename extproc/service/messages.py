@@ -1,5 +1,7 @@
 """The messages the service sends. Those that never change are built once, at import or start."""
 
+import functools
+
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
 from extproc.service.metadata import answer_seen, metadata
@@ -42,6 +44,18 @@ _ASK_NOTHING = pb.ProcessingResponse(
     )
 ).SerializeToString()
 """Appended to an answer, since fields may come in any order."""
+
+
+@functools.cache
+def ask_answer(request_body: pb.ProcessingMode.BodySendMode, answer_body: pb.ProcessingMode.BodySendMode) -> bytes:
+    """Ask for the headers of the answer; bodies are sent as before. Appended to an answer to request headers."""
+    mode = pb.ProcessingMode(
+        request_header_mode=pb.ProcessingMode.SEND,
+        request_body_mode=request_body,
+        response_header_mode=pb.ProcessingMode.SEND,
+        response_body_mode=answer_body,
+    )
+    return pb.ProcessingResponse(mode_override=mode).SerializeToString()
 
 
 def echo(body: pb.HttpBody, *, request: bool) -> bytes:

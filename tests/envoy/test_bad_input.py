@@ -119,6 +119,24 @@ def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -
     assert [r.size for r in pools.short.pool.received if r.headers.get("x-marker") == "chunks"] == [len(GOOD)]
 
 
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"GET /v1/models HTTP/1.0\r\n\r\n", b"426"),
+        (b"get /v1/models HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nx: %b\r\n\r\n" % (b"x" * 70_000), b"431"),
+    ],
+    ids=["HTTP/1.0", "a method in lower case", "two lengths", "headers too large"],
+)
+def test_envoys_own_answers_reach_the_client(shared_stack: Stack, request_head: bytes, status: bytes) -> None:
+    """Envoy closes the connection after them: they must not wait for the service."""
+    parts = urlsplit(shared_stack.url)
+    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+        connection.sendall(request_head)
+        assert connection.makefile("rb").readline().split()[1:2] == [status]
+
+
 def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any) -> None:
     """The exchange is closed at once, and nothing is learned of an answer that never came."""
     pools.short.pool.behaviour = Behaviour(delay=1)

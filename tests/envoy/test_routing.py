@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from extproc.body.request import LARGEST_BODY
 from extproc.demo.envoy import Tree
 from tests.envoy.client import Reply, chat
 from tests.envoy.conftest import StartStack
@@ -31,10 +32,24 @@ def test_a_cut_body_lands_long_though_the_default_route_is_short(start_stack: St
     assert requests_by_reason(stack) == {"cut": 1}
 
 
+def with_image(size: int) -> dict[str, object]:
+    """A question about an image of `size` bytes."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * size}}
+    content = [{"type": "text", "text": "What is this?"}, image]
+    return {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": CAP}
+
+
+def test_an_image_is_a_few_tokens(start_stack: StartStack) -> None:
+    """However many bytes of the body it takes."""
+    stack = start_stack(settings={"estimation": {"tokens_per_media": 100}})
+    reply = stack.send(with_image(1_000_000))
+    assert (reply.status, stack.reached(reply)) == (200, ["short"])
+
+
 def test_an_oversized_body_lands_long_before_it_has_come(start_stack: StartStack) -> None:
-    """By its length alone a body goes long, past a default route that is not; the service is never sent it."""
+    """A body too long to be read goes long, past a default route that is not; the service is not sent it."""
     stack = start_stack(change=default_is_short)
-    reply = stack.send(chat("hello " * 20_000, max_tokens=CAP))
+    reply = stack.send(with_image(LARGEST_BODY))
     assert (reply.status, stack.reached(reply)) == (200, ["long"])
     assert requests_by_reason(stack) == {"oversized": 1}
     sent = stack.envoy.stats("cluster.dualpool.upstream_cx_tx_bytes_total")

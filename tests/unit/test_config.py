@@ -96,17 +96,44 @@ def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
 def test_environment_overrides_the_file(tmp_path: Path) -> None:
     """A variable wins over the file, and other variables are left alone."""
     file = tmp_path / "dualpool.yaml"
-    file.write_text("routing: {shadow: false, rollout_percent: 5}\nserver: 7", "utf-8")
+    file.write_text("routing: {shadow: false, rollout_percent: 5}\nserver:", "utf-8")
     environment = {"DUALPOOL_ROUTING__SHADOW": "true", "DUALPOOL_SERVER__ADMIN": "127.0.0.1:1", "PATH": "/bin"}
     config = load(file, environment)
     assert (config.routing.shadow, config.routing.rollout_percent) == (True, 5)
     assert config.server.admin_address == ("127.0.0.1", 1)
 
 
-def test_a_variable_that_is_not_yaml_is_a_problem() -> None:
-    """The variable is named, not the file."""
-    with pytest.raises(ConfigError, match=r"DUALPOOL_ROUTING__SHADOW: '\[': is not YAML"):
+def test_a_variable_that_is_not_yaml_is_its_text() -> None:
+    """So an address of IPv6 needs no quotes; what no text can be is a problem, and the variable is named."""
+    assert load(None, {"DUALPOOL_SERVER__LISTEN": "[::1]:0"}).server.listen == "[::1]:0"
+    with pytest.raises(ConfigError, match=r"DUALPOOL_ROUTING__SHADOW: routing.shadow: '\[': Input should be"):
         load(None, {"DUALPOOL_ROUTING__SHADOW": "["})
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "variable"),
+    [
+        ("server: [1]", {"DUALPOOL_SERVER__WORKERS": "1"}, "DUALPOOL_SERVER__WORKERS"),
+        ("", {"DUALPOOL_ROUTING": "5", "DUALPOOL_ROUTING__SHADOW": "true"}, "DUALPOOL_ROUTING__SHADOW"),
+    ],
+)
+def test_a_variable_does_not_hide_a_wrong_section(
+    tmp_path: Path, text: str, environment: dict[str, str], variable: str
+) -> None:
+    """A key of what is no section cannot be set."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ConfigError) as raised:
+        load(file, environment)
+    assert [line.partition(":")[0] for line in raised.value.problems if "keys and values" in line] == [variable]
+    assert len(raised.value.problems) == 2
+
+
+@pytest.mark.parametrize("name", ["x-envoy-pool", "authorization", "cookie", "x-request-id", "content-length"])
+def test_a_header_that_others_need_is_not_the_routing_header(name: str) -> None:
+    """Its value would be lost, or Envoy would let nobody set it."""
+    with pytest.raises(ConfigError, match=r"routing\.header"):
+        load(None, {"DUALPOOL_ROUTING__HEADER": name})
 
 
 @pytest.mark.parametrize(
@@ -148,7 +175,7 @@ def test_a_redis_is_named_by_url() -> None:
         ),
         ("REDIS__URL", "http://sesame", "state.redis.url: must be redis://"),
         ("REDIS__URL", "redis://host?ssl_cert_reqs=sesame", "state.redis.url: must be redis://"),
-        ("REDIS__URL", "redis://:{sesame: [", "is not YAML"),
+        ("REDIS__URL", "redis://:{sesame: [", "state.redis.url: must be redis://"),
         ("REDIS", "redis://:sesame@host", "state.redis: Input should be a valid dictionary"),
         ("REDIS", "{url: 'redis://a', name: [sesame]}", "state.redis.name: Input should be a valid string"),
         ("REDIS__NAME", "sesame", "state.redis.url: Field required"),

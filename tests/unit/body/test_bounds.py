@@ -28,6 +28,10 @@ SHAPES: dict[str, tuple[Api, bytes]] = {
     "empty parts": ("chat", filled(b'{"messages":[{"content":[{}', b",{}", b"]}]}")),
     "tools of lists": ("chat", filled(b'{"messages":[{"content":"a"}],"tools":[[]', b",[]", b"]}")),
     "tools of numbers": ("chat", filled(b'{"messages":[{"content":"a"}],"tools":[1.5', b",1e9", b"]}")),
+    "tools of long numbers": (
+        "chat",
+        filled(b'{"messages":[{"content":"a"}],"tools":[1.5', b",2.2250738585072011777e-308", b"]}"),
+    ),
     "nothing but escapes": ("chat", filled(b'{"messages":[{"content":"', rb"\u4f60", b'"}]}')),
     "nested without end": ("chat", b'{"tools":' + b"[" * LARGEST_BODY),
     "nested within the bound": ("chat", b'{"tools":' + b"[" * 60_000),
@@ -53,7 +57,10 @@ def test_a_body_takes_bounded_memory(shape: str) -> None:
     assert peak < 16 * LARGEST_BODY
 
 
-@pytest.mark.parametrize("shape", ["a suffix for each", "a query for each", "a batch of nothing", "empty messages"])
+@pytest.mark.parametrize(
+    "shape",
+    ["a suffix for each", "a query for each", "a batch of nothing", "empty messages", "tools of long numbers"],
+)
 def test_what_is_beyond_the_bounds_is_called_so(shape: str) -> None:
     """Such a body goes to the largest pool, and the reason is counted."""
     assert read_request(*SHAPES[shape]) == Unreadable("too_many")

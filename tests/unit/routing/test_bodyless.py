@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from extproc.body.request import LARGEST_BODY
 from extproc.routing.router import Head
 from extproc.routing.settings import RouteSettings
 from tests.unit.routing.test_router import CHAT, POOLS, router
@@ -67,24 +68,22 @@ def test_the_observation_is_of_raw_bytes() -> None:
     assert (seen.basis, seen.category, sum(seen.features), seen.teaches) == ("raw", "all", 700, True)
 
 
-@pytest.mark.parametrize(("path", "decided"), [("/v1/chat/completions", True), ("/v1/embeddings", False)])
-def test_early(path: str, decided: bool) -> None:
-    """A body beyond any ratio is long before it comes, unless it may be a batch."""
-    found = router(**ONE_SET).decide_early(Head("POST", path), 16_001)
-    assert (found is not None) is decided
-    if found:
-        assert (found.pool.name, found.reason) == ("long", "oversized")
+def test_early() -> None:
+    """A body that is not read in any case is long before it comes."""
+    found = router(**ONE_SET).decide_early(CHAT, LARGEST_BODY + 1)
+    assert found is not None
+    assert (found.pool.name, found.reason) == ("long", "oversized")
 
 
 def test_not_early() -> None:
-    """A body that may fit is waited for, and so is one whose model may have pools of its own."""
-    assert router(**ONE_SET).decide_early(CHAT, 16_000) is None
-    assert router().decide_early(CHAT, 16_001) is None
+    """A body that may hold an image is waited for, and so is one whose model may have pools of its own."""
+    assert router(**ONE_SET).decide_early(CHAT, LARGEST_BODY) is None
+    assert router().decide_early(CHAT, LARGEST_BODY + 1) is None
 
 
 def test_early_with_the_routes_own_pools() -> None:
     """Where the route names the pool set the model cannot."""
-    found = router().decide_early(CHAT, 16_001, RouteSettings(pools="three"))
+    found = router().decide_early(CHAT, LARGEST_BODY + 1, RouteSettings(pools="three"))
     assert found is not None
     assert found.pool.name == "l"
 

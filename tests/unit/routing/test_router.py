@@ -109,6 +109,35 @@ def test_an_oversized_body_goes_to_the_largest_pool_of_its_model() -> None:
     assert where(router().decide(CHAT, body(200_000, model="tiny"), whole=True)) == ("l", "l", "oversized")
 
 
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 150_000}}
+
+
+@pytest.mark.parametrize(
+    "content", [[{"type": "text", "text": "What is this?"}, PICTURE], "\u043f" * 4000], ids=["image", "escapes"]
+)
+def test_a_body_that_is_not_mostly_text_is_read_however_long(content: Any) -> None:
+    """An image is a few tokens, and an escape is six bytes for a character of two."""
+    whole = json.dumps({"model": "tiny", "messages": [{"content": content}], "max_tokens": 1, "n": 1}).encode()
+    wide = router(
+        pools={"default": [{"name": "short", "capacity": 1500}, {"name": "long", "capacity": 10_000_000}]},
+        models={},
+        estimation={"tokens_per_media": 1000, "prior_bytes_per_token": 8.0},
+    )
+    assert len(whole) > 16 * 1500
+    assert where(wide.decide(CHAT, whole, whole=True)) == ("short", "short", "fits")
+
+
+@pytest.mark.parametrize(
+    ("content", "whole"), [(body(200_000), True), (body(9000), False)], ids=["oversized", "cut"]
+)
+def test_a_conversation_that_was_too_long_to_be_read_stays_long(content: bytes, whole: bool) -> None:
+    """Where a header names it."""
+    sticky = router(routing={"sticky_long": True})
+    head = Head("POST", "/v1/chat/completions", conversation="c")
+    assert sticky.decide(head, content, whole).pool.name == "long"
+    assert sticky.decide(head, body(10), whole=True).reason == "sticky"
+
+
 @pytest.mark.parametrize("fields", [{"max_tokens": 10.5}, {"max_tokens": "many"}, {"messages": []}])
 def test_an_unreadable_body_goes_to_the_largest_pool_of_its_model(fields: dict[str, Any]) -> None:
     """Another model's pool could only answer that it does not know the model."""
@@ -141,6 +170,11 @@ def test_rollout_share(percent: float) -> None:
     """The share of conversations rolled out is the share configured."""
     hits = sum(in_rollout(f"conversation {i}", percent) for i in range(20_000))
     assert hits / 200 == pytest.approx(percent, abs=1.0)
+
+
+def test_what_has_no_key_is_rolled_out_last() -> None:
+    """Nothing tells such requests apart: a first percent would be all of them."""
+    assert [in_rollout("", percent) for percent in (0.0, 1.0, 99.9, 100.0)] == [False, False, False, True]
 
 
 def test_sticky_conversations_stay_long() -> None:

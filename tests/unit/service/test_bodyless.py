@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from extproc.body.request import LARGEST_BODY
 from extproc.body.usage import Usage
 from extproc.budget.observation import Observation
 from extproc.pb import dualpool_extproc_pb2 as pb
@@ -35,8 +36,12 @@ def ask(
 
 def test_headers_decide() -> None:
     """With what was lifted and a length, the answer to the headers is the decision and its metadata."""
-    answer = ask(Harness(), SEEN, "300")
+    harness = Harness()
+    answer = ask(harness, SEEN, "300")
     assert pool(answer) == "short"
+    assert answer.mode_override.response_header_mode == MODE.SEND  # the answer is asked for
+    assert answer.mode_override.request_body_mode == MODE.NONE
+    assert not harness.exchange.complete
     seen = read_observation(answer.dynamic_metadata.fields["dualpool"].struct_value.fields)
     assert seen is not None
     assert (seen.basis, seen.cap, sum(seen.features)) == ("raw", 9, 300)
@@ -61,7 +66,7 @@ def test_unknown_goes_long(lifted: dict[str, Any] | None, length: str, reason: s
 def test_an_oversized_body_is_not_asked_for() -> None:
     """By its length it cannot be short: the headers get the last word, and neither body is sent here."""
     harness = Harness()
-    answer = harness.send(request_headers=headers({**POST, "content-length": "16001"}))
+    answer = harness.send(request_headers=headers({**POST, "content-length": str(LARGEST_BODY + 1)}))
     assert pool(answer) == "long"
     assert answer.mode_override.request_body_mode == MODE.NONE
     assert answer.mode_override.response_header_mode == MODE.SKIP

@@ -16,6 +16,7 @@ from extproc.config import Config
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.router import Router
+from extproc.service.answer import ANSWER_LIMIT
 from extproc.service.exchange import Context, Exchange
 from extproc.service.messages import RoutingAnswers
 from extproc.service.metadata import read_observation
@@ -186,6 +187,46 @@ def test_duplex_answers_are_sent_back_whether_they_are_read_or_not(status: str) 
     assert harness.exchange.complete
 
 
+CHAT_HEADERS = headers({":method": "POST", ":path": "/v1/chat/completions", "content-length": "300"})
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [None, (MODE.BUFFERED_PARTIAL, MODE.NONE), (MODE.BUFFERED, MODE.STREAMED)],
+    ids=["unsaid", "usual", "other"],
+)
+def test_the_answer_is_asked_for(modes: tuple[Any, Any] | None) -> None:
+    """Where it teaches, and with the bodies sent as they would have been."""
+    asked = Harness().send(modes=modes, request_headers=CHAT_HEADERS).mode_override
+    assert (asked.request_header_mode, asked.response_header_mode) == (MODE.SEND, MODE.SEND)
+    assert (asked.request_body_mode, asked.response_body_mode) == (modes or (MODE.BUFFERED_PARTIAL, MODE.NONE))
+
+
+@pytest.mark.parametrize(
+    ("initial", "modes"),
+    [
+        ((("dualpool-answers", "false"),), None),
+        ((), (MODE.FULL_DUPLEX_STREAMED, MODE.NONE)),
+        ((), (MODE.BUFFERED_PARTIAL, MODE.FULL_DUPLEX_STREAMED)),
+    ],
+    ids=["silent", "duplex", "duplex answer"],
+)
+def test_the_answer_is_not_asked_for(initial: Any, modes: tuple[Any, Any] | None) -> None:
+    """Where it is not learned from, and where the modes cannot be changed."""
+    harness = Harness()
+    harness.exchange = Exchange(harness.context, initial)
+    assert not harness.send(modes=modes, request_headers=CHAT_HEADERS).HasField("mode_override")
+
+
+@pytest.mark.parametrize("modes", [None, (MODE.BUFFERED_PARTIAL, MODE.FULL_DUPLEX_STREAMED)])
+def test_an_exchange_without_a_body_is_over_at_once(modes: tuple[Any, Any] | None) -> None:
+    """Its answer teaches nothing; only where its body has to be sent back does the exchange go on."""
+    harness = Harness()
+    models = headers({":method": "GET", ":path": "/v1/models"}, end_of_stream=True)
+    assert not harness.send(modes=modes, request_headers=models).HasField("mode_override")
+    assert harness.exchange.complete is (modes is None)
+
+
 @pytest.mark.parametrize(("length", "reason"), [(len(BODY), "fits"), (len(BODY) + 1, "cut")])
 def test_a_body_before_trailers_is_whole_when_it_is_as_long_as_announced(length: int, reason: str) -> None:
     """A buffered part does not tell by itself whether there is more."""
@@ -262,7 +303,7 @@ def test_stream_usage_is_learned(ended: bool) -> None:
         (answer_headers(), b'{"usage":{"prompt_tokens":-5,"completion_tokens":-1}}', "no_usage", None),
         (answer_headers(), b'{"usage":{"prompt_tokens":1%s}}' % (b"0" * 320), "no_usage", None),
         (answer_headers("text/event-stream"), b"data: {", "no_usage", None),
-        (answer_headers("text/event-stream"), b"data: %s\n\n" % (b"x" * 300_000), "unparsable", None),
+        (answer_headers("text/event-stream"), b"data: %s\n\n" % (b"x" * (ANSWER_LIMIT + 1)), "unparsable", None),
         (answer_headers("text/event-stream"), b'data: {"usage":{"prompt_tokens":-5}}', "no_usage", None),
         (answer_headers("text/html"), None, "no_usage", "content_type"),
         (answer_headers(status="503"), None, "no_usage", "status"),
