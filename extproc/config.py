@@ -340,7 +340,10 @@ class Config(Settings):
         description="Pool sets by name, one of them `default`; each a list of pools, smallest first",
     )
     models: dict[str, Name] = Field(
-        {}, description="Pool set of a model; models not named here use `default`", max_length=1000
+        {},
+        description="Pool set of a model; models not named here use `default`",
+        max_length=1000,
+        validate_default=True,
     )
     routing: Routing = Routing()
     categories: Categories = Categories()
@@ -350,17 +353,13 @@ class Config(Settings):
     in_proxy: InProxy = InProxy()
     spillover: Spillover = Spillover()
 
-    @field_validator("pools")
-    @classmethod
-    def _ordered(cls, pools: dict[str, tuple[Pool, ...]]) -> dict[str, tuple[Pool, ...]]:
-        complain(pool_problems(pools, DEFAULT_POOL_SET))
-        return pools
-
     @field_validator("models")
     @classmethod
     def _known(cls, models: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        if "pools" in info.data:  # absent when the pools themselves are wrong
-            complain(model_problems(models, info.data["pools"]))
+        """Check the sets here, not by themselves: so what else is wrong with them or names them is said too."""
+        pools = info.data.get("pools")  # none when they are no pools at all
+        if pools is not None:
+            complain([*pool_problems(pools, DEFAULT_POOL_SET), *model_problems(models, pools)])
         return models
 
     @field_validator("spillover")

@@ -152,7 +152,9 @@ def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, st
         set_at = key.rpartition(".")[0] if problem["type"] == "missing" else key
         where = _where(set_at, path, sources)
         if problem["type"] == "value_error":
-            lines.extend(f"{where}: {line}" for line in str(problem["ctx"]["error"]).splitlines())
+            for line in str(problem["ctx"]["error"]).splitlines():
+                about = line.partition(":")[0]  # the pools are checked with the models that name them
+                lines.append(f"{where if about.startswith(key) else _where(about, path, sources)}: {line}")
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {key}: unknown key")
         else:

@@ -276,3 +276,19 @@ def test_redis_asks_for_its_package(monkeypatch: pytest.MonkeyPatch, installed: 
     else:
         with pytest.raises(ConfigError, match="needs the package redis"):
             require_extras(config)
+
+
+def test_a_wrong_pool_hides_nothing_that_names_pools(tmp_path: Path) -> None:
+    """All is to be put right in one go."""
+    file = tmp_path / "dualpool.yaml"
+    pools = "[{name: a, capacity: 9000}, {name: b, capacity: 8000}]"
+    file.write_text(
+        f"pools: {{default: {pools}}}\nmodels: {{m: nosuchset}}\nspillover: {{requests: {{c: 5}}}}", "utf-8"
+    )
+    with pytest.raises(ConfigError) as raised:
+        load(file, {})
+    assert [line.split(": ")[1] for line in raised.value.problems] == [
+        "pools.default",
+        "models.m",
+        "spillover.requests.c",
+    ]
