@@ -15,6 +15,7 @@ class Item(msgspec.Struct, frozen=True):
     `messages`: number of messages, each of which costs template tokens (0 for a plain prompt).
     `tokens`: number of token ids when the prompt was given as ids, which is exact; else None.
     `media`: images, audio clips and files, none of which is text.
+    `reasoning`: whether `text` holds reasoning of earlier turns, which a chat template may leave out.
     `raw`: bytes of the whole request body, where that is all that is known of the prompt; else None.
     """
 
@@ -23,6 +24,7 @@ class Item(msgspec.Struct, frozen=True):
     messages: int = 0
     tokens: int | None = None
     media: int = 0
+    reasoning: bool = False
     raw: int | None = None
 
     @property

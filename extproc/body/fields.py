@@ -58,6 +58,8 @@ def _is_elsewhere(body: schema.Responses) -> bool:
     """Whether a part of the prompt lies on the server, or is got by it: results of tools that it calls itself."""
     if body.previous_response_id or body.previous_input_messages or body.conversation or body.prompt:
         return True
+    if isinstance(body.input, list) and any(item.type == "item_reference" for item in body.input):
+        return True
     tools = body.tools if isinstance(body.tools, list) else []
     return any(isinstance(tool, dict) and tool.get("type") not in CLIENT_TOOLS for tool in tools)
 

@@ -9,12 +9,22 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 
+class Source(msgspec.Struct):
+    """What an Anthropic document or image is made of. `data` is text where `type` is text."""
+
+    type: str = ""
+    data: str | None = None
+    content: "str | list[Part] | None" = None
+
+
 class Part(msgspec.Struct):
     """A content part, in any dialect."""
 
     type: str = ""
     text: str | None = None
     refusal: str | None = None
+    thinking: str | None = None  # Anthropic
+    source: Source | None = None  # Anthropic document, image
     content: "str | list[Part] | None" = None  # Anthropic tool_result
     name: str | None = None  # Anthropic tool_use
     input: Any = None
@@ -40,9 +50,14 @@ class Message(msgspec.Struct):
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
+    reasoning: str | None = None  # vLLM: of an earlier turn, which some templates print
+    reasoning_content: str | None = None
+    summary: list[Part] | None = None  # Responses reasoning
     arguments: Any = None  # Responses function_call
     input: Any = None  # Responses custom_tool_call
-    output: str | list[Part] | None = None  # Responses function_call_output, custom_tool_call_output
+    action: Any = None  # Responses local_shell_call
+    operation: Any = None  # Responses apply_patch_call
+    output: Any = None  # of a Responses call: text, parts or others
 
 
 class Named(msgspec.Struct):

@@ -8,15 +8,18 @@ import msgspec
 from extproc.body import schema
 from extproc.body.facts import Item
 
+_Parts = str | list[schema.Part] | None
+
 
 class Text:
     """Collects the text and the media of one prompt."""
 
-    __slots__ = ("media", "pieces")
+    __slots__ = ("media", "pieces", "reasoning")
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.media = 0
+        self.reasoning = False
 
     def add(self, content: str | Sequence[str | schema.Part] | None) -> None:
         """Take a string or a list of strings and parts; nested tool results are followed."""
@@ -41,12 +44,22 @@ class Text:
             self.pieces.append(part.text)
         elif part.refusal is not None:
             self.pieces.append(part.refusal)
+        elif part.thinking is not None:
+            self._add_reasoning(part.thinking)
         elif part.type == "tool_use":
             self._add_call(part.name, part.input)
         elif part.type == "tool_result":
             self.add(part.content)
-        elif part.type not in ("text", "thinking", "redacted_thinking"):
+        elif part.source is not None and part.source.type in ("text", "content"):
+            self.add(part.source.data)
+            self.add(part.source.content)
+        elif part.type not in ("text", "redacted_thinking"):
             self.media += 1
+
+    def _add_reasoning(self, text: str) -> None:
+        """Take reasoning of an earlier turn: what is safe to assume is that the template prints it."""
+        self.pieces.append(text)
+        self.reasoning = True
 
     def add_message(self, message: schema.Message) -> None:
         """Take a message with its tool calls, or one item of a Responses input."""
@@ -54,9 +67,13 @@ class Text:
         if message.tool_calls:
             for call in message.tool_calls:
                 self._add_function(call.function or call.custom)
-        self._add_function(message.function_call)
+        if message.function_call is not None:
+            self._add_function(message.function_call)
         if message.tools:
             self.add_json(message.tools)
+        reasoning = message.reasoning or message.reasoning_content
+        if reasoning:
+            self._add_reasoning(reasoning)
         if message.type:
             self._add_responses_item(message)
 
@@ -74,7 +91,15 @@ class Text:
         if item.type in ("function_call", "custom_tool_call"):
             self._add_call(item.name, item.arguments, item.input)
         elif item.type in ("function_call_output", "custom_tool_call_output"):
-            self.add(item.output)
+            self.add(msgspec.convert(item.output, _Parts))
+        elif item.type.endswith("_call"):
+            self.add_json(item.action)
+            self.add_json(item.operation)
+        elif item.type.endswith("_call_output"):
+            self.add_json(item.output)
+        elif item.type == "reasoning":
+            self.add(item.summary)
+            self.reasoning = True
 
     def item(self, messages: int, tools: Any = None) -> Item:
         """Close the prompt."""
@@ -83,4 +108,5 @@ class Text:
             tools=msgspec.json.encode(tools) if tools else b"",
             messages=messages,
             media=self.media,
+            reasoning=self.reasoning,
         )

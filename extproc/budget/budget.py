@@ -106,8 +106,11 @@ class Budgeter:
             estimate=estimate,
             expected=expected,
             reserve=self._output.reserve(model, category, facts.cap, default_output),
-            # Usage counts media and token ids too, so mixed prompts say nothing certain about their text.
-            teaches=facts.teaches and whole.media == 0 and (whole.tokens is None or basis == "tokens"),
+            # Usage counts media and token ids too, and may leave reasoning out: it says nothing certain then.
+            teaches=facts.teaches
+            and whole.media == 0
+            and not whole.reasoning
+            and (whole.tokens is None or basis == "tokens"),
         )
 
     def _category(self, named: str, route_category: str) -> str:
@@ -155,4 +158,5 @@ def merged(items: tuple[Item, ...]) -> Item:
         messages=sum(item.messages for item in items),
         tokens=sum(ids) if ids else None,
         media=sum(item.media for item in items),
+        reasoning=any(item.reasoning for item in items),
     )

@@ -174,13 +174,23 @@ def _stream_messages(answer: Answer) -> Iterator[bytes]:
 
 
 def _stream_responses(answer: Answer) -> Iterator[bytes]:
-    for serial, piece in enumerate(answer.pieces()):
-        delta = {"item_id": "msg-1", "output_index": 0, "content_index": 0, "delta": piece, "logprobs": []}
-        name = "response.output_text.delta"
-        yield _event({"type": name, "sequence_number": serial, **delta}, name)
+    """The response as it begins, its message and text, and the whole response at the end."""
     body = whole("/v1/responses", answer)
-    name = "response.incomplete" if answer.finish_reason == "length" else "response.completed"
-    yield _event({"type": name, "sequence_number": answer.completion, "response": body}, name)
+    (message,) = body["output"]
+    begun = {**body, "status": "in_progress", "incomplete_details": None, "output": [], "usage": None}
+    place = {"item_id": message["id"], "output_index": 0, "content_index": 0}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    end = "incomplete" if answer.finish_reason == "length" else "completed"
+    events: list[tuple[str, Json]] = [
+        ("created", {"response": begun}),
+        ("output_item.added", {"output_index": 0, "item": {**message, "status": "in_progress", "content": []}}),
+        ("content_part.added", {**place, "part": part}),
+        *(("output_text.delta", {**place, "delta": piece, "logprobs": []}) for piece in answer.pieces()),
+        (end, {"response": body}),
+    ]
+    for serial, (kind, fields) in enumerate(events):
+        name = f"response.{kind}"
+        yield _event({"type": name, "sequence_number": serial, **fields}, name)
 
 
 _WHOLE = {

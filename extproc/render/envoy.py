@@ -83,6 +83,8 @@ def _manager(layout: Layout, options: Options) -> Tree:
         "stat_prefix": "llm",
         "use_remote_address": True,
         "normalize_path": True,
+        "# Realtime APIs: without this an upgrade would be refused here.": None,
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
         **parts,
         "http_filters": [*parts["http_filters"], router],
         "route_config": {"name": "pools", "virtual_hosts": [virtual_host(layout, options)]},

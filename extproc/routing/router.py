@@ -100,10 +100,13 @@ class Router:
             return self._not_ours(head, settings)
         if not size:
             return self.unread("no_length" if size is None else "no_body", settings)
+        oversized = self._oversized(api, size)
+        if oversized and self._has_one_set(settings):
+            return self._largest("oversized", head, settings, "")
         facts = read_lifted(api, lifted, size)
         if isinstance(facts, Unreadable):
             return self._largest(facts.reason, head, settings, str(lifted.get("model", "")))
-        if self._oversized(api, size):
+        if oversized:
             return self._largest("oversized", head, settings, facts.model)
         return self._route(head, facts, settings)
 
@@ -112,9 +115,13 @@ class Router:
         api = _api(head)
         if api is None:
             return self._not_ours(head, settings)
-        if size <= LARGEST_BODY or (self._models and not settings.pools):
-            return None
-        return self._largest("oversized", head, settings, "")
+        if size > LARGEST_BODY and self._has_one_set(settings):
+            return self._largest("oversized", head, settings, "")
+        return None
+
+    def _has_one_set(self, settings: RouteSettings) -> bool:
+        """Whether all models of a route have the same pools."""
+        return bool(settings.pools) or not self._models
 
     def _not_ours(self, head: Head, settings: RouteSettings) -> Decision:
         return self.unread("unknown_path" if api_of(head.path) is None else "not_post", settings)

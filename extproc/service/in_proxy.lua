@@ -1,5 +1,5 @@
 -- Dualpool's decision inside the proxy: by what is lifted from the body, and the body's length.
--- The same, step by step, as Router.decide_early and Router.decide_by_size of the service, by the figures in F.
+-- The same, step by step, as Router.decide_by_size of the service, by the figures in F.
 
 local CRC = {}
 for i = 0, 255 do

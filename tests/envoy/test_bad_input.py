@@ -137,6 +137,15 @@ def test_envoys_own_answers_reach_the_client(shared_stack: Stack, request_head: 
         assert connection.makefile("rb").readline().split()[1:2] == [status]
 
 
+def test_an_upgrade_reaches_a_pool(shared_stack: Stack) -> None:
+    """Realtime APIs are a pool's business: this one knows none, and says so. Envoy's own refusal would be a 403."""
+    head = b"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    parts = urlsplit(shared_stack.url)
+    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+        connection.sendall(head)
+        assert connection.makefile("rb").readline().split()[1:2] == [b"404"]
+
+
 def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any) -> None:
     """The exchange is closed at once, and nothing is learned of an answer that never came."""
     pools.short.pool.behaviour = Behaviour(delay=1)

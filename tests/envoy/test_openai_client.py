@@ -106,10 +106,12 @@ def test_completions_embeddings_and_responses(stack: Stack) -> None:
 
 def test_a_streamed_response(stack: Stack) -> None:
     """Events of the Responses API arrive under their names."""
-    with OpenAI(**options(stack)) as client:
-        events = list(client.responses.create(model=MODEL, input="How?", max_output_tokens=20, stream=True))
-    assert events[0].type == "response.output_text.delta"
-    assert events[-1].type == "response.incomplete"
+    with (
+        OpenAI(**options(stack)) as client,
+        client.responses.stream(model=MODEL, input="How?", max_output_tokens=20) as streamed,
+    ):
+        events = list(streamed)
+    assert [events[0].type, events[-1].type] == ["response.created", "response.incomplete"]
 
 
 def test_the_list_of_models(stack: Stack) -> None:

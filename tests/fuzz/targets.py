@@ -64,6 +64,20 @@ BODIES = [
         "max_tokens": "64",
     },
     {"input": "x", "tools": [{"type": "web_search"}], "truncation": "auto", "previous_input_messages": [{}]},
+    {
+        "input": [
+            {"type": "reasoning", "summary": [{"text": "a"}], "content": [{"text": "b"}]},
+            {"type": "shell_call", "action": {"commands": ["ls"]}},
+            {"type": "shell_call_output", "output": [{"stdout": "c"}]},
+            {"type": "item_reference"},
+        ]
+    },
+    {
+        "messages": [
+            {"reasoning": "a", "content": [{"type": "thinking", "thinking": "b"}]},
+            {"content": [{"type": "document", "source": {"type": "text", "data": "c", "content": []}}]},
+        ]
+    },
     {"prompt": "", "prompt_embeds": "QUJD", "max_tokens": 5.0},
 ]
 ANSWERS = [

@@ -74,8 +74,7 @@ class Both:
         return dict(self._decide(fields, known, lambda: known, lambda: self._lua.table_from(plain)))
 
     def python(self, head: Head, lifted: dict[str, Any], size: int | None) -> dict[str, Any]:
-        early = None if size is None else self.router.decide_early(head, size)
-        return shown(early or self.router.decide_by_size(head, lifted, size))
+        return shown(self.router.decide_by_size(head, lifted, size))
 
 
 BOTH = {name: Both(sections) for name, sections in VARIANTS.items()}

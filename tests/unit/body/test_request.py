@@ -8,6 +8,8 @@ import pytest
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
 from extproc.body.fields import LARGEST_CAP
 from extproc.body.request import api_of, read_model, read_request
+from extproc.budget.learner import new_budgeter, new_learner
+from extproc.config import Config
 
 
 def read(api: Api, body: dict[str, Any]) -> PromptFacts:
@@ -128,16 +130,23 @@ def test_responses_input_items() -> None:
                 {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_image"}]},
                 {"type": "function_call", "name": "f", "arguments": "{}"},
                 {"type": "function_call_output", "output": "42"},
+                {"type": "custom_tool_call_output", "output": [{"type": "input_text", "text": "43"}]},
+                {"type": "local_shell_call", "action": {"command": ["ls"]}},
+                {"type": "local_shell_call_output", "output": "a b"},
+                {"type": "apply_patch_call", "operation": {"diff": "+"}},
+                {"type": "shell_call_output", "output": [{"stdout": "s"}]},
             ]
         },
     )
-    assert item == Item(text=b"af{}42", messages=3, media=1)
+    text = b'af{}4243{"command":["ls"]}a b{"diff":"+"}[{"stdout":"s"}]'
+    assert item == Item(text=text, messages=8, media=1)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"previous_response_id": "id_1"},
+        {"input": [{"type": "item_reference", "id": "id_1"}]},
         {"conversation": "id_1"},
         {"prompt": {"id": "id_1"}},
         {"previous_input_messages": [{"role": "user", "content": "y"}]},
@@ -221,7 +230,7 @@ def test_what_vllm_takes_is_read(body: dict[str, Any]) -> None:
 
 
 def test_anthropic_messages() -> None:
-    """System text, content blocks, tool uses and nested tool results are text; thinking is not sent on."""
+    """System text, content blocks, tool uses, nested tool results and thinking are text."""
     item = only(
         "messages",
         {
@@ -244,7 +253,41 @@ def test_anthropic_messages() -> None:
             ],
         },
     )
-    assert item == Item(text=b'suf{"a":1}r', messages=4, media=1)
+    assert item == Item(text=b'suhmmf{"a":1}r', messages=4, media=1, reasoning=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "media"),
+    [
+        ({"type": "text", "media_type": "text/plain", "data": "the law"}, b"the law", 0),
+        ({"type": "content", "content": [{"type": "text", "text": "the law"}]}, b"the law", 0),
+        ({"type": "base64", "media_type": "application/pdf", "data": "AAAA"}, b"", 1),
+    ],
+)
+def test_anthropic_documents(source: dict[str, Any], text: bytes, media: int) -> None:
+    """Those that are text count as text."""
+    content = [{"type": "document", "source": source}]
+    item = only("messages", {"messages": [{"role": "user", "content": content}]})
+    assert item == Item(text=text, messages=1, media=media)
+
+
+@pytest.mark.parametrize(
+    ("api", "field", "value"),
+    [
+        ("chat", "reasoning", "hmm"),
+        ("chat", "reasoning_content", "hmm"),
+        ("chat", "content", [{"type": "thinking", "thinking": "hmm"}]),
+        ("responses", "summary", [{"type": "summary_text", "text": "hmm"}]),
+        ("responses", "content", [{"type": "reasoning_text", "text": "hmm"}]),
+    ],
+)
+def test_reasoning_of_earlier_turns_is_text_that_teaches_nothing(api: Api, field: str, value: Any) -> None:
+    """Some templates print it, some do not: the request is to fit in either case."""
+    kind = {"type": "reasoning"} if api == "responses" else {"role": "assistant"}
+    facts = read(api, {"input" if api == "responses" else "messages": [{**kind, field: value}]})
+    assert facts.items == (Item(text=b"hmm", messages=1, reasoning=True),)
+    config = Config()
+    assert not new_budgeter(config, new_learner(config)).budget(facts).teaches
 
 
 def test_embeddings_have_no_output() -> None:
