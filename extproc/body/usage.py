@@ -93,7 +93,9 @@ class Report:
         if answer.usage is not None:
             self.merge(answer.usage)
         reason = _finish_reason(answer)
-        if reason is not None and self.finish_reason != "length":  # of one choice in an event of its own
+        if (
+            reason is not None and self.finish_reason != "length"
+        ):  # each choice ends by itself: one `length` is enough
             self.finish_reason = reason
 
     def merge(self, usage: UsageFields) -> None:
@@ -122,7 +124,7 @@ def usage_of(fields: Mapping[str, int]) -> Usage | None:
         # Anthropic's input_tokens leaves out what came from or went into the cache.
         prompt = fields["input_tokens"] + cache_read + fields.get("cache_creation_input_tokens", 0)
     return Usage(
-        prompt_tokens=prompt or None,  # no prompt is of no tokens: who says 0 has not counted
+        prompt_tokens=prompt or None,  # a prompt has a token at least: 0 was not counted
         completion_tokens=fields.get("completion_tokens", fields.get("output_tokens")),
         cached_tokens=fields.get("cached_tokens", cache_read or None),
     )

@@ -131,7 +131,7 @@ class Learner:
         self._restore(merge(table, self._collect(), self.limit))
 
     def rebuild(self, estimator: Estimator, output: OutputReserve, limit: int) -> None:
-        """Go on with new estimators, made for new settings: what was learned is theirs."""
+        """Go on with new estimators, made for new settings: they start from all that was learned."""
         learned = self.export()
         self._collect()
         self.estimator, self.output, self.limit = estimator, output, limit

@@ -144,7 +144,7 @@ class OutputReserve:
     def is_possible(observation: Observation) -> bool:
         """Whether the pool can have produced what usage reports: no more than its context holds.
 
-        Who answered a request that was rejected first is a larger pool.
+        A request that was rejected first was answered by a larger pool, so this capacity does not bound it.
         """
         elsewhere = observation.cap is not None or observation.outcome == "rejected"
         return elsewhere or _completion(observation) <= observation.capacity

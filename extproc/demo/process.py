@@ -16,6 +16,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 10.0
+"""How long a process may take to print that it is ready, and to end after SIGTERM before it is killed."""
+
 _POLL_SECONDS = 0.02
 
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """What the router's estimates do to a plan: the chance that a request of known length is sent to a pool.
 
 The service's own estimator is made as configured, learns from made-up texts (`text`) as long as those of the
-workload, and then estimates others of which the truth is known. What it is above the truth is counted. Its own
-output reserve says what is set aside for requests without a cap.
+workload, and then estimates others of which the truth is known. The ratio of upper estimate to truth is kept for
+each. Its own output reserve says what is set aside for requests without a cap.
 """
 
 from dataclasses import dataclass

@@ -48,9 +48,8 @@ class _Server(ThreadingHTTPServer):
     """A thread for each of at most `MOST_CLIENTS`: one more ends the oldest, which has had its time."""
 
     daemon_threads = True
-    request_queue_size = (
-        2 * MOST_CLIENTS
-    )  # of connections not yet accepted: beyond it a probe's is tried again after 1 s
+    # Connections not yet accepted: beyond it a probe's is tried again after 1 s.
+    request_queue_size = 2 * MOST_CLIENTS
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

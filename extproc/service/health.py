@@ -18,7 +18,7 @@ _PROBE_BODY = b'{"model":"","messages":[{"role":"user","content":"Is anybody the
 
 
 WATCH_SECONDS = 1.0
-"""Time between two probes for who watches."""
+"""Seconds between two probes of a `Watch` call."""
 
 
 class Health:

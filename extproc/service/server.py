@@ -32,7 +32,7 @@ OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 250),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
-    # Who connects and says nothing, or does not answer a ping any more, does not hold a connection for ever.
+    # A peer that connects and says nothing, or stops answering pings, is disconnected.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.ping_timeout_ms", 20_000),

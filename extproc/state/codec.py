@@ -1,6 +1,6 @@
 """Learned figures as bytes: one line that says what follows, then a line for each figure.
 
-They are read line by line, since no request is answered while the JSON of all is decoded at once.
+They are read line by line: decoded at once, the JSON of all would hold up requests.
 
 The first line is a JSON object with the format, its version, when it was written (seconds since 1970) and the
 SHA-256 of all that follows the line break. It is read before the rest is looked at, so what was cut short, altered,

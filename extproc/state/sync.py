@@ -22,6 +22,7 @@ ANSWER_SECONDS = 2.0
 still used."""
 
 CLOSE_SECONDS = 5.0
+"""The last exchange, at the end of the process, may take so long."""
 
 T = TypeVar("T")
 
