@@ -190,6 +190,21 @@ def test_an_http2_stream_that_is_reset_without_an_error_was_cut() -> None:
     assert take(made).count("dualpool_access_log_entries_total", pool="short", end="disconnected") == 1
 
 
+PROTOCOL_ERROR = b"\x98\x01\x01"
+"""`downstream_protocol_error`, field 19 of the flags, which is not read."""
+
+
+@pytest.mark.parametrize(("whole", "end"), [(False, "disconnected"), (True, "completed")])
+def test_an_answer_is_cut_without_its_end_whatever_flag_is_set(whole: bool, end: str) -> None:
+    """As when the client breaks HTTP/2: there is a flag, which is none of those that are read."""
+    made = entry(USAGE, whole=whole)
+    made.common_properties.response_flags.MergeFromString(PROTOCOL_ERROR)
+    observation = read(made, POOLS).observation
+    assert observation is not None
+    assert observation.usage == Usage(100, 20 if whole else None)
+    assert take(made).count("dualpool_access_log_entries_total", pool="short", end=end) == 1
+
+
 def test_entries_of_requests_that_go_on_are_only_counted() -> None:
     """Envoy can be set to log a request when it comes and while it lasts."""
     made = entry(USAGE)
