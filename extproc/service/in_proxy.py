@@ -28,8 +28,8 @@ RESOURCE = "dualpool.in-proxy"
 
 _PROGRAM = [Path(__file__).with_name(name) for name in ("lift.lua", "in_proxy.lua")]
 _READABLE = 0o644  # Envoy runs as another user
-_UNHEARD_OF = "\0"
-"""A model without figures of its own: what is assumed of it is assumed of every other."""
+_ALL = ("", "")
+"""Model and category that figures of all requests are kept under: what is assumed of those not yet known."""
 
 Figures = dict[str, Any]
 LEARNED = ("figures", "others")
@@ -43,7 +43,7 @@ def figures(config: Config, learner: Learner) -> Figures:
     names = ["all", *(categories.allowed if by_header else ())]
     by_model = "model" in categories.sources
     models = {"", *learner.models()} if by_model else {""}
-    others = {name: _of(learner, _UNHEARD_OF, name) for name in names}
+    others = dict.fromkeys(names, _of(learner, *_ALL))
     return {
         "header": config.routing.header,
         "category_header": categories.header if by_header else None,

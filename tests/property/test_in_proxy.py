@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without models": {"categories": {"sources": ["content"]}, "output": {"default": 700}},
     "named": {"categories": {"sources": ["header", "model"], "allowed": ["docs", "agents"]}},
 }
-MODELS = ("m", "code", "", "nobody", 'q"uo\\te\n', "模型", "x" * 256, "x" * 257)
+MODELS = ("m", "code", "", "nobody", 'q"uo\\te\n', "模型", "\0", "x" * 256, "x" * 257)
 CATEGORIES = ("", "docs", "agents", "stolen")
 
 
@@ -60,7 +60,7 @@ class Both:
     def _teach(self) -> None:
         """Learn odd ratios, so that no division comes out even; more models than the forgetful one keeps."""
         for turn in range(150):
-            for model, ratio in (("m", 3.7), ("code", 2.9), ("模型", 2.3)):
+            for model, ratio in (("m", 3.7), ("code", 2.9), ("模型", 2.3), ("\0", 1.3)):
                 self._learn(turn, model, ratio)
         for turn in range(LIMIT):
             self._learn(0, f"model {turn}", 3.1)
