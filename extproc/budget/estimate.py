@@ -63,8 +63,8 @@ class Estimator(Protocol):
         """Return the figures behind `estimate` for basis `raw`: what decides where the service is not asked."""
         ...
 
-    def raw_models(self) -> set[str]:
-        """Return the models that have such figures of their own."""
+    def raw_keys(self) -> set[tuple[str, str]]:
+        """Return model and category, "" for all of them, of whatever has such figures of its own."""
         ...
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extproc.body.facts import Item
+from extproc.budget.features import features
 from extproc.budget.learner import new_learner
 from extproc.config import Config
 from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, moved, program
+from tests.unit.budget.test_ratio import observation
 
 
 class Harness:
@@ -21,7 +25,13 @@ class Harness:
         self.path = directory / "in-proxy.yaml"
         self.values: dict[str, Any] = {"figures": {"mean": 3.0, "source": "prior"}, "shadow": False}
         self.reports: list[bool] = []
-        self.file = InProxyFile(self.path, step, 60, lambda: deepcopy(self.values), self.reports.append)
+        self.changes: Iterator[int] = count()
+        self.looks = 0
+        self.file = InProxyFile(self.path, step, 60, self.look, lambda: next(self.changes), self.reports.append)
+
+    def look(self) -> dict[str, Any]:
+        self.looks += 1
+        return deepcopy(self.values)
 
 
 async def test_written_at_the_start(tmp_path: Path) -> None:
@@ -51,6 +61,50 @@ async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any
     await harness.file.update()
     harness.values["figures"] |= change
     assert await harness.file.update() is written
+
+
+async def test_figures_are_looked_at_when_something_was_learned(tmp_path: Path) -> None:
+    """Not at each interval: with many models and categories that takes its time."""
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    harness.changes = repeat(7)
+    for _ in range(3):
+        await harness.file.update()
+    assert harness.looks == 2  # at the start, and when it was told of a change
+
+
+def test_whatever_may_move_a_figure_is_a_change() -> None:
+    """An answer that teaches, and figures that come from elsewhere; not one that says nothing."""
+    config = Config()
+    learner = new_learner(config)
+    seen = [learner.changes]
+    learner.learn(observation(None))
+    assert learner.changes == seen[0]
+    for change in (
+        lambda: learner.learn(observation(80)),
+        lambda: learner.adopt({}),
+        lambda: learner.rebuild(learner.estimator, learner.output, learner.limit),
+    ):
+        change()
+        seen.append(learner.changes)
+    assert len(set(seen)) == 4
+
+
+def test_a_row_is_written_where_it_says_something_of_its_own() -> None:
+    """Many categories cost nothing until one of them is learned, and then the model's own row is not repeated."""
+    allowed = [f"category-{number}" for number in range(64)]
+    sections = {"sources": ["header", "model"], "allowed": allowed}
+    config = Config.model_validate({"categories": sections, "estimation": {"min_samples": 2}})
+    learner = new_learner(config)
+    raw = features(Item(raw=4000))
+    for model, category, tokens in (("m", "all", 1000), ("m", "all", 1000), ("m", "category-7", 500)) * 2:
+        learner.learn(observation(tokens, basis="raw", features=raw, model=model, category=category, cap=5))
+    values = figures(config, learner)
+    assert {category: set(rows) for category, rows in values["figures"].items() if rows} == {
+        "all": {"m"},
+        "category-7": {"m"},
+    }
+    assert len(program(values)) < len(program(figures(config, new_learner(config)))) + 1000
 
 
 @pytest.mark.parametrize("change", [lambda file: file.write_text("{"), lambda file: file.unlink()])
@@ -138,8 +192,9 @@ def test_a_fresh_filter_knows_the_priors() -> None:
     config = Config.model_validate({"estimation": {"prior_bytes_per_token": 2.5}, "models": {"m": "default"}})
     values = figures(config, new_learner(config))
     assert values["figures"] == {"all": {}}  # none has figures of its own
-    assert values["others"]["all"]["careful"] == 2.5
-    assert values["others"]["all"]["reserve_source"] == "unknown"
+    assert values["of_models"] == {}
+    assert values["others"]["careful"] == 2.5
+    assert values["others"]["reserve_source"] == "unknown"
 
 
 def test_text_cannot_leave_its_quotes() -> None:
