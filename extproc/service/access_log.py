@@ -6,6 +6,7 @@ any replica can read any entry, and no byte of an answer comes by. Where answers
 usage there, an entry tells only how the request ended.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Value
 
 from extproc.body.usage import LARGEST_COUNT, Usage, UsageFields, finish, usage_of
+from extproc.budget.estimate import Verdict
 from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
@@ -27,6 +29,8 @@ from extproc.service.metadata import (
     is_answer_seen,
     read_observation,
 )
+
+log = logging.getLogger(__name__)
 
 TURN = 16
 """Entries read before others get their turn: about half a millisecond."""
@@ -86,11 +90,22 @@ def _take(context: Context, turn: Sequence[Ended]) -> None:
         for ended in turn:
             context.in_flight.end(ended.logged.pool, _text(ended.fields, TICKET))
     unseen = [(e.observation, e.logged.served) for e in turn if e.observation and not is_answer_seen(e.fields)]
-    verdicts = [context.learner.learn(observation) for observation, _ in unseen]
+    verdicts = [_learn(context, observation) for observation, _ in unseen]
     for (observation, served), verdict in zip(unseen, verdicts, strict=True):
         context.metrics.observed(observation, verdict, served)
     for ended in turn:  # last: metrics are read by another thread, and a counted entry is done
         context.metrics.logged(ended.logged)
+
+
+def _learn(context: Context, observation: Observation) -> Verdict:
+    """Learn from one entry. Whatever goes wrong costs no other its place."""
+    try:
+        return context.learner.learn(observation)
+    except Exception as error:
+        # Nothing of the traffic is logged: the type is enough to find the place, with the debug log on.
+        log.error("an access-log entry cannot be learned from: %s", type(error).__name__)
+        log.debug("learning failed", exc_info=True)
+        return "failed"
 
 
 def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
