@@ -6,7 +6,7 @@ from extproc.body.fields import ANY_CAP
 from extproc.body.lifted import REQUEST_FIELDS
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
-from extproc.service.metadata import LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
+from extproc.service.metadata import AT_START, LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
 
 ANSWER_FILTERS = ("dualpool.json-answer", "dualpool.sse-answer")
 
@@ -86,6 +86,7 @@ def _event_parser() -> Tree:
     rules = [
         *_usage(("usage",)),
         *_usage(("message", "usage"), ANTHROPIC_FIELDS),
+        *_usage(("message", "usage"), ANTHROPIC_FIELDS, AT_START),
         *_usage(("response", "usage"), RESPONSES_FIELDS),
         *_reasons(("delta", "stop_reason"), ("response", "incomplete_details", "reason")),
     ]
@@ -151,8 +152,10 @@ def unread() -> Tree:
     return {"typed_per_filter_config": dict.fromkeys(ANSWER_FILTERS, off)}
 
 
-def _usage(where: tuple[str, ...], fields: Iterable[tuple[str, ...]] = USAGE_FIELDS) -> Iterable[Tree]:
-    return [_rule((*where, *path), path[-1], USAGE_NAMESPACE) for path in fields]
+def _usage(
+    where: tuple[str, ...], fields: Iterable[tuple[str, ...]] = USAGE_FIELDS, prefix: str = ""
+) -> Iterable[Tree]:
+    return [_rule((*where, *path), prefix + path[-1], USAGE_NAMESPACE) for path in fields]
 
 
 def _reasons(*paths: tuple[str, ...]) -> Iterable[Tree]:

@@ -22,6 +22,7 @@ from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
 from extproc.service.metadata import (
+    AT_START,
     NAMESPACE,
     TICKET,
     USAGE_NAMESPACE,
@@ -164,7 +165,11 @@ def _end(observation: Observation | None, status: int, cut: End | None) -> End:
 
 def _lifted(fields: Mapping[str, Value]) -> tuple[Usage | None, str | None]:
     """Return usage and the reason generation ended, of what Envoy's filters lifted from an answer."""
-    counts = {key: int(value.number_value) for key, value in fields.items() if key in COUNTS and _is_count(value)}
+    counts: dict[str, int] = {}
+    for key, value in fields.items():
+        known = key.removeprefix(AT_START)
+        if known in COUNTS and _is_count(value):
+            counts[known] = max(int(value.number_value), counts.get(known, 0))
     return usage_of(counts), finish(_text(fields, "finish_reason") or None)
 
 

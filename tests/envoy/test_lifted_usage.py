@@ -76,6 +76,19 @@ def test_cached_tokens_of_responses(stack: Attached, monkeypatch: pytest.MonkeyP
     assert count(stack, "dualpool_cached_tokens_total") == before + 32
 
 
+def test_a_last_event_of_zeros_erases_nothing(stack: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anthropic's first event has counted the prompt, cached or not, where the last one says 0 again."""
+    first = {"input_tokens": 9, "cache_read_input_tokens": 32, "output_tokens": 1}
+    events = (
+        {"type": "message_start", "message": {"usage": first}},
+        {"type": "message_delta", "usage": {**dict.fromkeys(first, 0), "output_tokens": 7}},
+    )
+    streamed = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
+    monkeypatch.setattr(answers, "events", lambda _path, _answer: iter(streamed))
+    behave(stack, Behaviour())
+    assert added(stack, "/v1/messages", stream=True) == (41, 7)
+
+
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stream answers in one piece: it is the last event, which holds all of it, that is to be long."""

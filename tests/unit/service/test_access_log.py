@@ -91,6 +91,8 @@ def take(*entries: pb.HTTPAccessLogEntry) -> Harness:
             {"input_tokens": 10.0, "cache_read_input_tokens": 60.0, "cache_creation_input_tokens": 30.0},
             Usage(100, None, 60),
         ),
+        ({"message_input_tokens": 100.0, "input_tokens": 0.0, "output_tokens": 20.0}, Usage(100, 20)),
+        ({"message_input_tokens": 0.0, "input_tokens": 100.0}, Usage(100)),
         ({"prompt_tokens": "100"}, None),
         ({"prompt_tokens": -1.0}, None),
         ({"prompt_tokens": float("nan")}, None),
