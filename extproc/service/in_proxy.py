@@ -32,7 +32,7 @@ _ALL = ("", "")
 """Model and category that figures of all requests are kept under: what is assumed of those not yet known."""
 
 Figures = dict[str, Any]
-LEARNED = ("figures", "of_models", "others")
+LEARNED = {"figures", "of_models", "others"}
 """Figures that move while requests go on; all others are configured."""
 
 
@@ -136,8 +136,28 @@ def _lua(value: Any) -> str:
 
 
 def moved(old: Figures, new: Figures, step: float) -> bool:
-    """Whether a learned number differs by more than the share `step`, or anything else at all."""
-    return any(_differs(old[key], new[key], step if key in LEARNED else 0.0) for key in old)
+    """Whether a number that decides differs by more than the share `step`, or what is configured at all.
+
+    A row is compared with what stood in for it: a model that is new moves nothing by itself.
+    """
+    return (
+        any(_differs(old[key], new[key], 0.0) for key in old.keys() - LEARNED)
+        or old["figures"].keys() != new["figures"].keys()
+        or any(_differs(_row(old, *key), _row(new, *key), step) for key in _keys(old) | _keys(new))
+    )
+
+
+def _keys(values: Figures) -> set[tuple[str, str]]:
+    """Category and model of each row, "" for all of them."""
+    rows = {("", ""), *(("", model) for model in values["of_models"])}
+    return rows | {(category, model) for category, models in values["figures"].items() for model in models}
+
+
+def _row(values: Figures, category: str, model: str) -> Figures:
+    """Return the row that decides, as `figures_of` of the filter does."""
+    own = values["figures"].get(category, {}).get(model)
+    row: Figures = own or values["of_models"].get(model) or values["others"]
+    return row
 
 
 def _differs(old: Any, new: Any, step: float) -> bool:

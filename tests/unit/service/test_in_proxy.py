@@ -17,13 +17,15 @@ from extproc.config import Config
 from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, moved, program
 from tests.unit.budget.test_ratio import observation
 
+NOTHING: dict[str, Any] = {"figures": {"all": {}, "docs": {}}, "of_models": {}, "others": {}, "shadow": False}
+
 
 class Harness:
     """A file, the figures in force, and what was reported."""
 
     def __init__(self, directory: Path, step: float = 0.1) -> None:
         self.path = directory / "in-proxy.yaml"
-        self.values: dict[str, Any] = {"figures": {"mean": 3.0, "source": "prior"}, "shadow": False}
+        self.values = {**NOTHING, "others": {"mean": 3.0, "source": "prior"}}
         self.reports: list[bool] = []
         self.changes: Iterator[int] = count()
         self.looks = 0
@@ -59,7 +61,7 @@ async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any
     """A figure within the step is left; one beyond it, or another configuration, is written."""
     harness = Harness(tmp_path)
     await harness.file.update()
-    harness.values["figures"] |= change
+    harness.values["others"] |= change
     assert await harness.file.update() is written
 
 
@@ -135,7 +137,7 @@ async def test_small_steps_add_up(tmp_path: Path) -> None:
     await harness.file.update()
     seen = []
     for mean in (3.2, 3.25, 3.35):
-        harness.values["figures"]["mean"] = mean
+        harness.values["others"]["mean"] = mean
         seen.append(await harness.file.update())
     assert seen == [False, False, True]
 
@@ -145,7 +147,7 @@ async def test_a_reader_finds_a_whole_file(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
     await harness.file.update()
     for mean in range(4, 50):
-        harness.values["figures"]["mean"] = 2.0**mean
+        harness.values["others"]["mean"] = 2.0**mean
         writing = asyncio.create_task(harness.file.update())
         while not writing.done():
             assert json.loads(harness.path.read_text())["resources"]
@@ -167,24 +169,44 @@ async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize(
-    ("key", "old", "new", "written"),
+    ("old", "new", "written"),
     [
-        ("figures", {"m": {"mean": 4.0}}, {"m": {"mean": 4.3}}, False),
-        ("figures", {"m": {"mean": 4.0}}, {"m": {"mean": 4.5}}, True),
-        ("others", {"reserve": 500}, {"reserve": 549}, False),
-        ("others", {"reserve": 500}, {"reserve": 551}, True),
-        ("others", {"source": "prior"}, {"source": "learned"}, True),
-        ("figures", {}, {"m": {"mean": 4.0}}, True),
-        ("rollout_steps", 5000.0, 5001.0, True),
-        ("sets", {"default": [{"capacity": 1000}]}, {"default": [{"capacity": 1001}]}, True),
-        ("sets", {"default": [{"capacity": 1000}]}, {"default": [{"capacity": 1000}]}, False),
+        ({"others": {"reserve": 500}}, {"others": {"reserve": 549}}, False),
+        ({"others": {"reserve": 500}}, {"others": {"reserve": 551}}, True),
+        ({"others": {"source": "prior"}}, {"others": {"source": "learned"}}, True),
+        ({"of_models": {"m": {"mean": 4.0}}}, {"of_models": {"m": {"mean": 4.3}}}, False),
+        ({"of_models": {"m": {"mean": 4.0}}}, {"of_models": {"m": {"mean": 4.5}}}, True),
+        ({"figures": {"all": {"m": {"mean": 4.0}}}}, {"figures": {"all": {"m": {"mean": 4.5}}}}, True),
+        ({"figures": {"all": {}}}, {"figures": {"all": {}, "docs": {}}}, True),
+        ({"rollout_steps": 5000.0}, {"rollout_steps": 5001.0}, True),
+        ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1001}]}}, True),
+        ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1000}]}}, False),
     ],
 )
 def test_what_is_learned_moves_by_steps_and_what_is_configured_at_once(
-    key: str, old: Any, new: Any, written: bool
+    old: dict[str, Any], new: dict[str, Any], written: bool
 ) -> None:
     """A number that is learned may differ by the step, here a tenth, wherever it stands."""
-    assert moved({key: old}, {key: new}, 0.1) is written
+    assert moved({**NOTHING, **old}, {**NOTHING, **new}, 0.1) is written
+
+
+@pytest.mark.parametrize(
+    ("rows", "written"),
+    [
+        ({"of_models": {"m": {"mean": 4.3}}}, False),
+        ({"of_models": {"m": {"mean": 4.5}}}, True),
+        ({"figures": {"all": {"m": {"mean": 4.3}}, "docs": {}}}, False),
+        ({"figures": {"all": {"m": {"mean": 4.5}}, "docs": {}}}, True),
+        ({"of_models": {"m": {"mean": 4.3}}, "figures": {"all": {"m": {"mean": 4.5}}, "docs": {}}}, True),
+    ],
+)
+def test_a_row_that_comes_or_goes_is_compared_with_what_stands_in_for_it(
+    rows: dict[str, Any], written: bool
+) -> None:
+    """A model is heard of every day: as long as it is decided much as others are, the file stays."""
+    without = {**NOTHING, "others": {"mean": 4.0}}
+    assert moved(without, {**without, **rows}, 0.1) is written
+    assert moved({**without, **rows}, without, 0.1) is written
 
 
 def test_a_fresh_filter_knows_the_priors() -> None:
@@ -216,7 +238,7 @@ async def test_written_no_faster_than_the_interval(tmp_path: Path, monkeypatch: 
     running = asyncio.create_task(harness.file.run())
     for turn in range(1, 4):
         assert await waits.get() == 60
-        harness.values["figures"]["mean"] = 10.0**turn
+        harness.values["others"]["mean"] = 10.0**turn
         assert len(harness.reports) == turn
         go_on.put_nowait(None)
     running.cancel()
