@@ -99,7 +99,8 @@ class Router:
             return self.unread("no_length" if size is None else "no_body", settings)
         facts = read_lifted(api, lifted, size)
         if isinstance(facts, Unreadable):
-            return self._largest(facts.reason, settings, str(lifted.get("model", "")))
+            model = lifted.get("model")
+            return self._largest(facts.reason, settings, model if isinstance(model, str) else "")
         if self._oversized(api, size):
             return self._largest("oversized", settings, facts.model)
         return self._route(head, facts, settings)
