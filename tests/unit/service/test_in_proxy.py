@@ -168,6 +168,15 @@ async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogC
     assert harness.reports == [False, False, True]
 
 
+async def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
+    """There is nothing else that it could mean, and what keeps the file up to date goes on."""
+    harness = Harness(tmp_path)
+    harness.path.symlink_to(harness.path)
+    assert await harness.file.update()
+    assert not harness.path.is_symlink()
+    assert not await harness.file.update()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "written"),
     [
