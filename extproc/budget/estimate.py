@@ -10,9 +10,9 @@ from extproc.budget.sums import Table
 
 Source = Literal["exact", "learned", "prior"]
 
-Verdict = Literal["used", "no_usage", "unparsable", "implausible", "outlier", "exact", "not_text"]
+Verdict = Literal["used", "no_usage", "unparsable", "implausible", "outlier", "exact", "not_text", "failed"]
 """What became of an observation. `used` moves what was learned of prompts and of answers, `outlier` by a bounded
-step; `exact` and `not_text` what was learned of answers alone; all others nothing."""
+step; `exact` and `not_text` what was learned of answers alone; all others nothing, `failed` by an error of ours."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -63,8 +63,8 @@ class Estimator(Protocol):
         """Return the figures behind `estimate` for basis `raw`: what decides where the service is not asked."""
         ...
 
-    def raw_models(self) -> set[str]:
-        """Return the models that have such figures of their own."""
+    def raw_keys(self) -> set[tuple[str, str]]:
+        """Return model and category, "" for all of them, of whatever has such figures of its own."""
         ...
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:

@@ -47,6 +47,8 @@ class Learner:
         self.estimator = estimator
         self.output = output
         self.limit = limit
+        self.changes = 0
+        """Moves whenever a figure may have moved."""
         self._kept: Table = {}
         self._deliveries = {store: _Delivery() for store in stores}
 
@@ -56,6 +58,7 @@ class Learner:
             return "no_usage"
         if not self.output.is_possible(observation):
             return "implausible"
+        self.changes += 1
         verdict = self._learn_prompt(observation)
         if verdict in ("used", "outlier", "exact", "not_text"):
             self.output.learn(observation)
@@ -76,9 +79,9 @@ class Learner:
             return "unparsable"
         return self.estimator.learn(observation)
 
-    def models(self) -> set[str]:
-        """Return the models that have figures of their own for raw bodies or for answers."""
-        return self.estimator.raw_models() | self.output.models()
+    def raw_keys(self) -> set[tuple[str, str]]:
+        """Return model and category, "" for all of them, of whatever has figures of raw bodies or of answers."""
+        return self.estimator.raw_keys() | self.output.keys()
 
     def snapshot(self) -> dict[str, object]:
         """Return all that was learned, as plain values."""
@@ -138,6 +141,7 @@ class Learner:
         self._restore(learned)
 
     def _restore(self, table: Table) -> None:
+        self.changes += 1
         ours = self.estimator.kinds | self.output.kinds
         self._kept = {key: sums for key, sums in table.items() if key[0] not in ours}
         self.estimator.restore(table)

@@ -81,9 +81,9 @@ class LinearEstimator:
         margin = errors.overall(RAW_DEVIATION, self._rate)
         return RawRatio(ratio.mean, max(LEAST_RATIO, ratio.mean * math.exp(-margin)), ratio.source)
 
-    def raw_models(self) -> set[str]:
-        """Return the models whose raw bodies have been learned from."""
-        return self._raw.raw_models()
+    def raw_keys(self) -> set[tuple[str, str]]:
+        """Return model and category of each ratio of raw bodies, and of errors, which are forgotten later."""
+        return self._raw.raw_keys() | {(name, "") for (kind, name), _ in self._errors.items() if kind == RAW_ERRORS}
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:
         """Whether the model has weights of its own, or the category a ratio of raw bodies."""

@@ -16,6 +16,9 @@ Outcome = Literal["completed", "rejected", "truncated", "failed"]
 Some = Annotated[int, msgspec.Meta(ge=1, lt=LARGEST_COUNT)]
 """What is decoded comes from outside, and is divided by and multiplied with."""
 
+Feature = Annotated[float, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
+"""A number of bytes, or of places: of one beyond this the square would leave nothing of what was learned before."""
+
 
 class Observation(msgspec.Struct, frozen=True):
     """What was known when a request was sent and what its answer said.
@@ -33,7 +36,7 @@ class Observation(msgspec.Struct, frozen=True):
     model: str
     category: str
     basis: Basis
-    features: tuple[float, ...]
+    features: tuple[Feature, ...]
     estimate: Count
     cap: Count | None
     prompts: Some

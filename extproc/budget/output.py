@@ -128,9 +128,9 @@ class OutputReserve:
         quantile = self._settings.quantile
         return lengths.with_excess(self._accepted, self._room) if quantile is None else lengths.quantile(quantile)
 
-    def models(self) -> set[str]:
-        """Return the models whose completions have been learned from."""
-        return {model for (_, model, _), _ in self._lengths.items()}
+    def keys(self) -> set[tuple[str, str]]:
+        """Return model and category, "" for all of them, of whatever completions have been learned from."""
+        return {(model, category) for (_, model, category), _ in self._lengths.items()}
 
     def is_settled(self, model: str, category: str) -> bool:
         """Whether the reserve of just these is learned."""

@@ -124,9 +124,9 @@ class RatioEstimator:
         """Return bytes per token of raw bodies. They have no messages that could be counted."""
         return self._ratio("raw", model, category)
 
-    def raw_models(self) -> set[str]:
-        """Return the models whose raw bodies have been learned from."""
-        return {model for (_, basis, model, _), _ in self._ratios.items() if basis == "raw"}
+    def raw_keys(self) -> set[tuple[str, str]]:
+        """Return model and category, "" for all of them, of whatever raw bodies have been learned from."""
+        return {(model, category) for (_, basis, model, category), _ in self._ratios.items() if basis == "raw"}
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:
         """Whether the ratio of just these has `min_samples`."""

@@ -6,7 +6,7 @@ from extproc.body.fields import ANY_CAP
 from extproc.body.lifted import REQUEST_FIELDS
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
-from extproc.service.metadata import LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
+from extproc.service.metadata import AT_START, LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
 
 ANSWER_FILTERS = ("dualpool.json-answer", "dualpool.sse-answer")
 
@@ -19,20 +19,14 @@ EVENT_BYTES = 1024 * 1024
 BIG_ANSWERS = "/(embeddings|embed|pooling|classify|score|rerank|tokenize)$"
 """Paths (a regular expression on their end) whose answers may be of any size and are not read."""
 
-USAGE_FIELDS = {
-    "prompt_tokens": ("prompt_tokens",),
-    "completion_tokens": ("completion_tokens",),
-    "cached_tokens": ("prompt_tokens_details", "cached_tokens"),
-    "input_tokens": ("input_tokens",),
-    "output_tokens": ("output_tokens",),
-    "cache_read_input_tokens": ("cache_read_input_tokens",),
-    "cache_creation_input_tokens": ("cache_creation_input_tokens",),
-}
-"""By metadata key: where the figure is within a usage object, OpenAI's first, then Responses' and Anthropic's."""
+OPENAI_FIELDS = (("prompt_tokens",), ("completion_tokens",), ("prompt_tokens_details", "cached_tokens"))
+_ITEM_FIELDS = (("input_tokens",), ("output_tokens",))
+RESPONSES_FIELDS = (*_ITEM_FIELDS, ("input_tokens_details", "cached_tokens"))
+ANTHROPIC_FIELDS = (*_ITEM_FIELDS, ("cache_read_input_tokens",), ("cache_creation_input_tokens",))
+"""Where figures are within the usage objects of each API; the last step is the metadata key. Every rule is tried on
+every event, so what only one API nests in its events is looked for by its fields alone."""
 
-RESPONSES_FIELDS = ("input_tokens", "output_tokens")
-ANTHROPIC_FIELDS = (*RESPONSES_FIELDS, "cache_read_input_tokens", "cache_creation_input_tokens")
-"""Those of usage objects that only one API nests in its events. Every rule is tried on every event."""
+USAGE_FIELDS = tuple(dict.fromkeys((*OPENAI_FIELDS, *RESPONSES_FIELDS, *ANTHROPIC_FIELDS)))
 
 _JSON = "(?i)application/json *(;.*)?"
 _RULES = "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata"
@@ -92,6 +86,7 @@ def _event_parser() -> Tree:
     rules = [
         *_usage(("usage",)),
         *_usage(("message", "usage"), ANTHROPIC_FIELDS),
+        *_usage(("message", "usage"), ANTHROPIC_FIELDS, AT_START),
         *_usage(("response", "usage"), RESPONSES_FIELDS),
         *_reasons(("delta", "stop_reason"), ("response", "incomplete_details", "reason")),
     ]
@@ -157,8 +152,10 @@ def unread() -> Tree:
     return {"typed_per_filter_config": dict.fromkeys(ANSWER_FILTERS, off)}
 
 
-def _usage(where: tuple[str, ...], fields: Iterable[str] = tuple(USAGE_FIELDS)) -> Iterable[Tree]:
-    return [_rule((*where, *USAGE_FIELDS[key]), key, USAGE_NAMESPACE) for key in fields]
+def _usage(
+    where: tuple[str, ...], fields: Iterable[tuple[str, ...]] = USAGE_FIELDS, prefix: str = ""
+) -> Iterable[Tree]:
+    return [_rule((*where, *path), prefix + path[-1], USAGE_NAMESPACE) for path in fields]
 
 
 def _reasons(*paths: tuple[str, ...]) -> Iterable[Tree]:

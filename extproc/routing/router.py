@@ -105,7 +105,8 @@ class Router:
             return self._largest("oversized", head, settings, "")
         facts = read_lifted(api, lifted, size)
         if isinstance(facts, Unreadable):
-            return self._largest(facts.reason, head, settings, str(lifted.get("model", "")))
+            model = lifted.get("model")
+            return self._largest(facts.reason, head, settings, model if isinstance(model, str) else "")
         if oversized:
             return self._largest("oversized", head, settings, facts.model)
         return self._route(head, facts, settings)

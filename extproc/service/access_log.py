@@ -6,6 +6,7 @@ any replica can read any entry, and no byte of an answer comes by. Where answers
 usage there, an entry tells only how the request ended.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -15,11 +16,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Value
 
 from extproc.body.usage import LARGEST_COUNT, Usage, UsageFields, finish, usage_of
+from extproc.budget.estimate import Verdict
 from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.exchange import Context
 from extproc.service.metadata import (
+    AT_START,
     NAMESPACE,
     TICKET,
     USAGE_NAMESPACE,
@@ -27,6 +30,8 @@ from extproc.service.metadata import (
     is_answer_seen,
     read_observation,
 )
+
+log = logging.getLogger(__name__)
 
 TURN = 16
 """Entries read before others get their turn: about half a millisecond."""
@@ -86,11 +91,22 @@ def _take(context: Context, turn: Sequence[Ended]) -> None:
         for ended in turn:
             context.in_flight.end(ended.logged.pool, _text(ended.fields, TICKET))
     unseen = [(e.observation, e.logged.served) for e in turn if e.observation and not is_answer_seen(e.fields)]
-    verdicts = [context.learner.learn(observation) for observation, _ in unseen]
+    verdicts = [_learn(context, observation) for observation, _ in unseen]
     for (observation, served), verdict in zip(unseen, verdicts, strict=True):
         context.metrics.observed(observation, verdict, served)
     for ended in turn:  # last: metrics are read by another thread, and a counted entry is done
         context.metrics.logged(ended.logged)
+
+
+def _learn(context: Context, observation: Observation) -> Verdict:
+    """Learn from one entry. Whatever goes wrong costs no other its place."""
+    try:
+        return context.learner.learn(observation)
+    except Exception as error:
+        # Nothing of the traffic is logged: the type is enough to find the place, with the debug log on.
+        log.error("an access-log entry cannot be learned from: %s", type(error).__name__)
+        log.debug("learning failed", exc_info=True)
+        return "failed"
 
 
 def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
@@ -125,14 +141,16 @@ def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
 def _cut(common: pb.AccessLogCommon, status: int) -> End | None:
     """Return how an answer ended before it was complete, whatever its status says; None when it did not."""
     flags = common.response_flags
-    if not flags.ByteSize():
-        # A client that resets its HTTP/2 stream without an error sets no flag: no answer came, or it has no end.
-        begun = 200 <= status < 300 and common.HasField("time_to_first_upstream_rx_byte")
-        cut = begun and not common.HasField("time_to_last_upstream_rx_byte")
-        return "disconnected" if cut or status == 0 else None
-    if flags.downstream_connection_termination or flags.downstream_remote_reset:
+    flagged = flags.ByteSize() > 0
+    if flagged and (flags.downstream_connection_termination or flags.downstream_remote_reset):
         return "disconnected"
-    return "failed" if any(getattr(flags, name) for name in _BREAKS) else None
+    if flagged and any(getattr(flags, name) for name in _BREAKS):
+        return "failed"
+    # No flag tells of a client that resets its HTTP/2 stream without an error, and one that is not read here of a
+    # client that breaks the protocol: no answer came, or it has no end.
+    begun = 200 <= status < 300 and common.HasField("time_to_first_upstream_rx_byte")
+    cut = begun and not common.HasField("time_to_last_upstream_rx_byte")
+    return "disconnected" if cut or (status == 0 and not flagged) else None
 
 
 def _end(observation: Observation | None, status: int, cut: End | None) -> End:
@@ -147,7 +165,11 @@ def _end(observation: Observation | None, status: int, cut: End | None) -> End:
 
 def _lifted(fields: Mapping[str, Value]) -> tuple[Usage | None, str | None]:
     """Return usage and the reason generation ended, of what Envoy's filters lifted from an answer."""
-    counts = {key: int(value.number_value) for key, value in fields.items() if key in COUNTS and _is_count(value)}
+    counts: dict[str, int] = {}
+    for key, value in fields.items():
+        known = key.removeprefix(AT_START)
+        if known in COUNTS and _is_count(value):
+            counts[known] = max(int(value.number_value), counts.get(known, 0))
     return usage_of(counts), finish(_text(fields, "finish_reason") or None)
 
 

@@ -141,6 +141,7 @@ class App:
             settings.step,
             settings.interval_seconds,
             lambda: figures(self._core.config, self._core.learner),
+            lambda: self._core.learner.changes,
             self._metrics.in_proxy_written,
         )
 

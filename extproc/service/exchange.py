@@ -263,8 +263,10 @@ class Exchange:
         if observation is None:
             return self._read_nothing()
         values = values_of(message.headers)
-        self._answer = answer = Answer(observation, values, attempts_of(request))
-        if answer.unread is None and not self._is_sampled(observation):
+        attempts = attempts_of(request)
+        self._answer = answer = Answer(observation, values, attempts)
+        retried = attempts is not None and attempts > 1  # always read: usage tells if it was a misroute
+        if answer.unread is None and not retried and not self._is_sampled(observation):
             self._answer = None
             self._context.metrics.answer_unread("sampling")
             return self._read_nothing()

@@ -83,7 +83,8 @@ local function key_of(model)
 end
 
 local function figures_of(model, category)
-  return F.figures[category][key_of(model)] or F.others[category]
+  local key = key_of(model)
+  return F.figures[category][key] or F.of_models[key] or F.others
 end
 
 local function smallest_fit(pools, upper, reserve, known)

@@ -28,11 +28,11 @@ RESOURCE = "dualpool.in-proxy"
 
 _PROGRAM = [Path(__file__).with_name(name) for name in ("lift.lua", "in_proxy.lua")]
 _READABLE = 0o644  # Envoy runs as another user
-_UNHEARD_OF = "\0"
-"""A model without figures of its own: what is assumed of it is assumed of every other."""
+_ALL = ("", "")
+"""Model and category that figures of all requests are kept under: what is assumed of those not yet known."""
 
 Figures = dict[str, Any]
-LEARNED = ("figures", "others")
+LEARNED = {"figures", "of_models", "others"}
 """Figures that move while requests go on; all others are configured."""
 
 
@@ -42,8 +42,6 @@ def figures(config: Config, learner: Learner) -> Figures:
     by_header = "header" in categories.sources
     names = ["all", *(categories.allowed if by_header else ())]
     by_model = "model" in categories.sources
-    models = {"", *learner.models()} if by_model else {""}
-    others = {name: _of(learner, _UNHEARD_OF, name) for name in names}
     return {
         "header": config.routing.header,
         "category_header": categories.header if by_header else None,
@@ -66,12 +64,23 @@ def figures(config: Config, learner: Learner) -> Figures:
             name: [{"name": p.name, "capacity": p.capacity} for p in pools] for name, pools in config.pools.items()
         },
         "models": dict(config.models),
-        "figures": {
-            name: {m: own for m in sorted(models) if (own := _of(learner, m, name)) != others[name]}
-            for name in names
-        },
-        "others": others,
+        **_learned(learner, names, by_model),
     }
+
+
+def _learned(learner: Learner, categories: list[str], by_model: bool) -> Figures:
+    """Return rows of a model in a category, of a model, and of others: each only where it differs from the next.
+
+    So there are no more of them than the learner has figures, however many models and categories there are.
+    """
+    keys = sorted(key for key in learner.raw_keys() if by_model or not key[0])
+    others = _of(learner, *_ALL)
+    models = {m: row for m, c in keys if not c and (row := _of(learner, m, c)) != others}
+    figures: Figures = {name: {} for name in categories}
+    for model, category in keys:
+        if category in figures and (row := _of(learner, model, category)) != models.get(model, others):
+            figures[category][model] = row
+    return {"figures": figures, "of_models": models, "others": others}
 
 
 def _of(learner: Learner, model: str, category: str) -> Figures:
@@ -127,8 +136,28 @@ def _lua(value: Any) -> str:
 
 
 def moved(old: Figures, new: Figures, step: float) -> bool:
-    """Whether a learned number differs by more than the share `step`, or anything else at all."""
-    return any(_differs(old[key], new[key], step if key in LEARNED else 0.0) for key in old)
+    """Whether a number that decides differs by more than the share `step`, or what is configured at all.
+
+    A row is compared with what stood in for it: a model that is new moves nothing by itself.
+    """
+    return (
+        any(_differs(old[key], new[key], 0.0) for key in old.keys() - LEARNED)
+        or old["figures"].keys() != new["figures"].keys()
+        or any(_differs(_row(old, *key), _row(new, *key), step) for key in _keys(old) | _keys(new))
+    )
+
+
+def _keys(values: Figures) -> set[tuple[str, str]]:
+    """Category and model of each row, "" for all of them."""
+    rows = {("", ""), *(("", model) for model in values["of_models"])}
+    return rows | {(category, model) for category, models in values["figures"].items() for model in models}
+
+
+def _row(values: Figures, category: str, model: str) -> Figures:
+    """Return the row that decides, as `figures_of` of the filter does."""
+    own = values["figures"].get(category, {}).get(model)
+    row: Figures = own or values["of_models"].get(model) or values["others"]
+    return row
 
 
 def _differs(old: Any, new: Any, step: float) -> bool:
@@ -143,8 +172,8 @@ class InProxyFile:
     """Keeps `path` up to date with `current()`, the figures in force.
 
     Written at the start, then only when a figure has moved by more than `step`, or the file is another than the one
-    written, at most every `interval` seconds.
-    `report(worked)` is told of every write.
+    written, at most every `interval` seconds. `changes()`: equal as long as no figure can have moved, so that none
+    is looked at. `report(worked)` is told of every write.
     """
 
     def __init__(
@@ -153,15 +182,18 @@ class InProxyFile:
         step: float,
         interval: float,
         current: Callable[[], Figures],
+        changes: Callable[[], int],
         report: Callable[[bool], None],
     ) -> None:
         self._path = path
         self._step = step
         self._interval = interval
         self._current = current
+        self._changes = changes
         self._report = report
         self._written: Figures | None = None
         self._signature: Signature | None = None
+        self._compared: int | None = None
         self._failing = False
 
     async def run(self) -> None:
@@ -178,13 +210,17 @@ class InProxyFile:
 
     async def update(self) -> bool:
         """Write the figures if they have moved; a file that cannot be written is tried again next time."""
-        values = self._current()
         ours = self._signature is not None and self._signature == signature(self._path)
+        changes = self._changes()
+        if ours and changes == self._compared:
+            return False
+        values = self._current()
         if ours and self._written is not None and not moved(self._written, values, self._step):
+            self._compared = changes
             return False
         content = json.dumps(resource(values)).encode()
         if not ours and self._holds(content):  # written by another service that knows the same
-            self._written, self._signature = values, signature(self._path)
+            self._written, self._signature, self._compared = values, signature(self._path), changes
             return False
         try:
             await asyncio.to_thread(replace, self._path, content, _READABLE)
@@ -194,6 +230,7 @@ class InProxyFile:
             self._failing = True
             self._report(False)
             return False
-        self._written, self._signature, self._failing = values, signature(self._path), False
+        self._written, self._signature, self._compared = values, signature(self._path), changes
+        self._failing = False
         self._report(True)
         return True

@@ -23,6 +23,9 @@ LIFTED_NAMESPACE = "dualpool.request"
 USAGE_NAMESPACE = "dualpool.usage"
 """What they lifted from the answer."""
 
+AT_START = "message_"
+"""Before the keys of what Anthropic's first event says of usage, which a later event may overwrite with 0."""
+
 OBSERVATION = "observation"
 TICKET = "ticket"
 

@@ -19,9 +19,10 @@ def signature(path: Path) -> Signature | None:
 def replace(path: Path, content: bytes, mode: int | None = None) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`.
 
-    Of a link, what it leads to is replaced. `mode`: who may read it, by default as the process's umask says.
+    Of a link, what it leads to is replaced; of one that leads to itself, the link. `mode`: who may read it, by
+    default as the process's umask says.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where a link leads to itself
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666 if mode is None else mode)

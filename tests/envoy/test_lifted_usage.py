@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from extproc.demo import answers
 from extproc.demo.answers import Answer
 from extproc.demo.pool import Behaviour
 from extproc.render.lifting import EVENT_BYTES
@@ -57,6 +58,35 @@ def test_every_api(stack: Attached, path: str, stream: bool) -> None:
     until(lambda: count(stack, ENTRIES) == before + 1)
     assert added(stack, path, stream=stream) == (usage.get("prompt_tokens", usage.get("input_tokens")), 33)
     assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_cached_tokens_of_responses(stack: Attached, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    """They lie in the details of the input, in an event within the response."""
+    whole = answers.whole
+
+    def cached(path: str, answer: Answer) -> dict[str, Any]:
+        body = whole(path, answer)
+        return {**body, "usage": {**body["usage"], "input_tokens_details": {"cached_tokens": 32}}}
+
+    monkeypatch.setattr(answers, "whole", cached)
+    behave(stack, Behaviour(completion=7))
+    before = count(stack, "dualpool_cached_tokens_total")
+    assert added(stack, "/v1/responses", stream=stream)[1] == 7
+    assert count(stack, "dualpool_cached_tokens_total") == before + 32
+
+
+def test_a_last_event_of_zeros_erases_nothing(stack: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anthropic's first event has counted the prompt, cached or not, where the last one says 0 again."""
+    first = {"input_tokens": 9, "cache_read_input_tokens": 32, "output_tokens": 1}
+    events = (
+        {"type": "message_start", "message": {"usage": first}},
+        {"type": "message_delta", "usage": {**dict.fromkeys(first, 0), "output_tokens": 7}},
+    )
+    streamed = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
+    monkeypatch.setattr(answers, "events", lambda _path, _answer: iter(streamed))
+    behave(stack, Behaviour())
+    assert added(stack, "/v1/messages", stream=True) == (41, 7)
 
 
 @pytest.fixture

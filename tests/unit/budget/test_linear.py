@@ -101,7 +101,7 @@ def test_raw_bodies_have_a_ratio() -> None:
     for _ in range(10):
         estimator.learn(observation(None, basis="raw", features=raw, usage=Usage(2000, 1)))
     assert estimator.estimate("m", "all", "raw", raw).tokens == pytest.approx(2000, rel=0.02)
-    assert estimator.raw_models() == {"m", ""}
+    assert estimator.raw_keys() == {("m", "latin"), ("m", ""), ("", "")}
     assert guess(estimator, PROSE).source == "prior"
 
 

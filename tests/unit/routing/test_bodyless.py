@@ -41,6 +41,15 @@ def test_what_is_not_known_goes_long(lifted: dict[str, Any], size: int | None, r
     assert where(lifted, size) == ("long", reason)
 
 
+@pytest.mark.parametrize(("model", "pool"), [(3.0, "long"), (True, "long"), (None, "long"), ("3.0", "big")])
+def test_a_model_that_is_no_text_names_no_pool_set(model: Any, pool: str) -> None:
+    """Whatever it would read as: the filter in the proxy, too, sends it to the default set."""
+    sets = {**POOLS, "other": [{"name": "big", "capacity": 200_000}]}
+    models = dict.fromkeys(("3.0", "True", "None"), "other")
+    decision = router(pools=sets, models=models).decide_by_size(CHAT, {**SEEN, "model": model, "n": 0.0}, 100)
+    assert (decision.pool.name, decision.reason) == (pool, "wrong_type")
+
+
 @pytest.mark.parametrize(
     ("head", "reason"),
     [(Head("GET", "/v1/chat/completions"), "not_post"), (Head("POST", "/v1/audio"), "unknown_path")],

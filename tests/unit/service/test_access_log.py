@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.body.usage import Usage
+from extproc.budget.estimate import Verdict
 from extproc.budget.features import NAMES
 from extproc.budget.observation import Observation
 from extproc.metrics import Logged
@@ -90,6 +91,8 @@ def take(*entries: pb.HTTPAccessLogEntry) -> Harness:
             {"input_tokens": 10.0, "cache_read_input_tokens": 60.0, "cache_creation_input_tokens": 30.0},
             Usage(100, None, 60),
         ),
+        ({"message_input_tokens": 100.0, "input_tokens": 0.0, "output_tokens": 20.0}, Usage(100, 20)),
+        ({"message_input_tokens": 0.0, "input_tokens": 100.0}, Usage(100)),
         ({"prompt_tokens": "100"}, None),
         ({"prompt_tokens": -1.0}, None),
         ({"prompt_tokens": float("nan")}, None),
@@ -190,6 +193,21 @@ def test_an_http2_stream_that_is_reset_without_an_error_was_cut() -> None:
     assert take(made).count("dualpool_access_log_entries_total", pool="short", end="disconnected") == 1
 
 
+PROTOCOL_ERROR = b"\x98\x01\x01"
+"""`downstream_protocol_error`, field 19 of the flags, which is not read."""
+
+
+@pytest.mark.parametrize(("whole", "end"), [(False, "disconnected"), (True, "completed")])
+def test_an_answer_is_cut_without_its_end_whatever_flag_is_set(whole: bool, end: str) -> None:
+    """As when the client breaks HTTP/2: there is a flag, which is none of those that are read."""
+    made = entry(USAGE, whole=whole)
+    made.common_properties.response_flags.MergeFromString(PROTOCOL_ERROR)
+    observation = read(made, POOLS).observation
+    assert observation is not None
+    assert observation.usage == Usage(100, 20 if whole else None)
+    assert take(made).count("dualpool_access_log_entries_total", pool="short", end=end) == 1
+
+
 def test_entries_of_requests_that_go_on_are_only_counted() -> None:
     """Envoy can be set to log a request when it comes and while it lasts."""
     made = entry(USAGE)
@@ -202,7 +220,8 @@ def test_entries_of_requests_that_go_on_are_only_counted() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [{"choices": 0}, {"prompts": 0}, {"capacity": 0}, {"estimate": 10**400}, {"cap": -1}, {"features": "many"}],
+    [{"choices": 0}, {"prompts": 0}, {"capacity": 0}, {"estimate": 10**400}, {"cap": -1}, {"features": "many"}]
+    + [{"features": [size, *REQUEST.features[1:]]} for size in (1e308, 2**31 + 1, -1, None)],
 )
 def test_an_observation_that_nobody_can_have_made_is_none(said: dict[str, Any]) -> None:
     """It costs no other entry its place."""
@@ -210,9 +229,36 @@ def test_an_observation_that_nobody_can_have_made_is_none(said: dict[str, Any]) 
     observation = {**msgspec.to_builtins(REQUEST), **said}
     text = json.dumps(observation)
     impossible.common_properties.metadata.filter_metadata["dualpool"].update({"observation": text})
+    assert read(impossible, POOLS).observation is None
     harness = take(impossible, entry(USAGE))
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2
     assert harness.count("dualpool_observations_total", verdict="used") == 1
+
+
+def test_an_entry_that_cannot_be_learned_from_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted; the log tells the type of the error and nothing of the traffic, and no trace of it."""
+    harness = Harness()
+    learn = harness.learner.estimator.learn
+
+    def fail(observation: Observation) -> Verdict:
+        if observation.estimate == 0:
+            raise OverflowError("secret")
+        return learn(observation)
+
+    monkeypatch.setattr(harness.learner.estimator, "learn", fail)
+    bad = entry(USAGE, request=msgspec.structs.replace(REQUEST, estimate=0))
+    with caplog.at_level("INFO"):
+        deque(AccessLog(lambda: harness.context).take(message(entry(USAGE), bad, entry(USAGE))), 0)
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 3
+    assert harness.count("dualpool_observations_total", verdict="used") == 2
+    assert harness.count("dualpool_observations_total", verdict="failed") == 1
+    (record,) = caplog.records
+    assert (record.getMessage(), record.exc_info) == (
+        "an access-log entry cannot be learned from: OverflowError",
+        None,
+    )
 
 
 def test_every_entry_teaches_and_is_counted() -> None:

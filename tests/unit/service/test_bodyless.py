@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from extproc.body.request import LARGEST_BODY
 from extproc.body.usage import Usage
@@ -11,6 +12,7 @@ from extproc.budget.observation import Observation
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service.exchange import Exchange
 from extproc.service.metadata import read_observation
+from extproc.service.received import ATTEMPTS
 from tests.unit.service.test_exchange import BODY, MODE, POOLS, Harness, answer_headers, headers, pool
 
 POST = {":method": "POST", ":path": "/v1/chat/completions"}
@@ -75,7 +77,9 @@ def test_an_oversized_body_is_not_asked_for() -> None:
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="oversized") == 1
 
 
-def sampled(percent: float, draw: float, settled: bool) -> tuple[Harness, pb.ProcessingResponse]:
+def sampled(
+    percent: float, draw: float, settled: bool, attempts: int | None = None
+) -> tuple[Harness, pb.ProcessingResponse]:
     """Ask with learned or prior figures, then send the head of an answer."""
     harness = Harness(pools=POOLS, estimation={"min_samples": 1})
     harness.context = msgspec.structs.replace(harness.context, answers_percent=percent, draw=lambda: draw)
@@ -83,7 +87,12 @@ def sampled(percent: float, draw: float, settled: bool) -> tuple[Harness, pb.Pro
         harness.learner.learn(msgspec.structs.replace(observed(harness), usage=Usage(prompt_tokens=64)))
     harness.exchange = Exchange(harness.context)
     harness.ask()
-    return harness, harness.send(response_headers=answer_headers())
+    said = Struct()
+    if attempts is not None:
+        said.update({ATTEMPTS: attempts})
+    return harness, harness.send(
+        response_headers=answer_headers(), attributes={"envoy.filters.http.ext_proc": said}
+    )
 
 
 @pytest.mark.parametrize("estimator", ["linear", "ratio"])
@@ -121,3 +130,10 @@ def test_a_share_of_answers_is_read(percent: float, draw: float, settled: bool, 
     harness, answer = sampled(percent, draw, settled)
     assert answer.mode_override.response_body_mode == mode
     assert harness.count("dualpool_unread_answers_total", reason="sampling") == (mode == MODE.NONE)
+
+
+@pytest.mark.parametrize(("attempts", "mode"), [(1, MODE.NONE), (2, MODE.BUFFERED_PARTIAL)])
+def test_an_answer_after_a_retry_is_always_read(attempts: int, mode: int) -> None:
+    """Its usage alone shows that the request did not fit the pool it was sent to first."""
+    _, answer = sampled(0, 0.0, True, attempts)
+    assert answer.mode_override.response_body_mode == mode

@@ -2,16 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extproc.body.facts import Item
+from extproc.budget.features import features
 from extproc.budget.learner import new_learner
 from extproc.config import Config
 from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, moved, program
+from tests.unit.budget.test_ratio import observation
+
+NOTHING: dict[str, Any] = {"figures": {"all": {}, "docs": {}}, "of_models": {}, "others": {}, "shadow": False}
 
 
 class Harness:
@@ -19,9 +25,15 @@ class Harness:
 
     def __init__(self, directory: Path, step: float = 0.1) -> None:
         self.path = directory / "in-proxy.yaml"
-        self.values: dict[str, Any] = {"figures": {"mean": 3.0, "source": "prior"}, "shadow": False}
+        self.values = {**NOTHING, "others": {"mean": 3.0, "source": "prior"}}
         self.reports: list[bool] = []
-        self.file = InProxyFile(self.path, step, 60, lambda: deepcopy(self.values), self.reports.append)
+        self.changes: Iterator[int] = count()
+        self.looks = 0
+        self.file = InProxyFile(self.path, step, 60, self.look, lambda: next(self.changes), self.reports.append)
+
+    def look(self) -> dict[str, Any]:
+        self.looks += 1
+        return deepcopy(self.values)
 
 
 async def test_written_at_the_start(tmp_path: Path) -> None:
@@ -49,8 +61,52 @@ async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any
     """A figure within the step is left; one beyond it, or another configuration, is written."""
     harness = Harness(tmp_path)
     await harness.file.update()
-    harness.values["figures"] |= change
+    harness.values["others"] |= change
     assert await harness.file.update() is written
+
+
+async def test_figures_are_looked_at_when_something_was_learned(tmp_path: Path) -> None:
+    """Not at each interval: with many models and categories that takes its time."""
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    harness.changes = repeat(7)
+    for _ in range(3):
+        await harness.file.update()
+    assert harness.looks == 2  # at the start, and when it was told of a change
+
+
+def test_whatever_may_move_a_figure_is_a_change() -> None:
+    """An answer that teaches, and figures that come from elsewhere; not one that says nothing."""
+    config = Config()
+    learner = new_learner(config)
+    seen = [learner.changes]
+    learner.learn(observation(None))
+    assert learner.changes == seen[0]
+    for change in (
+        lambda: learner.learn(observation(80)),
+        lambda: learner.adopt({}),
+        lambda: learner.rebuild(learner.estimator, learner.output, learner.limit),
+    ):
+        change()
+        seen.append(learner.changes)
+    assert len(set(seen)) == 4
+
+
+def test_a_row_is_written_where_it_says_something_of_its_own() -> None:
+    """Many categories cost nothing until one of them is learned, and then the model's own row is not repeated."""
+    allowed = [f"category-{number}" for number in range(64)]
+    sections = {"sources": ["header", "model"], "allowed": allowed}
+    config = Config.model_validate({"categories": sections, "estimation": {"min_samples": 2}})
+    learner = new_learner(config)
+    raw = features(Item(raw=4000))
+    for model, category, tokens in (("m", "all", 1000), ("m", "all", 1000), ("m", "category-7", 500)) * 2:
+        learner.learn(observation(tokens, basis="raw", features=raw, model=model, category=category, cap=5))
+    values = figures(config, learner)
+    assert {category: set(rows) for category, rows in values["figures"].items() if rows} == {
+        "all": {"m"},
+        "category-7": {"m"},
+    }
+    assert len(program(values)) < len(program(figures(config, new_learner(config)))) + 1000
 
 
 @pytest.mark.parametrize("change", [lambda file: file.write_text("{"), lambda file: file.unlink()])
@@ -81,7 +137,7 @@ async def test_small_steps_add_up(tmp_path: Path) -> None:
     await harness.file.update()
     seen = []
     for mean in (3.2, 3.25, 3.35):
-        harness.values["figures"]["mean"] = mean
+        harness.values["others"]["mean"] = mean
         seen.append(await harness.file.update())
     assert seen == [False, False, True]
 
@@ -91,7 +147,7 @@ async def test_a_reader_finds_a_whole_file(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
     await harness.file.update()
     for mean in range(4, 50):
-        harness.values["figures"]["mean"] = 2.0**mean
+        harness.values["others"]["mean"] = 2.0**mean
         writing = asyncio.create_task(harness.file.update())
         while not writing.done():
             assert json.loads(harness.path.read_text())["resources"]
@@ -112,25 +168,54 @@ async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogC
     assert harness.reports == [False, False, True]
 
 
+async def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
+    """There is nothing else that it could mean, and what keeps the file up to date goes on."""
+    harness = Harness(tmp_path)
+    harness.path.symlink_to(harness.path)
+    assert await harness.file.update()
+    assert not harness.path.is_symlink()
+    assert not await harness.file.update()
+
+
 @pytest.mark.parametrize(
-    ("key", "old", "new", "written"),
+    ("old", "new", "written"),
     [
-        ("figures", {"m": {"mean": 4.0}}, {"m": {"mean": 4.3}}, False),
-        ("figures", {"m": {"mean": 4.0}}, {"m": {"mean": 4.5}}, True),
-        ("others", {"reserve": 500}, {"reserve": 549}, False),
-        ("others", {"reserve": 500}, {"reserve": 551}, True),
-        ("others", {"source": "prior"}, {"source": "learned"}, True),
-        ("figures", {}, {"m": {"mean": 4.0}}, True),
-        ("rollout_steps", 5000.0, 5001.0, True),
-        ("sets", {"default": [{"capacity": 1000}]}, {"default": [{"capacity": 1001}]}, True),
-        ("sets", {"default": [{"capacity": 1000}]}, {"default": [{"capacity": 1000}]}, False),
+        ({"others": {"reserve": 500}}, {"others": {"reserve": 549}}, False),
+        ({"others": {"reserve": 500}}, {"others": {"reserve": 551}}, True),
+        ({"others": {"source": "prior"}}, {"others": {"source": "learned"}}, True),
+        ({"of_models": {"m": {"mean": 4.0}}}, {"of_models": {"m": {"mean": 4.3}}}, False),
+        ({"of_models": {"m": {"mean": 4.0}}}, {"of_models": {"m": {"mean": 4.5}}}, True),
+        ({"figures": {"all": {"m": {"mean": 4.0}}}}, {"figures": {"all": {"m": {"mean": 4.5}}}}, True),
+        ({"figures": {"all": {}}}, {"figures": {"all": {}, "docs": {}}}, True),
+        ({"rollout_steps": 5000.0}, {"rollout_steps": 5001.0}, True),
+        ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1001}]}}, True),
+        ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1000}]}}, False),
     ],
 )
 def test_what_is_learned_moves_by_steps_and_what_is_configured_at_once(
-    key: str, old: Any, new: Any, written: bool
+    old: dict[str, Any], new: dict[str, Any], written: bool
 ) -> None:
     """A number that is learned may differ by the step, here a tenth, wherever it stands."""
-    assert moved({key: old}, {key: new}, 0.1) is written
+    assert moved({**NOTHING, **old}, {**NOTHING, **new}, 0.1) is written
+
+
+@pytest.mark.parametrize(
+    ("rows", "written"),
+    [
+        ({"of_models": {"m": {"mean": 4.3}}}, False),
+        ({"of_models": {"m": {"mean": 4.5}}}, True),
+        ({"figures": {"all": {"m": {"mean": 4.3}}, "docs": {}}}, False),
+        ({"figures": {"all": {"m": {"mean": 4.5}}, "docs": {}}}, True),
+        ({"of_models": {"m": {"mean": 4.3}}, "figures": {"all": {"m": {"mean": 4.5}}, "docs": {}}}, True),
+    ],
+)
+def test_a_row_that_comes_or_goes_is_compared_with_what_stands_in_for_it(
+    rows: dict[str, Any], written: bool
+) -> None:
+    """A model is heard of every day: as long as it is decided much as others are, the file stays."""
+    without = {**NOTHING, "others": {"mean": 4.0}}
+    assert moved(without, {**without, **rows}, 0.1) is written
+    assert moved({**without, **rows}, without, 0.1) is written
 
 
 def test_a_fresh_filter_knows_the_priors() -> None:
@@ -138,8 +223,9 @@ def test_a_fresh_filter_knows_the_priors() -> None:
     config = Config.model_validate({"estimation": {"prior_bytes_per_token": 2.5}, "models": {"m": "default"}})
     values = figures(config, new_learner(config))
     assert values["figures"] == {"all": {}}  # none has figures of its own
-    assert values["others"]["all"]["careful"] == 2.5
-    assert values["others"]["all"]["reserve_source"] == "unknown"
+    assert values["of_models"] == {}
+    assert values["others"]["careful"] == 2.5
+    assert values["others"]["reserve_source"] == "unknown"
 
 
 def test_text_cannot_leave_its_quotes() -> None:
@@ -161,7 +247,7 @@ async def test_written_no_faster_than_the_interval(tmp_path: Path, monkeypatch: 
     running = asyncio.create_task(harness.file.run())
     for turn in range(1, 4):
         assert await waits.get() == 60
-        harness.values["figures"]["mean"] = 10.0**turn
+        harness.values["others"]["mean"] = 10.0**turn
         assert len(harness.reports) == turn
         go_on.put_nowait(None)
     running.cancel()

@@ -16,7 +16,7 @@ from extproc.service.metadata import metadata, read_observation
 
 COUNT = st.integers(0, 2**31 - 1)
 SOME = st.integers(1, 2**31 - 1)
-FEATURES = st.lists(st.floats(0, 1e12), min_size=len(NAMES), max_size=len(NAMES)).map(tuple)
+FEATURES = st.lists(st.floats(0, 2**31), min_size=len(NAMES), max_size=len(NAMES)).map(tuple)
 OBSERVATIONS = st.builds(
     Observation,
     model=st.text(st.characters(codec="utf-8"), max_size=128),
