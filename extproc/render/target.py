@@ -43,8 +43,6 @@ TARGETS = {
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
 
-JSON_LOGGED = ("envoy", "envoy-filter")
-
 
 def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     """Return the text of each file for a proxy of `kind` (a key of `TARGETS`), by file name.
@@ -56,8 +54,6 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     )
     pools = layout(config)
     check_options(pools, options)
-    if options.json_log and kind not in JSON_LOGGED:
-        raise RenderError([f"--json-log: {kind} has none: it goes with {' and '.join(JSON_LOGGED)}"])
     if config.server.tls is not None and kind != SEED:
         raise RenderError(
             [
