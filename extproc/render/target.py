@@ -43,6 +43,17 @@ TARGETS = {
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
 
+KUBERNETES = ("envoy-gateway", "istio")
+
+_ENVOY_TLS = (
+    "the proxy rendered would speak plain text: render with DUALPOOL_SERVER__TLS=null, and add the "
+    "transport_socket of docs/operations.md (TLS) to its cluster"
+)
+_KUBERNETES_TLS = (
+    "the manifests mount no certificates: render with DUALPOOL_SERVER__TLS=null, and add TLS to them as "
+    "docs/operations.md (TLS in Kubernetes) says"
+)
+
 
 def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     """Return the text of each file for a proxy of `kind` (a key of `TARGETS`), by file name.
@@ -55,11 +66,6 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     pools = layout(config)
     check_options(pools, options)
     if config.server.tls is not None and kind != SEED:
-        raise RenderError(
-            [
-                "server.tls: is set, and the proxy rendered would speak plain text: render with "
-                "DUALPOOL_SERVER__TLS=null, and add the transport_socket of docs/operations.md (TLS) to its cluster"
-            ]
-        )
+        raise RenderError([f"server.tls: is set, and {_KUBERNETES_TLS if kind in KUBERNETES else _ENVOY_TLS}"])
     files = TARGETS[kind].files(config, pools, options)
     return {name: to_yaml(*documents) for name, documents in files.items()}
