@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from tests.envoy.attached import attached
+from tests.envoy.stack import Stack
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "attach.md").read_text()
 BLOCK = re.compile(r"^```(sh[^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -52,3 +53,12 @@ def test_commands(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     for made in ("complete/envoy.yaml", "paste/envoy-filter.yaml", "gateway/routes.yaml", "istio/filter.yaml"):
         assert (work / made).is_file()
+
+
+def test_how_to_see_which_filters_a_proxy_has(shared_stack: Stack) -> None:
+    """The page that Istio's proxy is asked for is one of Envoy's, and names the filters looked for."""
+    page, wanted = re.findall(r"request GET '([^']+)' \| grep -c ((?:-e \w+ ?)+)", DOCUMENT)[0]
+    answer = shared_stack.envoy.get(f"/{page}")
+    assert answer is not None
+    for name in wanted.replace("-e", "").split():
+        assert name in answer
