@@ -4,11 +4,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
-from tests.envoy.attached import attached
+from extproc.demo.envoy import Tree, http
+from tests.envoy.attached import Attached, attached
+from tests.envoy.client import chat
 from tests.envoy.stack import Stack
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "attach.md").read_text()
@@ -62,3 +66,41 @@ def test_how_to_see_which_filters_a_proxy_has(shared_stack: Stack) -> None:
     assert answer is not None
     for name in wanted.replace("-e", "").split():
         assert name in answer
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
+    """The rendered configuration with the routes that the document shows in place of its own."""
+    (block,) = re.findall(r"^```yaml\n(route_config:.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+
+    def change(tree: Tree) -> Tree:
+        http(tree["static_resources"]["listeners"][0]).update(yaml.safe_load(block))
+        return tree
+
+    sets = {
+        "default": {"short": 32_768, "long": 131_072},
+        "coder": {"coder-short": 8192, "coder-long": 131_072},
+    }
+    with attached(tmp_path_factory.mktemp("tenants"), sets, change=change) as stack:
+        yield stack
+
+
+@pytest.mark.parametrize(
+    ("tenant", "words", "pool"),
+    [
+        ("nobody", 5000, "short"),
+        ("acme", 5000, "long"),
+        ("acme", 10, "short"),
+        ("beta", 10, "coder-short"),
+        ("beta", 10_000, "coder-long"),
+    ],
+)
+def test_two_tenants(tenants: Attached, tenant: str, words: int, pool: str) -> None:
+    """Each is routed by what its own route says."""
+    body = chat("hello " * words, max_tokens=20)
+    assert tenants.lands(body, headers={"x-tenant": tenant}) == pool
+
+
+def test_what_is_not_understood_stays_with_its_tenant(tenants: Attached) -> None:
+    """It goes to the largest pool of the tenant's set."""
+    assert tenants.reached(tenants.send(b"no JSON", headers={"x-tenant": "beta"})) == ["coder-long"]
