@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from extproc.demo.envoy import Tree, http
+from extproc.render.target import render
 from tests.envoy.attached import Attached, attached
 from tests.envoy.client import chat
+from tests.envoy.modes import LOGGED, MODES, SETS, Mode, configured, name, options
 from tests.envoy.stack import Stack
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "attach.md").read_text()
@@ -64,8 +67,7 @@ def test_how_to_see_which_filters_a_proxy_has(shared_stack: Stack) -> None:
     page, wanted = re.findall(r"request GET '([^']+)' \| grep -c ((?:-e \w+ ?)+)", DOCUMENT)[0]
     answer = shared_stack.envoy.get(f"/{page}")
     assert answer is not None
-    for name in wanted.replace("-e", "").split():
-        assert name in answer
+    assert all(extension in answer for extension in wanted.replace("-e", "").split())
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +106,20 @@ def test_two_tenants(tenants: Attached, tenant: str, words: int, pool: str) -> N
 def test_what_is_not_understood_stays_with_its_tenant(tenants: Attached) -> None:
     """It goes to the largest pool of the tenant's set."""
     assert tenants.reached(tenants.send(b"no JSON", headers={"x-tenant": "beta"})) == ["coder-long"]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=name)
+def test_out_again_names_all_that_was_rendered(mode: Mode) -> None:
+    """Every part that is pasted, each filter and route too, is in the list of what to take away."""
+    section = DOCUMENT.partition("## Envoy\n")[2].partition("**Out again:**")[2].partition("## ")[0]
+    named = set(re.findall(r"`([\w.-]+)[:`]", section))
+    config = configured(SETS, {"in_proxy": {"file": "/shared/in-proxy.yaml"}})
+    chosen = msgspec.structs.replace(options(mode), json_log="log" if mode in LOGGED else "")
+    parts = yaml.safe_load(render("envoy-filter", config, chosen)["envoy-filter.yaml"])
+    filters = {part["name"] for part in parts["http_filters"]} - {"envoy.filters.http.ext_proc"}
+    (host,) = parts["virtual_hosts"]
+    clusters = {cluster["name"] for cluster in parts["clusters"]}
+    routes = {route["name"] for route in host["routes"]}
+    fields = set(host) - {"name", "domains", "routes"}
+    pools = {"short", "long"}
+    assert set(parts) | filters | fields | (routes | clusters) - pools <= named
