@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +21,17 @@ Every pool needs its servers' addresses: pools.*[].endpoints. Example:
   dualpool render envoy-gateway --config dualpool.yaml --output manifests/ && kubectl apply -f manifests/
 """
 
+APPLIES = {
+    "listen": ("envoy",),
+    "admin": ("envoy",),
+    "service": ("envoy", "envoy-filter"),
+    "json_log": ("envoy", "envoy-filter"),
+    "name": ("envoy", "envoy-filter", "in-proxy-filter"),
+    "namespace": ("envoy-gateway", "istio"),
+    "inference_pools": ("envoy-gateway",),
+}
+"""Kinds of proxy that an option does anything for, of options that are not for all."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `render`."""
@@ -31,26 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="Dualpool's YAML configuration")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write files there (default: print them)")
     parser.add_argument("--name", metavar="NAME", help="of the file, where there is one (default: KIND.yaml)")
-    parser.add_argument(
-        "--exchange", choices=get_args(Exchange), default="body", help="what the service sees of a request"
-    )
-    parser.add_argument(
-        "--usage", choices=get_args(Usage), default="response-body", help="where usage is learned from"
-    )
     defaults = Options()
+    parser.add_argument("--exchange", choices=get_args(Exchange), help="what the service sees of a request")
+    parser.add_argument("--usage", choices=get_args(Usage), help="where usage is learned from")
     parser.add_argument(
         "--listen",
         type=_host_port,
-        default=defaults.listen,
         metavar="HOST:PORT",
-        help="of the proxy (default: %(default)s)",
+        help=f"of the proxy (default: {defaults.listen})",
     )
     parser.add_argument(
         "--admin",
         type=_host_port,
-        default=defaults.admin,
         metavar="HOST:PORT",
-        help="of the proxy's admin (default: %(default)s)",
+        help=f"of the proxy's admin (default: {defaults.admin})",
     )
     parser.add_argument(
         "--service",
@@ -61,43 +66,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--namespace",
         type=_namespace,
-        default=defaults.namespace,
         metavar="NAME",
-        help="of Kubernetes objects (default: %(default)s)",
+        help=f"of Kubernetes objects (default: {defaults.namespace})",
     )
     parser.add_argument(
-        "--inference-pools", action="store_true", help="InferencePools as backends of envoy-gateway, not Services"
+        "--inference-pools",
+        action="store_true",
+        default=None,
+        help="InferencePools as backends of envoy-gateway, not Services",
     )
     parser.add_argument(
         "--envoy",
         type=_version,
-        default=defaults.envoy,
         metavar="X.Y",
         help="oldest Envoy to run on (default: 1.37)",
     )
     parser.add_argument(
         "--json-log",
-        default="",
         metavar="PATH",
         help="have Envoy write a line of JSON a request there, for `dualpool plan`",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Render and print or write; 0 when done, 2 when the configuration is bad or says too little."""
-    options = Options(
-        exchange=args.exchange,
-        usage=args.usage,
-        listen=args.listen,
-        admin=args.admin,
-        service=args.service or "",
-        envoy=args.envoy,
-        namespace=args.namespace,
-        inference_pools=args.inference_pools,
-        json_log=args.json_log,
-    )
+    """Render and print or write; 0 when done, 2 when the configuration is bad or an option does not apply."""
+    refused = list(_refused(args))
+    if refused:
+        print("\n".join(refused), file=sys.stderr)
+        return 2
+    given = {k: v for k, v in vars(args).items() if k in Options.__struct_fields__ and v is not None}
     try:
-        files = render(args.kind, load(args.config), options)
+        files = render(args.kind, load(args.config), Options(**given))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -113,6 +112,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"--output: {error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     return 0
+
+
+def _refused(args: argparse.Namespace) -> Iterator[str]:
+    """Name each option given that would do nothing for this kind of proxy."""
+    for option, kinds in APPLIES.items():
+        if getattr(args, option) is not None and args.kind not in kinds:
+            yield f"--{option.replace('_', '-')}: {args.kind} has none: it goes with {', '.join(kinds)}"
 
 
 def _write(files: Mapping[str, str], directory: Path, only_name: str | None) -> None:

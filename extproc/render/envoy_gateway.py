@@ -21,6 +21,11 @@ _PROXIES: Tree = {
     "podSelector": {"matchLabels": {"app.kubernetes.io/name": "envoy"}},
 }
 
+_HEADLESS: Tree = {
+    "# The name of a headless Service: of one with an address Envoy sees one host, and cannot tell its servers "
+    "apart.": None
+}
+
 
 def envoy_gateway(config: Config, layout: Layout, options: Options) -> dict[str, list[Tree]]:
     """Return the manifests: the service, the gateway, the routes.
@@ -92,6 +97,7 @@ def _client_policy(layout: Layout, options: Options) -> Tree:
 def _backend(layout: Layout, pool: str, options: Options, fallback: bool = False) -> Tree:
     host, port = backend_of(layout.pools[pool])
     spec = {
+        **({} if fallback else _HEADLESS),
         "endpoints": [{"fqdn": {"hostname": qualified(host, options.namespace), "port": port}}],
         **({"fallback": True} if fallback else {}),
     }

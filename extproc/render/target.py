@@ -43,7 +43,16 @@ TARGETS = {
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
 
-JSON_LOGGED = ("envoy", "envoy-filter")
+KUBERNETES = ("envoy-gateway", "istio")
+
+_ENVOY_TLS = (
+    "the proxy rendered would speak plain text: render with DUALPOOL_SERVER__TLS=null, and add the "
+    "transport_socket of docs/operations.md (TLS) to its cluster"
+)
+_KUBERNETES_TLS = (
+    "the manifests mount no certificates: render with DUALPOOL_SERVER__TLS=null, and add TLS to them as "
+    "docs/operations.md (TLS in Kubernetes) says"
+)
 
 
 def render(kind: str, config: Config, options: Options) -> dict[str, str]:
@@ -56,14 +65,7 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     )
     pools = layout(config)
     check_options(pools, options)
-    if options.json_log and kind not in JSON_LOGGED:
-        raise RenderError([f"--json-log: {kind} has none: it goes with {' and '.join(JSON_LOGGED)}"])
     if config.server.tls is not None and kind != SEED:
-        raise RenderError(
-            [
-                "server.tls: is set, and the proxy rendered would speak plain text: render with "
-                "DUALPOOL_SERVER__TLS=null, and add the transport_socket of docs/operations.md (TLS) to its cluster"
-            ]
-        )
+        raise RenderError([f"server.tls: is set, and {_KUBERNETES_TLS if kind in KUBERNETES else _ENVOY_TLS}"])
     files = TARGETS[kind].files(config, pools, options)
     return {name: to_yaml(*documents) for name, documents in files.items()}

@@ -151,8 +151,16 @@ class App:
             if getattr(config, section) != getattr(self._started, section):
                 log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
         async with self._sync.quiet:
+            before = self._core.context.pools
             self._core = compose(config, self._metrics, self._core.learner, pools=self._core.pools)
             self._health.router = self._core.router
+        _tell_of_pools(before, self._core.context.pools)
+
+
+def _tell_of_pools(before: frozenset[str], after: frozenset[str]) -> None:
+    if before != after:
+        new, gone = (", ".join(sorted(names)) or "none" for names in (after - before, before - after))
+        log.warning("configuration: pools that are new: %s, gone: %s; the proxy has to know them too", new, gone)
 
 
 def _in_flight(worker: Worker | None) -> InFlight:

@@ -73,4 +73,8 @@ def test_dashboard_is_provisioned() -> None:
     sources = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
     dashboard = json.loads((ROOT / source / "dualpool.json").read_text())
     assert [provider["options"]["path"] for provider in providers] == [target]
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {found["uid"] for found in sources}
+    (variable,) = dashboard["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    assert [found["type"] for found in sources] == [variable["query"]]
+    uses = {(panel["datasource"]["type"], panel["datasource"]["uid"]) for panel in dashboard["panels"]}
+    assert uses == {(variable["query"], f"${{{variable['name']}}}")}

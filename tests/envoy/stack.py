@@ -11,6 +11,9 @@ from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, http, shipped, wi
 from extproc.demo.pool import Received
 from extproc.demo.pool_server import PoolServer
 from extproc.demo.service import Service
+from extproc.render.clusters import service
+from extproc.render.layout import Options
+from extproc.render.text import plain
 from tests.envoy.client import MARKER, Reply, send
 
 SHORT_CAPACITY = 2048
@@ -64,15 +67,27 @@ def at(**ports: int) -> Callable[[Tree], Tree]:
     return change
 
 
-def served_by(*places: int | Path) -> Callable[[Tree], Tree]:
-    """Return a change to Envoy's configuration: replicas of the service, at ports or sockets, in place of one."""
+def served_by(*ports: int) -> Callable[[Tree], Tree]:
+    """Return a change to Envoy's configuration: replicas of the service, at `ports`, in place of one."""
 
     def change(tree: Tree) -> Tree:
         cluster = next(c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool")
-        cluster["type"] = "STATIC"  # a socket has no name to resolve
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-            {"endpoint": {"address": _address(place)}} for place in places
+            {"endpoint": {"address": {"socket_address": {"address": ANY_PORT[0], "port_value": port}}}}
+            for port in ports
         ]
+        return tree
+
+    return change
+
+
+def served_at(listen: str, workers: int) -> Callable[[Tree], Tree]:
+    """Return a change to Envoy's configuration: the service at `listen`, its cluster as it is rendered."""
+
+    def change(tree: Tree) -> Tree:
+        clusters = tree["static_resources"]["clusters"]
+        place = [cluster["name"] for cluster in clusters].index("dualpool")
+        clusters[place] = plain(service(Options(service=listen, workers=workers)))
         return tree
 
     return change
@@ -86,12 +101,6 @@ def default_is_short(tree: Tree) -> Tree:
     routes.insert(0, {**default, "match": {**default["match"], "headers": named}})
     routes[-1] = {**default, "route": {**default["route"], "cluster": "short"}}
     return tree
-
-
-def _address(place: int | Path) -> dict[str, Any]:
-    if isinstance(place, Path):
-        return {"pipe": {"path": str(place)}}
-    return {"socket_address": {"address": ANY_PORT[0], "port_value": place}}
 
 
 @dataclass(frozen=True)

@@ -99,3 +99,5 @@ def test_a_refused_request_is_answered_by_the_long_pool(start_stack: StartStack)
     assert reply.status == 200
     assert stack.reached(reply) == ["short", "long"]
     assert [r.status for r in stack.pools.received(stack.pools.short, reply)] == [400]
+    retries = "cluster.short-then-long.upstream_rq_retry"  # docs/operations.md names it
+    assert stack.envoy.stats(f"{retries}$") == {retries: 1}

@@ -13,7 +13,7 @@ from extproc.demo.pool import Behaviour
 from extproc.demo.service import Service
 from tests.envoy.client import chat
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, served_by
+from tests.envoy.stack import POOLS, Stack, served_at, served_by
 from tests.faults.ground import Figure, Ground, Outcome, added, healthy, until
 from tests.process.talk import serving
 
@@ -91,9 +91,9 @@ def rolling_restart(ground: Ground) -> Outcome:
 def worker_signalled(ground: Ground, number: signal.Signals, for_good: bool = False) -> Outcome:
     """One of two workers is killed, asked to end or stopped, `for_good` or until it has been missed."""
     place = ground.place()
-    settings = {"pools": POOLS, "server": {"listen": f"unix://{place}/d.sock"}}
-    service = ground.enter(serving(place, settings, "--workers", "2"))
-    stack = ground.start(service=False, hasty=True, change=served_by(*(place / f"d-{n}.sock" for n in range(2))))
+    listen = f"unix://{place}/d.sock"
+    service = ground.enter(serving(place, {"pools": POOLS, "server": {"listen": listen}}, "--workers", "2"))
+    stack = ground.start(service=False, hasty=True, change=served_at(listen, 2))
     until(healthy(stack, 2))
     supervisor = service.process.pid
     worker = int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()[0])

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from extproc.config import Config, InProxy
+from extproc.config_file import load
 from extproc.render.layout import Options, RenderError, qualified
 from extproc.render.target import render
 
@@ -99,6 +100,7 @@ def test_names_of_services(host: str, whole: str) -> None:
     assert qualified(host, "llm") == whole
 
 
+TLS = {"server": {"tls": {"certificate": "/c", "key": "/k"}}}
 KUBERNETES = {"pools": {"default": [{"name": "a", "capacity": 9000, "endpoints": ["vllm-a:8000"]}]}}
 
 
@@ -127,7 +129,9 @@ def test_a_password_is_in_no_manifest(kind: str) -> None:
         ),
         ("istio", {"in_proxy": {"file": "/var/run/filter.yaml"}}, "in_proxy.file: /var/run/filter.yaml: on no"),
         ("istio", {"state": {"redis": {"url": "rediss://r", "ca": "/ca"}}}, "state.redis.ca: /ca: on no volume"),
-        ("envoy", {"server": {"tls": {"certificate": "/c", "key": "/k"}}}, "server.tls: is set"),
+        ("envoy", TLS, "server.tls: is set, and the proxy rendered would speak plain text"),
+        ("envoy-gateway", TLS, "server.tls: is set, and the manifests mount no certificates"),
+        ("istio", TLS, "server.tls: is set, and the manifests mount no certificates"),
         ("envoy-gateway", {"server": {"workers": 2}}, "server.workers: 2: in Kubernetes run more replicas"),
         (
             "istio",
@@ -141,6 +145,21 @@ def test_what_would_not_work_is_not_rendered(kind: str, sections: dict[str, Any]
     with pytest.raises(RenderError) as raised:
         render(kind, Config.model_validate({**KUBERNETES, **sections}), Options())
     assert raised.value.problems[0].startswith(problem)
+
+
+def test_tls_beside_the_manifests(tmp_path: Path) -> None:
+    """What docs/operations.md adds to the Deployment is TLS to the service, the ConfigMap being as rendered."""
+    operations = (Path(__file__).parents[3] / "docs" / "operations.md").read_text("utf-8")
+    section = operations.partition("### TLS in Kubernetes")[2]
+    pod = yaml.safe_load(section.split("```yaml\n")[1].partition("```")[0])["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    text = render("istio", Config.model_validate(KUBERNETES), Options())["service.yaml"]
+    file = tmp_path / "dualpool.yaml"
+    file.write_text(next(yaml.safe_load_all(text))["data"]["dualpool.yaml"])
+    tls = load(file, {variable["name"]: variable["value"] for variable in container["env"]}).server.tls
+    assert tls is not None
+    assert {tls.certificate.parent, tls.key.parent} == {Path(container["volumeMounts"][0]["mountPath"])}
+    assert container["volumeMounts"][0]["name"] == pod["volumes"][0]["name"]
 
 
 def test_state_may_lie_in_what_a_pod_can_write() -> None:

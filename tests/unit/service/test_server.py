@@ -1,7 +1,9 @@
 """Rules of the gRPC server and its health service, over a real connection."""
 
 import asyncio
+import os
 import socket
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -304,4 +306,17 @@ async def test_a_unix_socket_is_served(tmp_path: Path) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await server.stop(0)
+
+
+async def test_a_unix_socket_may_be_connected_to_by_every_user(tmp_path: Path) -> None:
+    """Envoy runs as another, and who may is what the directory says."""
+    path = tmp_path / "dualpool.sock"
+    harness = Harness()
+    before = os.umask(0o077)
+    try:
+        server, _ = build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
     await server.stop(0)

@@ -1,0 +1,38 @@
+"""Options of `dualpool render`."""
+
+import pytest
+
+from extproc.cli import main
+from extproc.cli.render import APPLIES
+from extproc.render.target import TARGETS
+
+GIVEN = {
+    "listen": ["127.0.0.1:80"],
+    "admin": ["127.0.0.1:9901"],
+    "service": ["127.0.0.1:50051"],
+    "json_log": ["log"],
+    "name": ["x.yaml"],
+    "namespace": ["default"],
+    "inference_pools": [],
+}
+NOWHERE = [(kind, option) for kind in TARGETS for option, kinds in APPLIES.items() if kind not in kinds]
+
+
+@pytest.mark.parametrize(("kind", "option"), NOWHERE)
+def test_an_option_that_does_not_apply_is_refused(
+    kind: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given, be it as it is by default, it is named, in place of being ignored."""
+    flag = f"--{option.replace('_', '-')}"
+    assert main(["render", kind, flag, *GIVEN[option]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{flag}: {kind} has none: it goes with {', '.join(APPLIES[option])}"
+
+
+def test_each_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line each."""
+    assert main(["render", "istio", "--listen", "127.0.0.1:80", "--inference-pools"]) == 2
+    assert [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "--listen",
+        "--inference-pools",
+    ]
