@@ -343,7 +343,6 @@ class Config(Settings):
         {},
         description="Pool set of a model; models not named here use `default`",
         max_length=1000,
-        validate_default=True,
     )
     routing: Routing = Routing()
     categories: Categories = Categories()
@@ -353,18 +352,32 @@ class Config(Settings):
     in_proxy: InProxy = InProxy()
     spillover: Spillover = Spillover()
 
+    @field_validator("pools")
+    @classmethod
+    def _ordered(cls, pools: dict[str, tuple[Pool, ...]], info: ValidationInfo) -> dict[str, tuple[Pool, ...]]:
+        if info.context is not None:  # in the wrong order they can be named all the same
+            info.context["pools"] = pools
+        complain(pool_problems(pools, DEFAULT_POOL_SET))
+        return pools
+
     @field_validator("models")
     @classmethod
     def _known(cls, models: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-        """Check the sets here, not by themselves: so what else is wrong with them or names them is said too."""
-        pools = info.data.get("pools")  # none when they are no pools at all
+        pools = _pools_of(info)
         if pools is not None:
-            complain([*pool_problems(pools, DEFAULT_POOL_SET), *model_problems(models, pools)])
+            complain(model_problems(models, pools))
         return models
 
     @field_validator("spillover")
     @classmethod
     def _measurable(cls, spillover: Spillover, info: ValidationInfo) -> Spillover:
-        if "pools" in info.data:
-            complain(spillover_problems(spillover, info.data["pools"]))
+        pools = _pools_of(info)
+        if pools is not None:
+            complain(spillover_problems(spillover, pools))
         return spillover
+
+
+def _pools_of(info: ValidationInfo) -> dict[str, tuple[Pool, ...]] | None:
+    """The pool sets, be there something wrong with them, None where they are none at all."""
+    found = {**info.data, **(info.context or {})}
+    return found.get("pools")

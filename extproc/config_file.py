@@ -21,6 +21,9 @@ SECRET = ("state", "redis")
 """What is set at or below this key is never shown: it may be, or hold, a password."""
 
 
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]:")
+"""How an address begins that would have to be quoted in YAML."""
+
 _SHORT = reprlib.Repr()  # a value may be of any size: a few aliases of YAML make millions of entries
 _SHORT.maxstring = _SHORT.maxother = 200
 _SHORT.maxlevel = 2
@@ -60,7 +63,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
     tree = _read(path, problems)
     sources = _override(tree, environment, problems)
     try:
-        config = Config.model_validate(tree)
+        config = Config.model_validate(tree, context={})
     except ValidationError as error:
         problems.extend(_explain(error, path, sources))
         raise ConfigError(problems) from None
@@ -116,7 +119,11 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
         if branch is None:
             problems.append(f"{variable}: {keys[0]} is set to something else than keys and values, here or before")
             continue
-        branch[keys[-1]] = text if keys[-1] == "password" else _value(text)  # a password is not YAML by accident
+        try:
+            branch[keys[-1]] = text if keys[-1] == "password" or _IPV6.match(text) else _parse(text)
+        except ValueError:
+            problems.append(f"{variable}: {_shown(keys, text)}is not YAML")
+            continue
         sources[".".join(keys)] = variable
     return sources
 
@@ -133,14 +140,6 @@ def _branch(tree: dict[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
     return tree
 
 
-def _value(text: str) -> Any:
-    """What the text of a variable says: YAML, or else the text itself, such as `[::1]:50051`."""
-    try:
-        return _parse(text)
-    except ValueError:
-        return text
-
-
 def _shown(keys: Sequence[str | int], value: object) -> str:
     return "" if tuple(keys[:2]) == SECRET else f"{_SHORT.repr(value)}: "
 
@@ -152,9 +151,7 @@ def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, st
         set_at = key.rpartition(".")[0] if problem["type"] == "missing" else key
         where = _where(set_at, path, sources)
         if problem["type"] == "value_error":
-            for line in str(problem["ctx"]["error"]).splitlines():
-                about = line.partition(":")[0]  # the pools are checked with the models that name them
-                lines.append(f"{where if about.startswith(key) else _where(about, path, sources)}: {line}")
+            lines.extend(f"{where}: {line}" for line in str(problem["ctx"]["error"]).splitlines())
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {key}: unknown key")
         else:

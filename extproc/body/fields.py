@@ -27,6 +27,11 @@ UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
 CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview", None)
 """Types of Responses tools that the client calls (OpenAI API reference)."""
 
+_TOOLS = ("function", "custom_tool", "local_shell", "shell", "apply_patch", "computer")
+_CALLS = [f"{tool}_call" for tool in _TOOLS]
+CLIENT_ITEMS = frozenset({"", "message", "reasoning", *_CALLS, *(f"{call}_output" for call in _CALLS)})
+"""Types of Responses items that hold all they stand for. Others are references, or of tools of the server."""
+
 
 def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts | Unreadable:
     """Return the facts of a body whose prompts are `items`."""
@@ -58,7 +63,7 @@ def _is_elsewhere(body: schema.Responses) -> bool:
     """Whether a part of the prompt lies on the server, or is got by it: results of tools that it calls itself."""
     if body.previous_response_id or body.previous_input_messages or body.conversation or body.prompt:
         return True
-    if isinstance(body.input, list) and any(item.type == "item_reference" for item in body.input):
+    if isinstance(body.input, list) and any(item.type not in CLIENT_ITEMS for item in body.input):
         return True
     tools = body.tools if isinstance(body.tools, list) else []
     return any(isinstance(tool, dict) and tool.get("type") not in CLIENT_TOOLS for tool in tools)

@@ -20,13 +20,12 @@ from extproc.body.text import Text
 LARGEST_BODY = 2 * 1024 * 1024
 MOST_BRACKETS = 65_536
 MOST_COMMAS = 262_144
-MOST_RUNS = 8192
+MOST_DIGITS = 4096
 MOST_PROMPTS = 8192
 MOST_TEXT = 2 * LARGEST_BODY
 """Bounds on what is read, so that no body holds up other requests (`make fuzz` measures it): its bytes, its opening
-brackets (each may become an object) and commas, runs of eight digits (a number of many digits takes microseconds to
-read), its prompts, and bytes of their text (a suffix or query counts with
-each prompt)."""
+brackets (each may become an object) and commas, places with sixteen digits in a row (a number of twenty and more
+takes microseconds to read), its prompts, and bytes of their text (a suffix or query counts with each prompt)."""
 
 _EIGHT_TRUE = np.uint64(0x0101010101010101)
 
@@ -200,8 +199,9 @@ def _takes_long(body: bytes) -> bool:
     array = np.frombuffer(body, np.uint8)
     brackets, braces, commas = (np.count_nonzero(array == value) for value in b"[{,")
     digits = ((array - ord("0")) < 10)[: len(body) // 8 * 8].view(np.uint64)
-    runs = np.count_nonzero(digits == _EIGHT_TRUE)
-    return bool(brackets + braces > MOST_BRACKETS or commas > MOST_COMMAS or runs > MOST_RUNS)
+    eights = digits == _EIGHT_TRUE
+    sixteens = np.count_nonzero(eights[1:] & eights[:-1])
+    return bool(brackets + braces > MOST_BRACKETS or commas > MOST_COMMAS or sixteens > MOST_DIGITS)
 
 
 def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:

@@ -10,10 +10,10 @@ from msgspec import UNSET, UnsetType
 
 
 class Source(msgspec.Struct):
-    """What an Anthropic document or image is made of. `data` is text where `type` is text."""
+    """What an Anthropic document or image is made of. `data` is text where `type` is text, else never decoded."""
 
     type: str = ""
-    data: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
     content: "str | list[Part] | None" = None
 
 
@@ -23,9 +23,9 @@ class Part(msgspec.Struct):
     type: str = ""
     text: str | None = None
     refusal: str | None = None
-    thinking: str | None = None  # Anthropic
-    source: Source | None = None  # Anthropic document, image
-    content: "str | list[Part] | None" = None  # Anthropic tool_result
+    thinking: "str | list[Part] | None" = None
+    source: Source | str | None = None  # Anthropic document, image, search_result
+    content: "str | list[Part] | None" = None  # Anthropic tool_result, search_result
     name: str | None = None  # Anthropic tool_use
     input: Any = None
 
@@ -52,7 +52,7 @@ class Message(msgspec.Struct):
     function_call: Function | None = None
     reasoning: str | None = None  # vLLM: of an earlier turn, which some templates print
     reasoning_content: str | None = None
-    summary: list[Part] | None = None  # Responses reasoning
+    summary: str | list[Part] | None = None  # Responses reasoning
     arguments: Any = None  # Responses function_call
     input: Any = None  # Responses custom_tool_call
     action: Any = None  # Responses local_shell_call

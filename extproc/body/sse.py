@@ -18,7 +18,7 @@ class EventStream:
     `limit`: bytes kept of an unfinished event; a longer one is skipped, and `overlong` says that there was one.
     """
 
-    def __init__(self, report: Report, limit: int = 256 * 1024) -> None:
+    def __init__(self, report: Report, limit: int) -> None:
         self._report = report
         self._limit = limit
         self._line = bytearray()

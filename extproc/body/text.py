@@ -45,21 +45,21 @@ class Text:
         elif part.refusal is not None:
             self.pieces.append(part.refusal)
         elif part.thinking is not None:
-            self._add_reasoning(part.thinking)
+            self.add(part.thinking)
+            self.reasoning = True
         elif part.type == "tool_use":
             self._add_call(part.name, part.input)
-        elif part.type == "tool_result":
+        elif part.type in ("tool_result", "search_result"):
             self.add(part.content)
-        elif part.source is not None and part.source.type in ("text", "content"):
-            self.add(part.source.data)
-            self.add(part.source.content)
+        elif isinstance(part.source, schema.Source) and part.source.type in ("text", "content"):
+            self._add_document(part.source)
         elif part.type not in ("text", "redacted_thinking"):
             self.media += 1
 
-    def _add_reasoning(self, text: str) -> None:
-        """Take reasoning of an earlier turn: what is safe to assume is that the template prints it."""
-        self.pieces.append(text)
-        self.reasoning = True
+    def _add_document(self, source: schema.Source) -> None:
+        if source.data:
+            self.add(msgspec.json.decode(source.data, type=str | None))
+        self.add(source.content)
 
     def add_message(self, message: schema.Message) -> None:
         """Take a message with its tool calls, or one item of a Responses input."""
@@ -71,9 +71,10 @@ class Text:
             self._add_function(message.function_call)
         if message.tools:
             self.add_json(message.tools)
-        reasoning = message.reasoning or message.reasoning_content
-        if reasoning:
-            self._add_reasoning(reasoning)
+        if message.reasoning or message.reasoning_content:
+            # Whether the template prints it is not known: what is safe to assume is that it does.
+            self.add(message.reasoning or message.reasoning_content)
+            self.reasoning = True
         if message.type:
             self._add_responses_item(message)
 
@@ -92,6 +93,8 @@ class Text:
             self._add_call(item.name, item.arguments, item.input)
         elif item.type in ("function_call_output", "custom_tool_call_output"):
             self.add(msgspec.convert(item.output, _Parts))
+        elif item.type == "computer_call_output":
+            self.media += 1
         elif item.type.endswith("_call"):
             self.add_json(item.action)
             self.add_json(item.operation)

@@ -93,9 +93,8 @@ class Report:
         if answer.usage is not None:
             self.merge(answer.usage)
         reason = _finish_reason(answer)
-        if (
-            reason is not None and self.finish_reason != "length"
-        ):  # each choice ends by itself: one `length` is enough
+        # Each choice ends by itself: one `length` is enough.
+        if reason is not None and self.finish_reason != "length":
             self.finish_reason = reason
 
     def merge(self, usage: UsageFields) -> None:

@@ -22,6 +22,9 @@ Every pool needs its servers' addresses: pools.*[].endpoints. Example:
 """
 
 APPLIES = {
+    "exchange": ("envoy", "envoy-filter", "envoy-gateway", "istio"),
+    "usage": ("envoy", "envoy-filter", "envoy-gateway", "istio"),
+    "envoy": ("envoy", "envoy-filter", "istio"),
     "listen": ("envoy",),
     "admin": ("envoy",),
     "service": ("envoy", "envoy-filter"),

@@ -115,8 +115,10 @@ def backend_of(pool: Pool) -> tuple[str, int]:
 def qualified(host: str, namespace: str) -> str:
     """Return the whole name of a Service that is called NAME, NAME.NAMESPACE or NAME.NAMESPACE.svc.
 
-    A proxy looks for no suffix; a longer name is taken as it is.
+    A proxy looks for no suffix. A longer name is taken as it is, and so is one that ends in a dot, without the dot.
     """
+    if host.endswith("."):
+        return host[:-1]
     name, *rest = host.split(".")
     if len(rest) > 1 and rest[1:] != ["svc"]:
         return host

@@ -1,10 +1,16 @@
 """Files that are written whole or not at all, and known again."""
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 Signature = tuple[int, int, int, int]
+
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+_USUAL_MODE = 0o666 & ~_UMASK
+"""What `open` gives a new file. Found once, since it cannot be asked for without being changed."""
 
 
 def signature(path: Path) -> Signature | None:
@@ -23,19 +29,17 @@ def replace(path: Path, content: bytes, mode: int | None = None) -> None:
     default as the process's umask says.
     """
     path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where a link leads to itself
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666 if mode is None else mode)
         with os.fdopen(handle, "wb") as file:
-            if mode is not None:
-                os.fchmod(handle, mode)
+            os.fchmod(handle, _USUAL_MODE if mode is None else mode)
             file.write(content)
             file.flush()
             os.fsync(handle)
-        temporary.replace(path)
+        Path(name).replace(path)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            Path(name).unlink()
         raise
     with suppress(OSError):  # it is in place: an error here would say that it is not
         _flush_directory(path.parent)

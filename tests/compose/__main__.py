@@ -85,7 +85,7 @@ def ask(text: str) -> str:
 
 def fetch(url: str) -> Any:
     """Return the JSON at `url`."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return json.load(answer)
 
 

@@ -112,7 +112,7 @@ def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -
     parts = urlsplit(shared_stack.url)
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(GOOD[i : i + 7]), GOOD[i : i + 7]) for i in range(0, len(GOOD), 7))
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n"
-    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
         connection.sendall(head.encode() + b"x-marker: chunks\r\n\r\n" + chunks + b"0\r\n\r\n")
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200")
@@ -132,7 +132,7 @@ def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -
 def test_envoys_own_answers_reach_the_client(shared_stack: Stack, request_head: bytes, status: bytes) -> None:
     """Envoy closes the connection after them: they must not wait for the service."""
     parts = urlsplit(shared_stack.url)
-    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
         connection.sendall(request_head)
         assert connection.makefile("rb").readline().split()[1:2] == [status]
 
@@ -141,7 +141,7 @@ def test_an_upgrade_reaches_a_pool(shared_stack: Stack) -> None:
     """Realtime APIs are a pool's business: this one knows none, and says so. Envoy's own refusal would be a 403."""
     head = b"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
     parts = urlsplit(shared_stack.url)
-    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
         connection.sendall(head)
         assert connection.makefile("rb").readline().split()[1:2] == [b"404"]
 
@@ -150,7 +150,7 @@ def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any)
     """The exchange is closed at once, and nothing is learned of an answer that never came."""
     pools.short.pool.behaviour = Behaviour(delay=1)
     parts = urlsplit(shared_stack.url)
-    with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(GOOD)}\r\n\r\n"
         connection.sendall(head.encode() + GOOD)
         until(lambda: pools.short.pool.running == 1)

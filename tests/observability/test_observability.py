@@ -82,7 +82,7 @@ def prometheus(directory: Path, stack: Attached) -> Iterator[str]:
 def series(address: str, expression: str) -> list[Any]:
     """Return what Prometheus answers to `expression`; a query that does not parse raises."""
     query = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"{address}/api/v1/query?{query}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{address}/api/v1/query?{query}", timeout=30) as answer:
         found: list[Any] = json.load(answer)["data"]["result"]
     return found
 

@@ -34,7 +34,7 @@ class Serving:
     def get(self, path: str) -> tuple[int, str]:
         """Return status and text of an admin page."""
         try:
-            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -113,7 +113,7 @@ def decide(address: str, size: int = 4000, tokens: int | None = 1004) -> pb.Proc
     with grpc.insecure_channel(address) as channel:
         stream = channel.stream_stream(METHOD)
         sent = [message.SerializeToString() for message in messages[: 2 if tokens is None else 4]]
-        answers = list(stream(iter(sent), timeout=10, wait_for_ready=True))
+        answers = list(stream(iter(sent), timeout=30, wait_for_ready=True))
     return pb.ProcessingResponse.FromString(answers[1])
 
 

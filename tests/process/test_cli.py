@@ -56,7 +56,7 @@ def service(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
 
 def get(admin: str, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://{admin}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{admin}{path}", timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -59,8 +59,8 @@ def test_nothing_that_is_private_is_shown(tmp_path: Path, level: str, monkeypatc
         for body in (json.dumps(BODY).encode(), BROKEN):
             for answer in (json.dumps(ANSWER).encode(), b'{"usage": "my-answer'):
                 call = channel.stream_stream(METHOD)
-                assert list(call(iter(messages(body, answer)), timeout=10, wait_for_ready=True))
-        list(channel.stream_stream(METHOD)(iter([b"\xffmy-prompt"]), timeout=10))
+                assert list(call(iter(messages(body, answer)), timeout=30, wait_for_ready=True))
+        list(channel.stream_stream(METHOD)(iter([b"\xffmy-prompt"]), timeout=30))
         assert service.samples() == 1
         pages = [service.get(page)[1] for page in ("/metrics", "/state", "/healthz", "/readyz", "/my-path")]
         assert service.process.stop() == 0

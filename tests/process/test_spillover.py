@@ -68,7 +68,7 @@ def ended(address: str, decision: pb.ProcessingResponse) -> None:
     message = log_pb.StreamAccessLogsMessage()
     message.http_logs.log_entry.append(entry)
     with grpc.insecure_channel(address) as channel:
-        channel.stream_unary(LOG)(iter([message.SerializeToString()]), timeout=10, wait_for_ready=True)
+        channel.stream_unary(LOG)(iter([message.SerializeToString()]), timeout=30, wait_for_ready=True)
 
 
 def test_what_one_worker_decides_and_another_hears_of_is_one_count(tmp_path: Path) -> None:

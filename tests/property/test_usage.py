@@ -15,7 +15,7 @@ COUNTS = st.integers(0, 10**9)
 
 def read(stream: bytes, sizes: list[int]) -> Usage | None:
     report = Report()
-    events = EventStream(report)
+    events = EventStream(report, limit=4096)
     while stream:
         size = sizes.pop() if sizes else len(stream)
         events.feed(stream[:size])

@@ -103,10 +103,10 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
     assert config.server.admin_address == ("127.0.0.1", 1)
 
 
-def test_a_variable_that_is_not_yaml_is_its_text() -> None:
-    """So an address of IPv6 needs no quotes; what no text can be is a problem, and the variable is named."""
+def test_a_variable_that_is_not_yaml_is_a_problem() -> None:
+    """The variable is named, not the file. An address of IPv6 needs no quotes."""
     assert load(None, {"DUALPOOL_SERVER__LISTEN": "[::1]:0"}).server.listen == "[::1]:0"
-    with pytest.raises(ConfigError, match=r"DUALPOOL_ROUTING__SHADOW: routing.shadow: '\[': Input should be"):
+    with pytest.raises(ConfigError, match=r"DUALPOOL_ROUTING__SHADOW: '\[': is not YAML"):
         load(None, {"DUALPOOL_ROUTING__SHADOW": "["})
 
 
@@ -175,7 +175,7 @@ def test_a_redis_is_named_by_url() -> None:
         ),
         ("REDIS__URL", "http://sesame", "state.redis.url: must be redis://"),
         ("REDIS__URL", "redis://host?ssl_cert_reqs=sesame", "state.redis.url: must be redis://"),
-        ("REDIS__URL", "redis://:{sesame: [", "state.redis.url: must be redis://"),
+        ("REDIS__URL", "redis://:{sesame: [", "is not YAML"),
         ("REDIS", "redis://:sesame@host", "state.redis: Input should be a valid dictionary"),
         ("REDIS", "{url: 'redis://a', name: [sesame]}", "state.redis.name: Input should be a valid string"),
         ("REDIS__NAME", "sesame", "state.redis.url: Field required"),
@@ -278,12 +278,13 @@ def test_redis_asks_for_its_package(monkeypatch: pytest.MonkeyPatch, installed: 
             require_extras(config)
 
 
-def test_a_wrong_pool_hides_nothing_that_names_pools(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["nosuchset", "'bad name!'"])
+def test_a_wrong_pool_hides_nothing_that_names_pools(tmp_path: Path, model: str) -> None:
     """All is to be put right in one go."""
     file = tmp_path / "dualpool.yaml"
     pools = "[{name: a, capacity: 9000}, {name: b, capacity: 8000}]"
     file.write_text(
-        f"pools: {{default: {pools}}}\nmodels: {{m: nosuchset}}\nspillover: {{requests: {{c: 5}}}}", "utf-8"
+        f"pools: {{default: {pools}}}\nmodels: {{m: {model}}}\nspillover: {{requests: {{c: 5}}}}", "utf-8"
     )
     with pytest.raises(ConfigError) as raised:
         load(file, {})

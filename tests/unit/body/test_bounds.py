@@ -104,3 +104,10 @@ def test_what_all_are_scored_against_is_read_once() -> None:
         found = read_request("score", body)
     assert isinstance(found, PromptFacts)
     assert read == 1
+
+
+def test_numbers_in_a_text_are_read() -> None:
+    """Times and measurements are no long numbers, and a string is not made one."""
+    text = "1764430000123 0.123456789012345\n" * 5000
+    body = json.dumps({"messages": [{"content": text}]}).encode()
+    assert isinstance(read_request("chat", body), PromptFacts)

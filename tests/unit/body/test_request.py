@@ -135,11 +135,12 @@ def test_responses_input_items() -> None:
                 {"type": "local_shell_call_output", "output": "a b"},
                 {"type": "apply_patch_call", "operation": {"diff": "+"}},
                 {"type": "shell_call_output", "output": [{"stdout": "s"}]},
+                {"type": "computer_call_output", "output": {"image_url": "data:image/png;base64,AAAA"}},
             ]
         },
     )
     text = b'af{}4243{"command":["ls"]}a b{"diff":"+"}[{"stdout":"s"}]'
-    assert item == Item(text=text, messages=8, media=1)
+    assert item == Item(text=text, messages=9, media=2)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,8 @@ def test_responses_input_items() -> None:
     [
         {"previous_response_id": "id_1"},
         {"input": [{"type": "item_reference", "id": "id_1"}]},
+        {"input": [{"type": "mcp_call", "output": "x"}]},
+        {"input": [{"type": "code_interpreter_call", "code": "x"}]},
         {"conversation": "id_1"},
         {"prompt": {"id": "id_1"}},
         {"previous_input_messages": [{"role": "user", "content": "y"}]},
@@ -271,12 +274,20 @@ def test_anthropic_documents(source: dict[str, Any], text: bytes, media: int) ->
     assert item == Item(text=text, messages=1, media=media)
 
 
+def test_search_results_are_text() -> None:
+    """Their source is an address, not what is read."""
+    result = {"type": "search_result", "source": "https://a", "content": [{"type": "text", "text": "found"}]}
+    item = only("messages", {"messages": [{"role": "user", "content": [result]}]})
+    assert item == Item(text=b"found", messages=1)
+
+
 @pytest.mark.parametrize(
     ("api", "field", "value"),
     [
         ("chat", "reasoning", "hmm"),
         ("chat", "reasoning_content", "hmm"),
         ("chat", "content", [{"type": "thinking", "thinking": "hmm"}]),
+        ("chat", "content", [{"type": "thinking", "thinking": [{"type": "text", "text": "hmm"}]}]),
         ("responses", "summary", [{"type": "summary_text", "text": "hmm"}]),
         ("responses", "content", [{"type": "reasoning_text", "text": "hmm"}]),
     ],

@@ -1,12 +1,18 @@
 """Options of `dualpool render`."""
 
+import argparse
+
 import pytest
 
 from extproc.cli import main
-from extproc.cli.render import APPLIES
+from extproc.cli.render import APPLIES, add_arguments
 from extproc.render.target import TARGETS
 
+FOR_ALL = {"config", "output"}
 GIVEN = {
+    "exchange": ["body"],
+    "usage": ["response-body"],
+    "envoy": ["1.37"],
     "listen": ["127.0.0.1:80"],
     "admin": ["127.0.0.1:9901"],
     "service": ["127.0.0.1:50051"],
@@ -36,3 +42,11 @@ def test_each_is_named(capsys: pytest.CaptureFixture[str]) -> None:
         "--listen",
         "--inference-pools",
     ]
+
+
+def test_of_every_option_it_is_known_where_it_applies() -> None:
+    """A new one is to be thought of."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = {action.dest for action in parser._actions if action.option_strings}
+    assert options - {"help"} == FOR_ALL | APPLIES.keys()

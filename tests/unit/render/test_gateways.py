@@ -93,6 +93,7 @@ def test_other_namespaces() -> None:
         ("vllm.models.svc", "vllm.models.svc.cluster.local"),
         ("vllm.models.svc.example.org", "vllm.models.svc.example.org"),
         ("vllm.example.org", "vllm.example.org"),
+        ("vllm.lan.", "vllm.lan"),
     ],
 )
 def test_names_of_services(host: str, whole: str) -> None:

@@ -57,7 +57,7 @@ async def answered(port: int, authority: Path, client: Path | None = None) -> bo
     trust = grpc.ssl_channel_credentials(authority.read_bytes(), **own)
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", trust) as channel:
         try:
-            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
         except grpc.aio.AioRpcError:
             return False
     return True
@@ -114,6 +114,6 @@ async def refusal(channel: grpc.aio.Channel) -> grpc.StatusCode:
     while True:
         opened.append(process(channel))
         try:
-            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
         except grpc.aio.AioRpcError as error:
             return error.code()

@@ -1,0 +1,59 @@
+"""Files that are written whole or not at all."""
+
+import errno
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from extproc.state import atomic
+from extproc.state.atomic import replace
+
+
+def test_nothing_is_written_through_a_link_beside_it(tmp_path: Path) -> None:
+    """Whoever may write in the directory cannot have another file overwritten."""
+    other = tmp_path / "other"
+    other.write_bytes(b"kept")
+    for name in (f".file.{os.getpid()}.tmp", ".file.tmp"):
+        (tmp_path / name).symlink_to(other)
+    replace(tmp_path / "file", b"new")
+    assert (other.read_bytes(), (tmp_path / "file").read_bytes()) == (b"kept", b"new")
+
+
+def test_two_writers_do_not_mix(tmp_path: Path) -> None:
+    """Two services in containers, with the same number of process, may keep one file: a reader finds either's."""
+    contents = [bytes([letter]) * 50_000 for letter in b"ab"]
+
+    def write(content: bytes) -> None:
+        for _ in range(50):
+            replace(tmp_path / "file", content)
+
+    writers = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        if (tmp_path / "file").exists():
+            seen.add((tmp_path / "file").read_bytes())
+    assert seen <= set(contents)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_directory_that_cannot_be_flushed_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is in place then: told otherwise, a store would add the same observations again."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(atomic, "_flush_directory", refuse)
+    replace(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(None, 0o666 & ~atomic._UMASK), (0o600, 0o600), (0o644, 0o644)])
+def test_who_may_read_it(tmp_path: Path, mode: int | None, expected: int) -> None:
+    """As the umask of the process says, or as asked for."""
+    replace(tmp_path / "file", b"", mode)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
