@@ -103,7 +103,7 @@ class Exchange:
             self._modes = request.protocol_config
         try:
             answer = self._handle(kind, request)
-            self.complete |= self.decided and not self._settings.answers
+            self.complete |= self.decided and not self._settings.answers and not self._is_duplex
             return answer
         except Exception as error:
             # Nothing of the traffic is logged: the type is enough to find the place, with the debug log on.
@@ -180,8 +180,8 @@ class Exchange:
     def _asking(self) -> bytes:
         """Ask for the answer, where that is what Dualpool learns from.
 
-        It does not come unasked: Envoy's own answer to a malformed request would wait for us on a connection that
-        is closed at once, and be lost. Where whole streams come in any case nothing can be asked for.
+        It does not come unasked: Envoy's own answer to malformed headers would wait for us on a connection that is
+        closed at once, and be lost. Where whole streams come in any case nothing can be asked for.
         """
         return b"" if self._is_duplex or not self._settings.answers else ask_answer(*_body_modes(self._modes))
 

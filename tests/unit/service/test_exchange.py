@@ -164,11 +164,14 @@ def test_modes_that_cannot_route_by_body_go_to_the_default_pool(mode: int) -> No
     assert passed == pb.ProcessingResponse(request_body=pb.BodyResponse())
 
 
-def test_duplex_bodies_are_sent_back() -> None:
-    """In the duplex mode a body goes on only as the service returns it."""
+@pytest.mark.parametrize("initial", [(), (("dualpool-answers", "false"),)], ids=["usual", "silent"])
+def test_duplex_bodies_are_sent_back(initial: Any) -> None:
+    """In the duplex mode a body goes on only as the service returns it: the exchange is not over before."""
     harness = Harness()
+    harness.exchange = Exchange(harness.context, initial)
     duplex = (MODE.FULL_DUPLEX_STREAMED, MODE.FULL_DUPLEX_STREAMED)
     harness.send(modes=duplex, request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    assert not harness.exchange.complete
     chunk = pb.HttpBody(body=b"abc", end_of_stream=True)
     there = harness.send(request_body=chunk).request_body.response.body_mutation.streamed_response
     back = harness.send(response_body=chunk).response_body.response.body_mutation.streamed_response
