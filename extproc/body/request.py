@@ -20,7 +20,7 @@ from extproc.body.text import Text
 LARGEST_BODY = 2 * 1024 * 1024
 MOST_BRACKETS = 65_536
 MOST_COMMAS = 262_144
-MOST_DIGITS = 4096
+MOST_DIGITS = 2048
 MOST_PROMPTS = 8192
 MOST_TEXT = 2 * LARGEST_BODY
 """Bounds on what is read, so that no body holds up other requests (`make fuzz` measures it): its bytes, its opening
