@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from extproc.config_rules import complain, model_problems, pool_problems, spillover_problems
-from extproc.config_types import File, HeaderName, HostPort, Listen, Name, OwnHeaderName
+from extproc.config_types import File, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
 
 DEFAULT_POOL_SET = "default"
 
@@ -94,8 +94,7 @@ class Server(Settings):
     @property
     def admin_address(self) -> tuple[str, int]:
         """Host and port of `admin`."""
-        host, _, port = self.admin.rpartition(":")
-        return host.strip("[]"), int(port)
+        return host_and_port(self.admin)
 
 
 class Pool(Settings):

@@ -36,6 +36,12 @@ def socket_path(listen: str) -> str:
     return listen.removeprefix("unix:").replace("//", "", 1)
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return host, without brackets, and port of a `HostPort`."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _not_framing(name: str) -> str:
     if name in _FRAMING | _OTHERS:
         raise PydanticCustomError("header", "must be a header of its own: messages depend on this one")

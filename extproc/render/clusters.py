@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from extproc.config_types import socket_path
+from extproc.config_types import host_and_port, socket_path
 from extproc.render.filters import SERVICE_CLUSTER
 from extproc.render.layout import Layout, Options
 from extproc.render.routes import COMPOSITE_SINCE, retrying_cluster
@@ -141,5 +141,5 @@ def address(endpoint: str) -> Tree:
     """Return `HOST:PORT` or `unix:///path` as an Envoy address."""
     if endpoint.startswith("unix:"):
         return {"pipe": {"path": socket_path(endpoint)}}
-    host, _, port = endpoint.rpartition(":")
-    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+    host, port = host_and_port(endpoint)
+    return {"socket_address": {"address": host, "port_value": port}}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from extproc.config import Pool
+from extproc.config_types import host_and_port
 from extproc.metrics import Metrics
 from extproc.service.fetch import FetchError, fetch
 
@@ -49,9 +50,8 @@ async def compare(pools: Mapping[str, tuple[Pool, ...]]) -> list[Comparison]:
 
 async def _compare(key: str, pool: Pool, endpoint: str) -> Comparison:
     url = f"http://{endpoint}{PATH}"
-    host, _, port = endpoint.rpartition(":")
     try:
-        page = await fetch(host.strip("[]"), int(port), PATH, ANSWER_SECONDS, ANSWER_LIMIT)
+        page = await fetch(*host_and_port(endpoint), PATH, ANSWER_SECONDS, ANSWER_LIMIT)
         lengths = _lengths(page)
     except (FetchError, ValueError, RecursionError) as error:
         return Comparison(pool.name, "unknown", f"{key}: {url} cannot be read: {error}")

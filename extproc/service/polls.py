@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from extproc.config_types import host_and_port
 from extproc.service.fetch import FetchError, fetch
 
 log = logging.getLogger(__name__)
@@ -103,13 +104,12 @@ class Polls(Generic[T]):
             return FetchError(str(error))
 
     async def _resolve(self, address: str) -> list[tuple[str, int]]:
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
+        host, port = host_and_port(address)
         with suppress(ValueError):
-            return [(str(ipaddress.ip_address(host)), int(port))]
+            return [(str(ipaddress.ip_address(host)), port)]
         try:
             found = await asyncio.get_running_loop().run_in_executor(
-                self._resolver, lambda: socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+                self._resolver, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             )
         except OSError:
             return []
