@@ -22,8 +22,8 @@ Every pool needs its servers' addresses: pools.*[].endpoints. Example:
 """
 
 APPLIES = {
-    "exchange": ("envoy", "envoy-filter", "envoy-gateway", "istio"),
-    "usage": ("envoy", "envoy-filter", "envoy-gateway", "istio"),
+    "exchange": ("envoy", "envoy-filter", "istio"),
+    "usage": ("envoy", "envoy-filter", "istio"),
     "envoy": ("envoy", "envoy-filter", "istio"),
     "listen": ("envoy",),
     "admin": ("envoy",),
