@@ -29,7 +29,7 @@ CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch",
 
 _TOOLS = ("function", "custom_tool", "local_shell", "shell", "apply_patch", "computer")
 _CALLS = [f"{tool}_call" for tool in _TOOLS]
-CLIENT_ITEMS = frozenset({"", "message", "reasoning", *_CALLS, *(f"{call}_output" for call in _CALLS)})
+CLIENT_ITEMS = frozenset({None, "", "message", "reasoning", *_CALLS, *(f"{call}_output" for call in _CALLS)})
 """Types of Responses items that hold all they stand for. Others are references, or of tools of the server."""
 
 
@@ -63,10 +63,14 @@ def _is_elsewhere(body: schema.Responses) -> bool:
     """Whether a part of the prompt lies on the server, or is got by it: results of tools that it calls itself."""
     if body.previous_response_id or body.previous_input_messages or body.conversation or body.prompt:
         return True
-    if isinstance(body.input, list) and any(item.type not in CLIENT_ITEMS for item in body.input):
+    if isinstance(body.input, list) and any(map(_is_reference, body.input)):
         return True
     tools = body.tools if isinstance(body.tools, list) else []
     return any(isinstance(tool, dict) and tool.get("type") not in CLIENT_TOOLS for tool in tools)
+
+
+def _is_reference(item: schema.Message) -> bool:
+    return item.type not in CLIENT_ITEMS or (not item.type and item.content is None)
 
 
 def _is_verbatim(body: schema.Body) -> bool:

@@ -44,7 +44,7 @@ class ToolCall(msgspec.Struct):
 class Message(msgspec.Struct):
     """A chat or Anthropic message, or an input item of the Responses API."""
 
-    type: str = ""
+    type: str | None = None
     content: str | list[str | Part] | None = None
     tools: Any = None  # vLLM: those of a developer's message
     name: str | None = None

@@ -76,7 +76,7 @@ class Text:
             self.add(message.reasoning or message.reasoning_content)
             self.reasoning = True
         if message.type:
-            self._add_responses_item(message)
+            self._add_responses_item(message.type, message)
 
     def _add_call(self, name: str | None, *given: Any) -> None:
         """Take a call of a tool: its name, and what it was given."""
@@ -88,19 +88,19 @@ class Text:
         if function is not None:
             self._add_call(function.name, function.arguments, function.input)
 
-    def _add_responses_item(self, item: schema.Message) -> None:
-        if item.type in ("function_call", "custom_tool_call"):
+    def _add_responses_item(self, kind: str, item: schema.Message) -> None:
+        if kind in ("function_call", "custom_tool_call"):
             self._add_call(item.name, item.arguments, item.input)
-        elif item.type in ("function_call_output", "custom_tool_call_output"):
+        elif kind in ("function_call_output", "custom_tool_call_output"):
             self.add(msgspec.convert(item.output, _Parts))
-        elif item.type == "computer_call_output":
+        elif kind == "computer_call_output":
             self.media += 1
-        elif item.type.endswith("_call"):
+        elif kind.endswith("_call"):
             self.add_json(item.action)
             self.add_json(item.operation)
-        elif item.type.endswith("_call_output"):
+        elif kind.endswith("_call_output"):
             self.add_json(item.output)
-        elif item.type == "reasoning":
+        elif kind == "reasoning":
             self.add(item.summary)
             self.reasoning = True
 

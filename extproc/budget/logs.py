@@ -86,10 +86,10 @@ class RequestLog:
     def _read(self, number: int, line: bytes) -> Logged | None:
         try:
             entry = _decoder.decode(line)
-        except msgspec.DecodeError as error:
+            value = entry.body if entry.body is not None else entry.request
+            body = value.encode() if isinstance(value, str) else msgspec.json.encode(value)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: invalid UTF-8
             raise LogError(f"{self._path}: line {number}: {error}: one JSON object a line is needed") from None
-        value = entry.body if entry.body is not None else entry.request
-        body = value.encode() if isinstance(value, str) else msgspec.json.encode(value)
         report = Report()
         report.read(bytes(entry.response))
         facts = _facts(entry, value, body)
@@ -114,4 +114,4 @@ def _tokens(entry: _Line, report: Report) -> dict[str, int]:
     counted = entry.prompt_tokens
     if counted is None and report.usage is not None:
         counted = report.usage.prompt_tokens
-    return {} if counted is None else {"": counted}
+    return {"": counted} if counted else {}  # a prompt has a token at least: 0 was not counted

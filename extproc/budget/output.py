@@ -42,16 +42,19 @@ Key = tuple[str, str, str]
 class Lengths:
     """A fading histogram of completion lengths (tokens)."""
 
-    __slots__ = ("counts", "samples")
+    __slots__ = ("counts", "reserve", "samples")
 
     def __init__(self) -> None:
         self.counts = [0.0] * BUCKETS
         self.samples = 0
+        self.reserve: int | None = None
+        """Tokens to set aside by these counts, None while it is not worked out."""
 
     def add(self, bucket: int) -> None:
         """Count one completion, by `bucket_of` its tokens."""
         self.counts[bucket] += 1
         self.samples += 1
+        self.reserve = None
         if self.samples % WINDOW == 0:
             self.counts = [c / 2 for c in self.counts]
 
@@ -125,8 +128,10 @@ class OutputReserve:
         return Reserve(0, "unknown")
 
     def _learned(self, lengths: Lengths) -> int:
-        quantile = self._settings.quantile
-        return lengths.with_excess(self._accepted, self._room) if quantile is None else lengths.quantile(quantile)
+        if lengths.reserve is None:
+            q = self._settings.quantile
+            lengths.reserve = lengths.with_excess(self._accepted, self._room) if q is None else lengths.quantile(q)
+        return lengths.reserve
 
     def keys(self) -> set[tuple[str, str]]:
         """Return model and category, "" for all of them, of whatever completions have been learned from."""

@@ -150,7 +150,7 @@ def _cut(common: pb.AccessLogCommon, status: int) -> End | None:
     # client that breaks the protocol: no answer came, or it has no end.
     begun = 200 <= status < 300 and common.HasField("time_to_first_upstream_rx_byte")
     cut = begun and not common.HasField("time_to_last_upstream_rx_byte")
-    return "disconnected" if cut or (status == 0 and not flagged) else None
+    return "disconnected" if cut or status == 0 else None
 
 
 def _end(observation: Observation | None, status: int, cut: End | None) -> End:

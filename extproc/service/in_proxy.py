@@ -28,6 +28,7 @@ RESOURCE = "dualpool.in-proxy"
 
 _PROGRAM = [Path(__file__).with_name(name) for name in ("lift.lua", "in_proxy.lua")]
 _READABLE = 0o644  # Envoy runs as another user
+_TOLD = "-- "  # a comment in Lua
 _ALL = ("", "")
 """Model and category that figures of all requests are kept under: what is assumed of those not yet known."""
 
@@ -96,8 +97,19 @@ def _of(learner: Learner, model: str, category: str) -> Figures:
 
 
 def program(values: Figures) -> str:
-    """Return the filter as Lua: the figures as a table, then what reads a body, then what decides."""
-    return "\n".join([f"local F = {_lua(values)}\n", *(part.read_text("utf-8") for part in _PROGRAM)])
+    """Return the filter as Lua: the figures for other services, the same as a table, then what goes by them."""
+    heads = (f"{_TOLD}{json.dumps(values)}", f"local F = {_lua(values)}\n")
+    return "\n".join([*heads, *(part.read_text("utf-8") for part in _PROGRAM)])
+
+
+def read(content: bytes) -> Figures | None:
+    """Return the figures of a file, None when it is not as this program writes them."""
+    try:
+        text = json.loads(content)["resources"][0]["typed_config"]["default_source_code"]["inline_string"]
+        values: Figures = json.loads(text.partition("\n")[0].removeprefix(_TOLD))
+        return values if written(values) == content else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def resource(values: Figures) -> dict[str, Any]:
@@ -112,6 +124,11 @@ def resource(values: Figures) -> dict[str, Any]:
         "typed_config": lua,
     }
     return {"resources": [extension]}
+
+
+def written(values: Figures) -> bytes:
+    """Return the content of the file."""
+    return json.dumps(resource(values)).encode()
 
 
 def _lua(value: Any) -> str:
@@ -141,7 +158,8 @@ def moved(old: Figures, new: Figures, step: float) -> bool:
     A row is compared with what stood in for it: a model that is new moves nothing by itself.
     """
     return (
-        any(_differs(old[key], new[key], 0.0) for key in old.keys() - LEARNED)
+        old.keys() != new.keys()
+        or any(_differs(old[key], new[key], 0.0) for key in old.keys() - LEARNED)
         or old["figures"].keys() != new["figures"].keys()
         or any(_differs(_row(old, *key), _row(new, *key), step) for key in _keys(old) | _keys(new))
     )
@@ -202,11 +220,12 @@ class InProxyFile:
             await self.update()
             await asyncio.sleep(self._interval)
 
-    def _holds(self, content: bytes) -> bool:
+    def _found(self) -> Figures | None:
+        """Return the figures in the file, whoever wrote them."""
         try:
-            return self._path.read_bytes() == content
+            return read(self._path.read_bytes())
         except OSError:
-            return False
+            return None
 
     async def update(self) -> bool:
         """Write the figures if they have moved; a file that cannot be written is tried again next time."""
@@ -218,12 +237,12 @@ class InProxyFile:
         if ours and self._written is not None and not moved(self._written, values, self._step):
             self._compared = changes
             return False
-        content = json.dumps(resource(values)).encode()
-        if not ours and self._holds(content):  # written by another service that knows the same
-            self._written, self._signature, self._compared = values, signature(self._path), changes
+        found, seen = (None, None) if ours else (self._found(), signature(self._path))
+        if found is not None and not moved(found, values, self._step):  # of another service that knows the same
+            self._written, self._signature, self._compared = found, seen, changes
             return False
         try:
-            await asyncio.to_thread(replace, self._path, content, _READABLE)
+            await asyncio.to_thread(replace, self._path, written(values), _READABLE)
         except OSError as error:
             if not self._failing:  # once, however often it is tried
                 log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)

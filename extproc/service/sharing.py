@@ -41,7 +41,7 @@ def read_levels(shared: SharedDirectory, stale: float) -> Levels:
     """Return what was judged; nothing when that is older than `stale` seconds, or cannot be read."""
     try:
         judged = _judged.decode(shared.levels.read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, ValueError):  # ValueError: invalid UTF-8
         return {}
     return judged.levels if time.monotonic() - judged.at <= stale else {}
 
@@ -50,7 +50,7 @@ def read_tally(shared: SharedDirectory, worker: int) -> Tally:
     """Return what a worker has counted, it or its predecessor; nothing when that cannot be read."""
     try:
         return _tally.decode(shared.tally(worker).read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, ValueError):
         return {}
 
 

@@ -44,7 +44,7 @@ class FileStore:
         self, path: Path, half_life: float, clock: Callable[[], float] = time.time, name: str = "file"
     ) -> None:
         self.name = name
-        self._path = path.resolve()  # of a link, what it leads to is kept
+        self._path = Path(os.path.realpath(path))  # of a link, what it leads to is kept
         self._ageing = Ageing(half_life)
         self._clock = clock
         self._seen: Signature | None = None

@@ -148,6 +148,8 @@ def test_responses_input_items() -> None:
     [
         {"previous_response_id": "id_1"},
         {"input": [{"type": "item_reference", "id": "id_1"}]},
+        {"input": [{"role": "user", "content": "hi"}, {"id": "id_1"}]},
+        {"input": [{"type": None, "id": "id_1"}]},
         {"input": [{"type": "mcp_call", "output": "x"}]},
         {"input": [{"type": "code_interpreter_call", "code": "x"}]},
         {"conversation": "id_1"},

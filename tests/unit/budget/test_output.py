@@ -125,3 +125,16 @@ def test_an_excess_is_counted_up_to_the_room() -> None:
         assert sum(min(max(tokens - reserve, 0), room) for tokens in seen) / len(seen) <= 5.0
         less = reserve / 2 ** (3 / 4)
         assert sum(min(max(tokens - less, 0), room) for tokens in seen) / len(seen) > 5.0
+
+
+@pytest.mark.parametrize("quantile", [None, 0.5])
+def test_a_reserve_is_worked_out_anew_after_each_completion(quantile: float | None) -> None:
+    """What was asked for before does not stay."""
+    output = OutputReserve(Output(quantile=quantile, min_samples=1), limit=8, accepted=1.0, room=1e6)
+    seen = []
+    for tokens in (10, 1000, 1000, 1000):
+        output.learn(observation(None, usage=Usage(100, tokens)))
+        seen.append(output.reserve("m", "c", None).tokens)
+    again = OutputReserve(Output(quantile=quantile, min_samples=1), limit=8, accepted=1.0, room=1e6)
+    again.restore(output.export())
+    assert seen[0] < seen[-1] == again.reserve("m", "c", None).tokens

@@ -182,6 +182,10 @@ def test_an_answer_of_the_larger_pool_may_be_longer_than_the_smaller_holds() -> 
 def test_a_client_that_leaves_before_the_answer() -> None:
     """A reset without an error sets no flag, and leaves no status."""
     assert take(entry(status=0)).count("dualpool_access_log_entries_total", pool="short", end="disconnected") == 1
+    flagged = entry(status=0)
+    # 19 of Envoy's flags, downstream_protocol_error, which is not read: the client broke the protocol.
+    flagged.common_properties.response_flags.MergeFromString(b"\x98\x01\x01")
+    assert take(flagged).count("dualpool_access_log_entries_total", pool="short", end="disconnected") == 1
 
 
 def test_an_http2_stream_that_is_reset_without_an_error_was_cut() -> None:

@@ -14,7 +14,7 @@ from extproc.body.facts import Item
 from extproc.budget.features import features
 from extproc.budget.learner import new_learner
 from extproc.config import Config
-from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, moved, program
+from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, moved, program, read, written
 from tests.unit.budget.test_ratio import observation
 
 NOTHING: dict[str, Any] = {"figures": {"all": {}, "docs": {}}, "of_models": {}, "others": {}, "shadow": False}
@@ -48,7 +48,7 @@ async def test_written_at_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "written"),
+    ("change", "again"),
     [
         ({"mean": 3.2}, False),
         ({"mean": 3.4}, True),
@@ -57,12 +57,12 @@ async def test_written_at_the_start(tmp_path: Path) -> None:
         ({}, False),
     ],
 )
-async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any], written: bool) -> None:
+async def test_written_when_a_figure_moves(tmp_path: Path, change: dict[str, Any], again: bool) -> None:
     """A figure within the step is left; one beyond it, or another configuration, is written."""
     harness = Harness(tmp_path)
     await harness.file.update()
     harness.values["others"] |= change
-    assert await harness.file.update() is written
+    assert await harness.file.update() is again
 
 
 async def test_figures_are_looked_at_when_something_was_learned(tmp_path: Path) -> None:
@@ -129,6 +129,32 @@ async def test_services_that_know_the_same_leave_the_file_alone(tmp_path: Path) 
     assert await first.file.update()
     assert not await second.file.update()
     assert not await first.file.update()
+
+
+@pytest.mark.parametrize(("mean", "again"), [(3.001, False), (30.0, True)])
+async def test_what_another_service_has_written_is_left_within_the_step(
+    tmp_path: Path, mean: float, again: bool
+) -> None:
+    """Two under one load never know quite the same."""
+    first, second = Harness(tmp_path), Harness(tmp_path)
+    first.values = {**first.values, "others": {**first.values["others"], "mean": 3.0}}
+    second.values = {**second.values, "others": {**second.values["others"], "mean": mean}}
+    assert await first.file.update()
+    assert await second.file.update() is again
+    assert await first.file.update() is again
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{}", b'{"resources": []}', b"\xff", b'{"resources": [{"typed_config": 1}]}', b"[" * 9999],
+)
+def test_what_is_no_filter_of_ours_holds_no_figures(content: bytes) -> None:
+    """Nor does one whose program somebody has changed."""
+    assert read(content) is None
+    config = Config()
+    good = written(figures(config, new_learner(config)))
+    assert read(good) == figures(config, new_learner(config))
+    assert read(good.replace(b"function decide", b"function dicide")) is None
 
 
 async def test_small_steps_add_up(tmp_path: Path) -> None:

@@ -190,6 +190,14 @@ def test_a_link_leads_to_the_file_that_is_kept(tmp_path: Path) -> None:
     assert decode((tmp_path / "volume" / "kept.json").read_bytes()).table == table(5)
 
 
+def test_a_link_to_itself_is_a_failure_like_others(tmp_path: Path) -> None:
+    """It is told, and learning goes on."""
+    path = tmp_path / "state.json"
+    path.symlink_to(path)
+    with pytest.raises(StoreError, match="symbolic links"):
+        store(path).exchange({}, whole=table(5), limit=64)
+
+
 def test_a_copy_takes_no_place_of_what_was_never_looked_at(tmp_path: Path) -> None:
     """A volume that comes late, a read that was given up: what is there has seen more than who knows nothing."""
     path = tmp_path / "state.json"
