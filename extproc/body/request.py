@@ -28,6 +28,7 @@ brackets (each may become an object) and commas, places with sixteen digits in a
 takes microseconds to read), its prompts, and bytes of their text (a suffix or query counts with each prompt)."""
 
 _EIGHT_TRUE = np.uint64(0x0101010101010101)
+_PIECE = 64 * 1024
 
 LONGEST_SKIPPED = 8 * 1024 * 1024
 MODEL_WITHIN = 64 * 1024
@@ -195,13 +196,16 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
 
 
 def _takes_long(body: bytes) -> bool:
-    """Whether a body is beyond the bounds. Counted with numpy, in a quarter of the time of `bytes.count`."""
-    array = np.frombuffer(body, np.uint8)
-    brackets, braces, commas = (np.count_nonzero(array == value) for value in b"[{,")
-    digits = ((array - ord("0")) < 10)[: len(body) // 8 * 8].view(np.uint64)
-    eights = digits == _EIGHT_TRUE
-    sixteens = np.count_nonzero(eights[1:] & eights[:-1])
-    return bool(brackets + braces > MOST_BRACKETS or commas > MOST_COMMAS or sixteens > MOST_DIGITS)
+    """Whether a body is beyond the bounds. Counted with numpy, in pieces that stay in the CPU's cache."""
+    whole = np.frombuffer(body, np.uint8)
+    brackets = commas = digits = 0
+    for start in range(0, len(whole), _PIECE):
+        piece = whole[start : start + _PIECE]
+        brackets += int(np.count_nonzero(piece == ord("["))) + int(np.count_nonzero(piece == ord("{")))
+        commas += int(np.count_nonzero(piece == ord(",")))
+        eights = ((piece - ord("0")) < 10)[: len(piece) // 8 * 8].view(np.uint64) == _EIGHT_TRUE
+        digits += int(np.count_nonzero(eights[1:] & eights[:-1]))
+    return brackets > MOST_BRACKETS or commas > MOST_COMMAS or digits > MOST_DIGITS
 
 
 def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:
