@@ -339,9 +339,7 @@ class Config(Settings):
         description="Pool sets by name, one of them `default`; each a list of pools, smallest first",
     )
     models: dict[str, Name] = Field(
-        {},
-        description="Pool set of a model; models not named here use `default`",
-        max_length=1000,
+        {}, description="Pool set of a model; models not named here use `default`", max_length=1000
     )
     routing: Routing = Routing()
     categories: Categories = Categories()

@@ -141,11 +141,11 @@ def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
 def _cut(common: pb.AccessLogCommon, status: int) -> End | None:
     """Return how an answer ended before it was complete, whatever its status says; None when it did not."""
     flags = common.response_flags
-    flagged = flags.ByteSize() > 0
-    if flagged and (flags.downstream_connection_termination or flags.downstream_remote_reset):
-        return "disconnected"
-    if flagged and any(getattr(flags, name) for name in _BREAKS):
-        return "failed"
+    if flags.ByteSize():
+        if flags.downstream_connection_termination or flags.downstream_remote_reset:
+            return "disconnected"
+        if any(getattr(flags, name) for name in _BREAKS):
+            return "failed"
     # No flag tells of a client that resets its HTTP/2 stream without an error, and one that is not read here of a
     # client that breaks the protocol: no answer came, or it has no end.
     begun = 200 <= status < 300 and common.HasField("time_to_first_upstream_rx_byte")

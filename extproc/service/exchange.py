@@ -172,7 +172,7 @@ class Exchange:
         early = context.router.decide_early(head, size or 0, self._settings)
         if early is not None:
             self._decided(early, 0.0)
-            self.complete = True
+            self.complete = not self._is_duplex
             return context.answers.early(early, self._ticket)
         # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
         return context.answers.provisional(context.router.default_pool(self._settings).name) + self._asking()
@@ -183,11 +183,13 @@ class Exchange:
         It does not come unasked: Envoy's own answer to malformed headers would wait for us on a connection that is
         closed at once, and be lost. Where whole streams come in any case nothing can be asked for.
         """
-        return b"" if self._is_duplex or not self._settings.answers else ask_answer(*_body_modes(self._modes))
+        if self._is_duplex or not self._settings.answers:
+            return b""
+        return ask_answer(self._modes.request_body_mode, self._modes.response_body_mode)
 
     @property
     def _is_duplex(self) -> bool:
-        return not set(_DUPLEX).isdisjoint(_body_modes(self._modes))
+        return self._modes.request_body_mode in _DUPLEX or self._modes.response_body_mode in _DUPLEX
 
     def _decide_without_body(self, head: Head, request: pb.ProcessingRequest, size: int | None) -> Decision:
         """Decide by what Envoy's filters lifted from a body that could no longer change the route."""
@@ -309,7 +311,3 @@ class Exchange:
         if verdict == "no_usage" and answer.unparsable:
             verdict = "unparsable"
         self._context.metrics.observed(observation, verdict)
-
-
-def _body_modes(modes: pb.ProtocolConfiguration) -> tuple[pb.ProcessingMode.BodySendMode, ...]:
-    return modes.request_body_mode, modes.response_body_mode

@@ -137,3 +137,12 @@ def test_an_answer_after_a_retry_is_always_read(attempts: int, mode: int) -> Non
     """Its usage alone shows that the request did not fit the pool it was sent to first."""
     _, answer = sampled(0, 0.0, True, attempts)
     assert answer.mode_override.response_body_mode == mode
+
+
+@pytest.mark.parametrize(("answer_body", "over"), [(MODE.NONE, True), (MODE.FULL_DUPLEX_STREAMED, False)])
+def test_an_oversized_exchange_is_over_unless_bodies_are_to_be_sent_back(answer_body: Any, over: bool) -> None:
+    """As any other that teaches nothing."""
+    harness = Harness()
+    sent = headers({**POST, "content-length": str(LARGEST_BODY + 1)})
+    harness.send(modes=(MODE.BUFFERED_PARTIAL, answer_body), request_headers=sent)
+    assert harness.exchange.complete is over
