@@ -27,6 +27,9 @@ UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
 CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview", None)
 """Types of Responses tools that the client calls (OpenAI API reference)."""
 
+NO_TOOL = "none"
+"""The `tool_choice` by which no tool is to be called."""
+
 _TOOLS = ("function", "custom_tool", "local_shell", "shell", "apply_patch", "computer")
 _CALLS = [f"{tool}_call" for tool in _TOOLS]
 CLIENT_ITEMS = frozenset({None, "", "message", "reasoning", *_CALLS, *(f"{call}_output" for call in _CALLS)})
@@ -76,7 +79,10 @@ def _is_reference(item: schema.Message) -> bool:
 def _is_verbatim(body: schema.Body) -> bool:
     """Whether the text goes into the prompt as it is: not cut, and not by a template of the client's."""
     if isinstance(body, schema.Chat):
-        return not (body.documents or body.chat_template)
+        # Tools that are not to be called are printed or not, as vLLM was started (--exclude-tools-when-...-none).
+        return not (body.documents or body.chat_template or (body.tools and body.tool_choice == NO_TOOL))
+    if isinstance(body, schema.Score):
+        return not (body.max_tokens_per_query or body.max_tokens_per_doc)
     return not isinstance(body, schema.Responses) or body.truncation in (None, "disabled")
 
 

@@ -14,18 +14,20 @@ import numpy as np
 
 from extproc.body import schema
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
-from extproc.body.fields import facts_of
+from extproc.body.fields import NO_TOOL, facts_of
 from extproc.body.text import Text
 
 LARGEST_BODY = 2 * 1024 * 1024
-MOST_BRACKETS = 65_536
+MOST_BRACKETS = 32_768
+MOST_COLONS = 65_536
 MOST_COMMAS = 262_144
 MOST_DIGITS = 2048
 MOST_PROMPTS = 8192
 MOST_TEXT = 2 * LARGEST_BODY
 """Bounds on what is read, so that no body holds up other requests (`make fuzz` measures it): its bytes, its opening
-brackets (each may become an object) and commas, places with sixteen digits in a row (a number of twenty and more
-takes microseconds to read), its prompts, and bytes of their text (a suffix or query counts with each prompt)."""
+brackets (each may become an object), colons (each may end a key) and commas, places with sixteen digits in a row
+(a number of twenty and more takes microseconds to read), its prompts, and bytes of their text (a suffix or query
+counts with each prompt). Marks within texts count too: no short prompt has so many."""
 
 _EIGHT_TRUE = np.uint64(0x0101010101010101)
 _PIECE = 64 * 1024
@@ -110,7 +112,7 @@ def _responses(body: schema.Responses) -> Iterator[Item]:
             text.add_message(item)
         messages += len(body.input)
     if messages:
-        yield text.item(messages, body.tools)
+        yield text.item(messages, None if body.tool_choice == NO_TOOL else body.tools)  # vLLM prints none then
 
 
 def _messages(body: schema.Messages) -> Iterator[Item]:
@@ -178,7 +180,7 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
 
     Takes bounded time and memory for a body of `LARGEST_BODY` bytes; the caller does not offer a longer one.
     """
-    if len(body) > MOST_BRACKETS and _takes_long(body):
+    if len(body) > _PIECE and _takes_long(body):
         return Unreadable("too_many")
     decoder, reader = _READERS[api]
     try:
@@ -198,14 +200,15 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
 def _takes_long(body: bytes) -> bool:
     """Whether a body is beyond the bounds. Counted with numpy, in pieces that stay in the CPU's cache."""
     whole = np.frombuffer(body, np.uint8)
-    brackets = commas = digits = 0
+    brackets = colons = commas = digits = 0
     for start in range(0, len(whole), _PIECE):
         piece = whole[start : start + _PIECE]
         brackets += int(np.count_nonzero(piece == ord("["))) + int(np.count_nonzero(piece == ord("{")))
+        colons += int(np.count_nonzero(piece == ord(":")))
         commas += int(np.count_nonzero(piece == ord(",")))
         eights = ((piece - ord("0")) < 10)[: len(piece) // 8 * 8].view(np.uint64) == _EIGHT_TRUE
         digits += int(np.count_nonzero(eights[1:] & eights[:-1]))
-    return brackets > MOST_BRACKETS or commas > MOST_COMMAS or digits > MOST_DIGITS
+    return brackets > MOST_BRACKETS or colons > MOST_COLONS or commas > MOST_COMMAS or digits > MOST_DIGITS
 
 
 def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:

@@ -8,7 +8,11 @@ import msgspec
 from extproc.body import schema
 from extproc.body.facts import Item
 
-_Parts = str | list[schema.Part] | None
+END_OF_REASONING = (b"</think>", b"[/THINK]")
+"""What stands between reasoning and answer in a message (Qwen, DeepSeek and others; Mistral)."""
+
+_decode_text = msgspec.json.Decoder(str | None).decode
+_decode_parts = msgspec.json.Decoder(str | list[schema.Part] | None).decode
 
 
 class Text:
@@ -58,7 +62,7 @@ class Text:
 
     def _add_document(self, source: schema.Source) -> None:
         if source.data:
-            self.add(msgspec.json.decode(source.data, type=str | None))
+            self.add(_decode_text(source.data))
         self.add(source.content)
 
     def add_message(self, message: schema.Message) -> None:
@@ -92,24 +96,26 @@ class Text:
         if kind in ("function_call", "custom_tool_call"):
             self._add_call(item.name, item.arguments, item.input)
         elif kind in ("function_call_output", "custom_tool_call_output"):
-            self.add(msgspec.convert(item.output, _Parts))
+            self.add(_decode_parts(item.output or b"null"))
         elif kind == "computer_call_output":
             self.media += 1
         elif kind.endswith("_call"):
             self.add_json(item.action)
             self.add_json(item.operation)
         elif kind.endswith("_call_output"):
-            self.add_json(item.output)
+            self.add_json(msgspec.json.decode(item.output or b"null"))
         elif kind == "reasoning":
             self.add(item.summary)
             self.reasoning = True
 
     def item(self, messages: int, tools: Any = None) -> Item:
         """Close the prompt."""
+        text = "".join(self.pieces).encode()
         return Item(
-            text="".join(self.pieces).encode(),
+            text=text,
             tools=msgspec.json.encode(tools) if tools else b"",
             messages=messages,
             media=self.media,
-            reasoning=self.reasoning,
+            # An answer whose reasoning was not parted from it comes back whole.
+            reasoning=self.reasoning or (messages > 1 and any(mark in text for mark in END_OF_REASONING)),
         )

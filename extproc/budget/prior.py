@@ -57,7 +57,7 @@ _PRIOR = {
     "letter_pairs": (0.6, 2.0),
     "tool_bytes": (0.05, 1.0),
     "messages": (4.0, 64.0),
-    "conversation": (4.0, 256.0),
+    "conversation": (4.0, 4096.0),
     "tools": (40.0, 2048.0),
 }
 INPUTS = (*NAMES, "conversation", "tools")
@@ -71,7 +71,7 @@ PRIOR = np.array([_PRIOR[name][0] for name in INPUTS])
 """Tokens each."""
 
 MOST = np.array([_PRIOR[name][1] for name in INPUTS])
-"""The furthest that weights may be learned to be. No template is longer than this."""
+"""The furthest that weights may be learned to be. Templates may print a system prompt of their own."""
 
 LEAST = np.where(np.isin(INPUTS, ("tool_bytes", "messages", "conversation", "tools")), 0.0, -1.0)
 """Bytes are counted in their class, and again where they begin a run or are of a script within the class: a weight

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from extproc.body.facts import Item
 from extproc.body.usage import Usage
-from extproc.budget.features import features
+from extproc.budget.features import MESSAGES, features
 from extproc.budget.linear import LinearEstimator
+from extproc.budget.prior import CONVERSATION, MOST
 from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO
 from extproc.budget.sums import merge
 from extproc.config import Estimation
@@ -27,6 +28,10 @@ def size(parts: list[tuple[bytes, int]]) -> int:
 def teach(estimator: LinearEstimator, parts: list[tuple[bytes, int]], ratio: float) -> None:
     usage = Usage(max(1, round(size(parts) / ratio)) + 8, 1)
     estimator.learn(observation(None, features=document(parts), usage=usage))
+
+
+TEMPLATE = MOST[MESSAGES] + MOST[CONVERSATION]
+"""The longest that a template may be found to be, of one message."""
 
 
 def guess(estimator: LinearEstimator, parts: list[tuple[bytes, int]]) -> tuple[int, int]:
@@ -55,7 +60,7 @@ def test_estimates_are_possible(
     for parts, ratio in seen:
         teach(estimator, parts, ratio)
     tokens, upper = guess(estimator, asked)
-    assert size(asked) / MOST_RATIO <= tokens <= upper <= size(asked) / LEAST_RATIO + 64 + 256 + 1
+    assert size(asked) / MOST_RATIO <= tokens <= upper <= size(asked) / LEAST_RATIO + TEMPLATE + 1
 
 
 @settings(deadline=None, max_examples=25)

@@ -42,6 +42,22 @@ SHAPES: dict[str, tuple[Api, bytes]] = {
     "a query for each": ("score", filled(b'{"query":"' + HALF + b'","documents":["a"', b',""', b"]}")),
     "a batch of inputs": ("embeddings", filled(b'{"input":["a"', b',"b"', b"]}")),
     "a number without end": ("chat", b'{"max_tokens":' + b"9" * LARGEST_BODY + b"}"),
+    "tools of keys": (
+        "chat",
+        b'{"messages":[{"content":"a"}],"tools":{%b}}' % b",".join(b'"%x":1' % key for key in range(180_000)),
+    ),
+    "documents of one letter": (
+        "messages",
+        filled(b'{"messages":[{"content":[{}', b',{"source":{"type":"text","data":"a"}}', b"]}]}"),
+    ),
+    "some documents of one letter": (
+        "messages",
+        b'{"messages":[{"content":[{}%b]}]}' % (b',{"source":{"type":"text","data":"a"}}' * 16_000),
+    ),
+    "outputs of one letter": (
+        "responses",
+        b'{"input":[%b]}' % b",".join([b'{"type":"function_call_output","output":[{"text":"a"}]}'] * 10_000),
+    ),
     "a key again and again": ("chat", filled(b'{"a":1', b',"a":1', b"}")),
 }
 
@@ -59,7 +75,15 @@ def test_a_body_takes_bounded_memory(shape: str) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    ["a suffix for each", "a query for each", "a batch of nothing", "empty messages", "tools of long numbers"],
+    [
+        "a suffix for each",
+        "a query for each",
+        "a batch of nothing",
+        "empty messages",
+        "tools of keys",
+        "documents of one letter",
+        "tools of long numbers",
+    ],
 )
 def test_what_is_beyond_the_bounds_is_called_so(shape: str) -> None:
     """Such a body goes to the largest pool, and the reason is counted."""

@@ -207,13 +207,19 @@ def test_tools_of_a_developer_message_are_text() -> None:
         ("embeddings", {"truncate_prompt_tokens": -1}, -1, False),
         ("responses", {"truncation": "auto"}, None, False),
         ("responses", {"truncation": "disabled"}, None, True),
+        ("score", {"max_tokens_per_doc": 512}, None, False),
+        ("score", {"max_tokens_per_query": 512}, None, False),
+        ("score", {"max_tokens_per_doc": 0}, None, True),
     ],
 )
 def test_prompts_that_are_cut_do_not_teach(
     api: Api, fields: dict[str, Any], truncated_to: int | None, teaches: bool
 ) -> None:
     """Usage counts what is left of them."""
-    facts = read(api, {"messages": [{"content": "x"}], "input": "x", **fields})
+    prompt = (
+        {"query": "x", "documents": ["x"]} if api == "score" else {"messages": [{"content": "x"}], "input": "x"}
+    )
+    facts = read(api, {**prompt, **fields})
     assert (facts.truncated_to, facts.teaches) == (truncated_to, teaches)
 
 
@@ -301,6 +307,34 @@ def test_reasoning_of_earlier_turns_is_text_that_teaches_nothing(api: Api, field
     assert facts.items == (Item(text=b"hmm", messages=1, reasoning=True),)
     config = Config()
     assert not new_budgeter(config, new_learner(config)).budget(facts).teaches
+
+
+@pytest.mark.parametrize("end", ["</think>", "[/THINK]"])
+@pytest.mark.parametrize(("turns", "reasoning"), [(1, False), (3, True)])
+def test_reasoning_within_an_answer_is_known_by_its_end(end: str, turns: int, reasoning: bool) -> None:
+    """A server that does not part them gets them back whole; there is none before the first answer."""
+    messages = [{"content": f"hmm{end}yes"}] * turns
+    assert only("chat", {"messages": messages}).reasoning is reasoning
+
+
+def test_tools_not_to_be_called_are_not_printed_for_responses() -> None:
+    """vLLM leaves them out there; for chats its start says whether it does, so that they count and do not teach."""
+    asked = {"tools": [{"type": "function"}], "tool_choice": "none"}
+    assert only("responses", {"input": "x", **asked}) == Item(text=b"x", messages=1)
+    facts = read("chat", chat(**asked))
+    assert (facts.items[0].tools, facts.teaches) == (b'[{"type":"function"}]', False)
+    assert read("chat", chat(tool_choice="none")).teaches
+    assert read("chat", chat(**{**asked, "tool_choice": "auto"})).teaches
+
+
+@pytest.mark.parametrize("output", [{}, {"output": None}, {"output": "abc"}, {"output": [{"text": "abc"}]}])
+@pytest.mark.parametrize("kind", ["function_call_output", "shell_call_output"])
+def test_outputs_of_tools_may_be_missing(kind: str, output: dict[str, Any]) -> None:
+    """Text, parts, or nothing: of tools that run commands anything, as it is written."""
+    item = only("responses", {"input": [{"type": kind, **output}]})
+    as_written = b'[{"text":"abc"}]' if kind == "shell_call_output" else b"abc"
+    given = output.get("output")
+    assert item.text == (b"" if given is None else b"abc" if given == "abc" else as_written)
 
 
 def test_embeddings_have_no_output() -> None:

@@ -46,6 +46,18 @@ def test_it_tells_kinds_of_text_apart_without_a_category() -> None:
     assert guess(estimator, TABLE * 3).tokens == pytest.approx(len(TABLE) * 3 / 2, rel=0.03)
 
 
+@pytest.mark.parametrize("template", [20, 600, 3000])
+def test_a_template_may_print_a_long_system_prompt(template: int) -> None:
+    """What comes to every conversation is learned, of short chats too, and no upper estimate is without it."""
+    estimator = LinearEstimator(Estimation(), 16)
+    draw = random.Random(2)
+    for _ in range(300):
+        text = PROSE[: draw.choice((50, 400, 3000))]
+        seen = observation(None, features=facts(text), usage=Usage(round(len(text) / 6 + template), 10))
+        assert estimator.learn(seen) in ("used", "outlier")
+    assert guess(estimator, PROSE[:300]).upper >= 50 + template
+
+
 def test_an_estimate_says_where_it_comes_from() -> None:
     """Prior before `min_samples` observations, learned after; the upper figure is never below the expected one."""
     estimator = LinearEstimator(Estimation(min_samples=10), 16)
