@@ -10,8 +10,8 @@ from extproc.render.envoy import manager_parts
 from extproc.render.filters import buffer_bytes, http_filters
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of, qualified
-from extproc.render.lifting import ANSWER_FILTERS, BIG_ANSWERS
-from extproc.render.routes import IDLE, UNREAD, retry_policy, retrying_cluster
+from extproc.render.lifting import ANSWER_FILTERS, READ_ANSWERS
+from extproc.render.routes import IDLE, READ, retry_policy, retrying_cluster
 from extproc.render.text import Tree
 from extproc.render.typed import any_of, awake, check
 
@@ -76,7 +76,7 @@ def _virtual_service(layout: Layout, options: Options) -> Tree:
         **_route(layout, layout.default, options),
     }
     del default["match"]
-    spec = {"hosts": ["*"], "gateways": [GATEWAY], "http": [*routes, *_unread(layout, options), default]}
+    spec = {"hosts": ["*"], "gateways": [GATEWAY], "http": [*routes, *_read(layout, options), default]}
     return named(NETWORKING, "VirtualService", GATEWAY, options, spec)
 
 
@@ -94,12 +94,12 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
     }
 
 
-def _unread(layout: Layout, options: Options) -> list[Tree]:
-    """Where a request begins whose answer may be too big to be read."""
+def _read(layout: Layout, options: Options) -> list[Tree]:
+    """Where a request begins whose answer is read by filters."""
     if options.usage != "access-log":
         return []
     default = _route(layout, layout.default, options)
-    return [{**default, "name": UNREAD, "match": [{"uri": {"regex": f".*{BIG_ANSWERS}"}}]}]
+    return [{**default, "name": READ, "match": [{"uri": {"regex": READ_ANSWERS}}]}]
 
 
 def _destination(host: str, options: Options) -> Tree:
@@ -121,6 +121,7 @@ def _backend(layout: Layout, pool: str, options: Options) -> tuple[str, int]:
 
 def _filter(layout: Layout, options: Options) -> Tree:
     filters = http_filters(layout, options)
+    asking = [tree for tree in filters if tree["name"] not in ANSWER_FILTERS]
     at_manager = {"listener": {"filterChain": {"filter": {"name": _MANAGER}}}}
     before_router = {"filter": {"name": _MANAGER, "subFilter": {"name": "envoy.filters.http.router"}}}
     parts = manager_parts(layout, options)
@@ -143,8 +144,8 @@ def _filter(layout: Layout, options: Options) -> Tree:
             _patch("LISTENER", "MERGE", limit, at_manager),
             _patch("CLUSTER", "ADD", own),
             *(_patch("CLUSTER", "ADD", _retrying(layout, pool, options)) for pool in layout.larger),
-            *(_route_patch(layout, pool, options, _awake(filters)) for pool in layout.pools),
-            *_unread_patch(options, filters),
+            *(_route_patch(layout, pool, options, _awake(asking)) for pool in layout.pools),
+            *_read_patch(options, filters),
         ],
     }
     return named("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, _beside_proxies(options), spec)
@@ -183,13 +184,12 @@ def _route_patch(layout: Layout, pool: str, options: Options, fields: Tree) -> T
     return _patch("HTTP_ROUTE", "MERGE", {"route": action, **fields}, _at_route(pool, options))
 
 
-def _unread_patch(options: Options, filters: list[Tree]) -> list[Tree]:
-    """Where answers of any size begin: no filter reads them."""
+def _read_patch(options: Options, filters: list[Tree]) -> list[Tree]:
+    """Where answers begin that filters read for their usage."""
     if options.usage != "access-log":
         return []
-    reading = [tree for tree in filters if tree["name"] not in ANSWER_FILTERS]
-    route = {"route": {"idle_timeout": IDLE}, **_awake(reading)}
-    return [_patch("HTTP_ROUTE", "MERGE", route, _at_route(UNREAD, options))]
+    route = {"route": {"idle_timeout": IDLE}, **_awake(filters)}
+    return [_patch("HTTP_ROUTE", "MERGE", route, _at_route(READ, options))]
 
 
 def _at_route(name: str, options: Options) -> Tree:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from extproc.body.fields import ANY_CAP
+from extproc.body.fields import ANY_CAP, UNCAPPED_APIS
 from extproc.body.lifted import REQUEST_FIELDS
+from extproc.body.request import SUFFIXES
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
 from extproc.service.metadata import AT_START, LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
@@ -16,8 +17,8 @@ ANSWER_BUFFER = 16 * 1024 * 1024
 EVENT_BYTES = 1024 * 1024
 """A longer event is dropped, and usage with it. The default, 8 KiB, is soon reached by a Responses API stream."""
 
-BIG_ANSWERS = "/(embeddings|embed|pooling|classify|score|rerank|tokenize)$"
-"""Paths (a regular expression on their end) whose answers may be of any size and are not read."""
+READ_ANSWERS = f".*({'|'.join(suffix for suffix, api in SUFFIXES if api not in UNCAPPED_APIS)})"
+"""Paths (a regular expression) whose answers are read: those that teach. Others may be of any size and any kind."""
 
 OPENAI_FIELDS = (("prompt_tokens",), ("completion_tokens",), ("prompt_tokens_details", "cached_tokens"))
 _ITEM_FIELDS = (("input_tokens",), ("output_tokens",))
@@ -52,13 +53,18 @@ def request_filter() -> Tree:
 
 
 def answer_filters() -> list[Tree]:
-    """Return the filters that lift usage from JSON answers and from streams of events."""
+    """Return the filters that lift usage from JSON answers and from streams of events, asleep.
+
+    A route wakes them (`extproc.render.typed.awake`) whose answers are those of a model server: an event that is no
+    object (`data: 1`) ends Envoy with a segmentation fault, up to 1.40.
+    """
     json_filter, sse_filter = ANSWER_FILTERS
     return [
         {
             "# Lift usage from answers into metadata, for the access log. A field that is missing or null is left "
-            "out.": None,
+            "out. Asleep but on the route that wakes them.": None,
             "name": json_filter,
+            "disabled": True,
             "typed_config": any_of(
                 _RULES,
                 {
@@ -74,6 +80,7 @@ def answer_filters() -> list[Tree]:
         },
         {
             "name": sse_filter,
+            "disabled": True,
             "typed_config": any_of(
                 "envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
                 {"response_rules": {"max_event_size": EVENT_BYTES, "content_parser": _event_parser()}},
@@ -144,12 +151,6 @@ def json_log(path: str) -> Tree:
 
 def _metadata(namespace: str, key: str) -> str:
     return f"%DYNAMIC_METADATA({namespace}:{key})%"
-
-
-def unread() -> Tree:
-    """Return what a route says whose answers the filters leave alone."""
-    off = any_of("envoy.config.route.v3.FilterConfig", {"disabled": True})
-    return {"typed_per_filter_config": dict.fromkeys(ANSWER_FILTERS, off)}
 
 
 def _usage(

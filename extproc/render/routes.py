@@ -1,14 +1,14 @@
 """Routes: by the header that the decision sets, the largest pool for everything else."""
 
 from extproc.render.layout import Layout, Options
-from extproc.render.lifting import BIG_ANSWERS, unread
+from extproc.render.lifting import ANSWER_FILTERS, READ_ANSWERS
 from extproc.render.text import Tree
-from extproc.render.typed import any_of
+from extproc.render.typed import any_of, awake
 
 IDLE = "600s"
 
-UNREAD = "unread-answers"
-"""Name of the route of answers that no filter reads."""
+READ = "read-answers"
+"""Name of the route of answers that filters read."""
 
 COMPOSITE_SINCE = (1, 37)
 """Envoy version with the composite cluster; before it, an aggregate cluster and a retry priority come nearest."""
@@ -22,7 +22,7 @@ def virtual_host(layout: Layout, options: Options) -> Tree:
         "domains": ["*"],
         "# A compressed answer cannot be read for its usage, so none is asked for.": None,
         "request_headers_to_remove": ["accept-encoding"],
-        "routes": [*routes, *([_unread(layout)] if options.usage == "access-log" else []), _default(layout)],
+        "routes": [*routes, *([_read(layout)] if options.usage == "access-log" else []), _default(layout)],
     }
 
 
@@ -65,14 +65,14 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
     }
 
 
-def _unread(layout: Layout) -> Tree:
-    """Where a request begins whose answer may be too big to be read; the filters are chosen by its first route."""
+def _read(layout: Layout) -> Tree:
+    """Where a request begins whose answer teaches; the filters are chosen by its first route."""
     return {
-        "# Answers of any size: not buffered, so their usage is not learned from.": None,
-        "name": UNREAD,
-        "match": {"safe_regex": {"regex": f".*{BIG_ANSWERS}"}},
+        "# Answers that are read for their usage. Others may be of any size and kind, and are left alone.": None,
+        "name": READ,
+        "match": {"safe_regex": {"regex": READ_ANSWERS}},
         "route": _to_default(layout),
-        **unread(),
+        "typed_per_filter_config": {name: awake() for name in ANSWER_FILTERS},
     }
 
 
