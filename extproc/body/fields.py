@@ -21,8 +21,14 @@ CAPS: dict[Api, tuple[str, ...]] = {
 }
 """Output caps by API: the first that is there counts. An API's own comes first, since its server reads no other."""
 
+LONGEST_KEY = 8192
+"""Of a longer name of a conversation the beginning counts: in a proxy, each byte of it takes time."""
+
 UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
 """These produce no tokens."""
+
+BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
+"""A body of these may hold many short prompts, so its size alone says nothing."""
 
 CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview", None)
 """Types of Responses tools that the client calls (OpenAI API reference)."""
@@ -54,8 +60,16 @@ def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFact
         choices=choices,
         truncated_to=truncated_to,
         teaches=truncated_to is None and _is_verbatim(body),
-        conversation=body.prompt_cache_key or body.user or "",
+        conversation=conversation_of(body.prompt_cache_key, body.user),
     )
+
+
+def conversation_of(key: str | None, user: str | None) -> str:
+    """Return what a conversation is known by, in UTF-8 `LONGEST_KEY` bytes at most; "" without any."""
+    name = key or user or ""
+    if len(name) <= LONGEST_KEY // 4:
+        return name
+    return name.encode()[:LONGEST_KEY].decode("utf-8", "surrogateescape")
 
 
 def _bounded(tokens: int | None) -> int | None:

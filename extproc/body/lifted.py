@@ -7,7 +7,7 @@ prompt is the size of the body, JSON syntax, images and all, so facts read here 
 from collections.abc import Mapping
 
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
-from extproc.body.fields import ANY_CAP, CAPS, LARGEST_CAP, UNCAPPED_APIS
+from extproc.body.fields import ANY_CAP, CAPS, LARGEST_CAP, UNCAPPED_APIS, conversation_of
 
 Lifted = Mapping[str, str | float | bool | None]
 
@@ -61,7 +61,7 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
         choices=_count(choices) or 1,
         truncated_to=_count(truncated_to),
         teaches=truncated_to is None,
-        conversation=_text(lifted.get("prompt_cache_key")) or _text(lifted.get("user")),
+        conversation=conversation_of(_text(lifted.get("prompt_cache_key")), _text(lifted.get("user"))),
     )
 
 

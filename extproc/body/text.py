@@ -57,7 +57,9 @@ class Text:
             self.add(part.content)
         elif isinstance(part.source, schema.Source) and part.source.type in ("text", "content"):
             self._add_document(part.source)
-        elif part.type not in ("text", "redacted_thinking"):
+        elif part.type == "redacted_thinking":
+            self.reasoning = True
+        elif part.type != "text":
             self.media += 1
 
     def _add_document(self, source: schema.Source) -> None:

@@ -5,7 +5,7 @@ import heapq
 import msgspec
 
 from extproc.body.facts import Item, PromptFacts
-from extproc.body.fields import LARGEST_CAP
+from extproc.body.fields import BATCH_APIS, LARGEST_CAP
 from extproc.budget.category import content_class
 from extproc.budget.estimate import Estimate, Estimator, Reserve
 from extproc.budget.features import features
@@ -50,7 +50,7 @@ class Budget(msgspec.Struct, frozen=True):
             features=self.features,
             estimate=self.expected,
             cap=facts.cap,
-            prompts=len(facts.items),
+            prompts=0 if self.basis == "raw" and facts.api in BATCH_APIS else len(facts.items),
             choices=min(facts.choices * len(facts.items), LARGEST_CAP),
             teaches=self.teaches,
             pool=pool.name,

@@ -28,7 +28,7 @@ class Observation(msgspec.Struct, frozen=True):
     `features`: the estimator's feature vector of the whole request, summed over a batch, because usage is a
     sum too (layout: `extproc.budget.features`). `estimate`: expected prompt tokens of the whole request,
     without margin, as it stood at the decision. `cap`: output cap in tokens, None when the client set none.
-    `prompts`: prompts in the batch. `choices`: completions of all of them, by which `completion_tokens` is
+    `prompts`: prompts in the batch, 0 where it may be one and nobody has read it. `choices`: completions of all of them, by which `completion_tokens` is
     divided. `teaches`: False for bodies whose usage counts more than text (images, audio). `pool` and `capacity`
     (tokens): where it was sent. `largest`: no pool of its set is larger.
     """
@@ -39,7 +39,7 @@ class Observation(msgspec.Struct, frozen=True):
     features: tuple[Feature, ...]
     estimate: Count
     cap: Count | None
-    prompts: Some
+    prompts: Count
     choices: Some
     teaches: bool
     pool: str

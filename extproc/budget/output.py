@@ -149,19 +149,21 @@ class OutputReserve:
     def is_possible(observation: Observation) -> bool:
         """Whether the pool can have produced what usage reports: no more than its context holds.
 
-        A request that was rejected first was answered by a larger pool, so this capacity does not bound it.
+        A request that was rejected first was answered by a larger pool, so this capacity does not bound it, nor the
+        answers to prompts of which nobody knows how many there were.
         """
-        elsewhere = observation.cap is not None or observation.outcome == "rejected"
-        return elsewhere or _completion(observation) <= observation.capacity
+        unbounded = observation.cap is not None or observation.outcome == "rejected" or not observation.prompts
+        return unbounded or _completion(observation) <= observation.capacity
 
     def learn(self, observation: Observation) -> None:
         """Count the completion of a request without a cap; with several choices, their average length.
 
         A cap hides how long an answer would have been. Counted, short caps of many would make the reserve of those
-        without one too small, and their answers would end at the context of a pool that they did not fit.
+        without one too small, and their answers would end at the context of a pool that they did not fit. Nor does
+        the sum of nobody knows how many answers teach anything.
         """
         tokens = _completion(observation)
-        if observation.cap is not None or tokens < 1:
+        if observation.cap is not None or tokens < 1 or not observation.prompts:
             return
         bucket = bucket_of(tokens)
         for key in dict.fromkeys(_keys(observation.model, observation.category)):  # the same without a model

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import msgspec
 
 from extproc.body.facts import Api, PromptFacts, Unreadable
+from extproc.body.fields import BATCH_APIS
 from extproc.body.lifted import Lifted, read_lifted
 from extproc.body.request import LARGEST_BODY, api_of, read_model, read_request
 from extproc.budget.bounded import Bounded
@@ -21,9 +22,6 @@ from extproc.routing.spillover import Board, spill
 
 STICKY_CONVERSATIONS = 65_536
 """Conversations remembered as long; the least recently used is forgotten."""
-
-BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
-"""A body of these may hold many short prompts, so its size alone says nothing."""
 
 TOO_LARGE: frozenset[Reason] = frozenset({"oversized", "cut"})
 """Reasons to go long that say how long a request is, though it was not read."""

@@ -103,12 +103,13 @@ for _, pools in pairs(F.sets) do
   end
 end
 
-local function observation(facts, category, estimate, size, pool)
+local function observation(api, facts, category, estimate, size, pool)
   return string.format(
-    '{"model":%s,"category":%s,"basis":"raw","features":[%.0f%s],"estimate":%.0f,"cap":%s,"prompts":1,'
+    '{"model":%s,"category":%s,"basis":"raw","features":[%.0f%s],"estimate":%.0f,"cap":%s,"prompts":%d,'
       .. '"choices":%.0f,"teaches":%s,%s',
     quoted(key_of(facts.model)), quoted(category), size, F.no_more_features, estimate,
-    facts.cap and string.format("%.0f", facts.cap) or "null", facts.choices, tostring(not facts.truncated_to), pool.said)
+    facts.cap and string.format("%.0f", facts.cap) or "null", F.batch[api] and 0 or 1, facts.choices,
+    tostring(not facts.truncated_to), pool.said)
 end
 
 local function pools_of(model)
@@ -120,7 +121,7 @@ local function unread(reason, model)
   return {pool = pools[#pools].name, chosen = pools[#pools].name, reason = reason}
 end
 
-local function routed(head, facts, size)
+local function routed(api, head, facts, size)
   local pools = pools_of(facts.model)
   local largest = pools[#pools]
   local category = F.figures[head.category] and head.category or "all"
@@ -142,7 +143,7 @@ local function routed(head, facts, size)
     pool = pool.name, chosen = chosen.name, reason = reason, estimate = estimate, upper = upper,
     source = source, reserve = reserve, reserve_source = reserve_source, budget = upper + reserve,
     model = key_of(facts.model), category = category,
-    observation = observation(facts, category, estimate, size, pool),
+    observation = observation(api, facts, category, estimate, size, pool),
   }
 end
 
@@ -164,7 +165,7 @@ function decide(head, size, wait, lifted)
   local facts, reason = read_lifted(api, fields)
   if not facts then return unread(reason, text(fields.model)) end
   if size > most then return unread("oversized", facts.model) end
-  return routed(head, facts, size)
+  return routed(api, head, facts, size)
 end
 
 local function header(headers, name)

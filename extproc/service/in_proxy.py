@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from extproc.body.fields import CAPS, LARGEST_CAP, UNCAPPED_APIS
+from extproc.body.fields import BATCH_APIS, CAPS, LARGEST_CAP, LONGEST_KEY, UNCAPPED_APIS
 from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
 from extproc.body.request import LARGEST_BODY, SUFFIXES
 from extproc.budget.budget import MODEL_BYTES
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
 from extproc.config import Config
-from extproc.routing.router import BATCH_APIS, oversize
+from extproc.routing.router import oversize
 from extproc.state.atomic import Signature, replace, signature
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def figures(config: Config, learner: Learner) -> Figures:
         "largest_body": LARGEST_BODY,
         "largest_cap": LARGEST_CAP,
         "model_bytes": MODEL_BYTES,
+        "longest_text": LONGEST_KEY,
         "by_model": by_model,
         "lifted": dict.fromkeys(REQUEST_FIELDS, True),
         "noted": dict.fromkeys(NOTED_FIELDS, True),
@@ -242,7 +243,8 @@ class InProxyFile:
             self._written, self._signature, self._compared = found, seen, changes
             return False
         try:
-            await asyncio.to_thread(replace, self._path, written(values), _READABLE)
+            # The link itself, if it is one: Envoy watches the directory that the file is named in.
+            await asyncio.to_thread(replace, self._path, written(values), _READABLE, follow=False)
         except OSError as error:
             if not self._failing:  # once, however often it is tried
                 log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)

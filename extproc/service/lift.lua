@@ -82,6 +82,15 @@ local function is_utf8(text)
   return not find(text, "[\128-\255]")
 end
 
+-- The string from `first` to `last`, nil if it is no UTF-8. Of a long one the beginning: a character takes six bytes
+-- as an escape, two escapes that are one take twelve.
+local function text_of(json, first, last)
+  local most = F.longest_text
+  local text = unescaped(sub(json, first, math.min(last, first + 6 * most + 11)))
+  if #text > most then return sub(text, 1, most) end
+  return is_utf8(text) and text or nil
+end
+
 -- Where the value ends that begins at `at`, nil if there is none; and what a number, true or false is.
 local function value_end(json, at)
   local first = byte(json, at)
@@ -116,8 +125,8 @@ function lift(json)
     if not last then return {} end
     if F.lifted[name] then
       if first == QUOTE then
-        value = unescaped(sub(json, at + 1, last - 1))
-        if not is_utf8(value) then return {} end
+        value = text_of(json, at + 1, last - 1)
+        if not value then return {} end
       end
       found[name] = value
     elseif F.noted[name] then

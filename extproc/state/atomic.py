@@ -22,13 +22,14 @@ def signature(path: Path) -> Signature | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def replace(path: Path, content: bytes, mode: int | None = None) -> None:
+def replace(path: Path, content: bytes, mode: int | None = None, *, follow: bool = True) -> None:
     """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`.
 
-    Of a link, what it leads to is replaced; of one that leads to itself, the link. `mode`: who may read it, by
-    default as the process's umask says.
+    Of a link, what it leads to is replaced; of one that leads to itself, or with `follow` false, the link. `mode`:
+    who may read it, by default as the process's umask says.
     """
-    path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where a link leads to itself
+    if follow:
+        path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where a link leads to itself
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

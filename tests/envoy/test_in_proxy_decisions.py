@@ -43,7 +43,7 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "max_output_tokens": (32, None),
     "n": (1, 2, 0, None, "2"),
     "stream": (True, False, None, "yes"),
-    "user": ("ann", "bob", "会話", "", 5),
+    "user": ("ann", "bob", "会話", "é" * 5000, "", 5),
     "prompt_cache_key": ("k1", "k2", ""),
     "previous_response_id": ("resp_1", "", None),
     "conversation": ({"id": "conv_1"}, "conv_1", None),

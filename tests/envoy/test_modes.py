@@ -3,11 +3,14 @@
 import http.client
 import json
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from extproc.demo.envoy import with_addresses
 from extproc.demo.pool import Behaviour
 from tests.envoy.attached import Attached
 from tests.envoy.client import CHAT, MARKER, Reply, chat
@@ -21,6 +24,7 @@ from tests.envoy.modes import (
     Mode,
     arrived,
     count,
+    hasty_log,
     heard,
     name,
     short_by_default,
@@ -117,6 +121,57 @@ def test_bodies_beyond_the_buffer(start_mode: StartMode, mode: Mode) -> None:
     reply = stack.send(json.dumps(chat("x" * 17_000_000, max_tokens=5)).encode())
     assert (reply.status, stack.reached(reply)) == ((200, ["long"]) if mode[0] != "bodyless" else (413, []))
     arrived(stack, 1)
+
+
+class _Events(BaseHTTPRequestHandler):
+    """A server of events that are no objects, which no model server sends."""
+
+    def do_POST(self) -> None:
+        length = self.headers["content-length"]
+        if length is not None:
+            self.rfile.read(int(length))
+        while length is None and self.rfile.readline() != b"0\r\n":  # the last of its chunks
+            pass
+        events = b"data: 1\n\ndata: null\n\n"
+        self.send_response(200)
+        for header in (("content-type", "text/event-stream"), ("content-length", str(len(events)))):
+            self.send_header(*header)
+        self.end_headers()
+        self.wfile.write(events)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("mode", LOGGED, ids=name)
+def test_answers_that_teach_nothing_are_not_read(start_mode: StartMode, mode: Mode) -> None:
+    """Beside the model servers' APIs an event may be anything: Envoy's filter would end with it."""
+    with HTTPServer(("127.0.0.1", 0), _Events) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = {pool: ("127.0.0.1", server.server_port) for pool in ("short", "long")}
+        stack = start_mode(mode, lambda tree: with_addresses(hasty_log(tree), here))
+        for path in ("/heartbeat", "/v1/embeddings"):
+            reply = stack.send({"model": "m", "input": "hello"}, path=path)
+            assert (reply.status, reply.body) == (200, b"data: 1\n\ndata: null\n\n")
+        server.shutdown()
+
+
+@pytest.mark.parametrize("mode", UNSEEN, ids=name)
+def test_a_batch_that_nobody_has_read_says_nothing_of_one_answer(start_mode: StartMode, mode: Mode) -> None:
+    """The sum of many answers is no length of one, nor does it fill a context."""
+    stack = start_mode(mode, estimation={"min_samples": 5})
+    for number in range(5):
+        stack.send(chat("hello"), headers={MARKER: f"c{number}"})
+    arrived(stack, 5)
+    reserve = stack.service.state()["learned"]["output"]
+    for number in range(3):
+        reply = stack.send(
+            {"model": "m", "prompt": ["hello there"] * 470, "max_tokens": None}, path="/v1/completions"
+        )
+        assert reply.json()["usage"]["completion_tokens"] > 5000
+        arrived(stack, 6 + number)
+    assert stack.service.state()["learned"]["output"] == reserve
+    assert count(stack, "dualpool_misroutes_total") == 0
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", CHAT])

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from lupa.luajit21 import LuaRuntime
 
+from extproc.body.fields import LONGEST_KEY, conversation_of
 from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS, Lifted
 from extproc.budget.learner import new_learner
 from extproc.config import Config
@@ -146,6 +147,25 @@ def test_strings_are_utf8() -> None:
         found += bool(expected)
         wanted += 1
     assert 0 < found < wanted
+
+
+LETTERS = st.sampled_from(("a", "é", "世", "😀", '"', "\n"))
+
+
+@given(st.lists(LETTERS, min_size=1, max_size=3), st.integers(-2, 2), st.booleans())
+def test_of_a_long_string_the_beginning_is_lifted(letters: list[str], more: int, ensure_ascii: bool) -> None:
+    """As many bytes of UTF-8 as the service looks at, however they are written."""
+    unit = "".join(letters)
+    user = unit * (LONGEST_KEY // len(unit.encode()) + more)
+    raw = json.dumps({"user": user}, ensure_ascii=ensure_ascii).encode()
+    assert dict(LIFT(raw))[b"user"] == user.encode()[:LONGEST_KEY]
+    assert conversation_of("", user).encode("utf-8", "surrogateescape") == user.encode()[:LONGEST_KEY]
+
+
+def test_a_long_string_takes_no_longer_than_its_beginning() -> None:
+    """Of a megabyte of escapes no more is decoded than of the beginning."""
+    steps = [COUNTED(b'{"user": "%b"}' % (b"\\n" * size)) for size in (100_000, 1_000_000)]
+    assert steps[1] < 1.1 * steps[0]
 
 
 def test_halves_of_a_pair() -> None:

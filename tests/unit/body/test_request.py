@@ -282,6 +282,12 @@ def test_anthropic_documents(source: dict[str, Any], text: bytes, media: int) ->
     assert item == Item(text=text, messages=1, media=media)
 
 
+def test_reasoning_that_only_the_server_can_read_teaches_nothing() -> None:
+    """It is not text here, but may be tokens there."""
+    item = only("messages", {"messages": [{"content": [{"type": "redacted_thinking", "data": "x"}]}]})
+    assert item == Item(messages=1, reasoning=True)
+
+
 def test_search_results_are_text() -> None:
     """Their source is an address, not what is read."""
     result = {"type": "search_result", "source": "https://a", "content": [{"type": "text", "text": "found"}]}
@@ -296,6 +302,11 @@ def test_search_results_are_text() -> None:
         ("chat", "reasoning_content", "hmm"),
         ("chat", "content", [{"type": "thinking", "thinking": "hmm"}]),
         ("chat", "content", [{"type": "thinking", "thinking": [{"type": "text", "text": "hmm"}]}]),
+        (
+            "messages",
+            "content",
+            [{"type": "thinking", "thinking": "hmm"}, {"type": "redacted_thinking", "data": "x"}],
+        ),
         ("responses", "summary", [{"type": "summary_text", "text": "hmm"}]),
         ("responses", "content", [{"type": "reasoning_text", "text": "hmm"}]),
     ],

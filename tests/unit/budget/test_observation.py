@@ -45,6 +45,13 @@ def test_an_answer_that_was_cut(prompts: int, usage: Usage | None) -> None:
     assert ended.usage == usage
 
 
+@pytest.mark.parametrize("prompts", [0, 2])
+def test_a_sum_over_prompts_is_no_misroute(prompts: int) -> None:
+    """Of several prompts, or nobody knows how many, usage does not say how long one was."""
+    request = observation(None, capacity=1000, cap=None, prompts=prompts)
+    assert ending(request, 200, Usage(900, 5000), attempts=2).outcome == "completed"
+
+
 def test_several_choices_do_not_fill_a_context_together() -> None:
     """Each has its own: two answers of 75 tokens beside 900 of prompt end before a context of 1,000."""
     request = observation(None, capacity=1000, cap=None, choices=2)

@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 
 from extproc.body.usage import Usage
@@ -12,10 +13,10 @@ from extproc.config import Config, Output
 from tests.unit.budget.test_ratio import observation
 
 
-def reserve(*lengths: int, choices: int = 1, default: int | None = None) -> OutputReserve:
+def reserve(*lengths: int, choices: int = 1, prompts: int = 1, default: int | None = None) -> OutputReserve:
     output = OutputReserve(Output(quantile=0.9, min_samples=10, default=default), limit=16)
     for tokens in lengths:
-        output.learn(observation(None, usage=Usage(1, tokens), choices=choices))
+        output.learn(observation(None, usage=Usage(1, tokens), choices=choices, prompts=prompts))
     return output
 
 
@@ -56,6 +57,14 @@ def test_falls_back_to_the_model_and_to_all() -> None:
 def test_several_choices_share_the_completion_tokens() -> None:
     """Four choices of 256 tokens in all are 64 each."""
     assert reserve(*[256] * 20, choices=4).reserve("m", "latin", None).tokens == 64
+
+
+def test_answers_to_prompts_of_unknown_number_teach_nothing() -> None:
+    """Their sum may be of one or of hundreds, so it is no length, and possible whatever the context."""
+    assert reserve(*[256] * 20, prompts=0).reserve("m", "latin", None).source == "unknown"
+    seen = observation(None, cap=None, capacity=1000, prompts=0, usage=Usage(100, 9000))
+    assert OutputReserve.is_possible(seen)
+    assert not OutputReserve.is_possible(msgspec.structs.replace(seen, prompts=1))
 
 
 @pytest.mark.parametrize("tokens", [0, -5])

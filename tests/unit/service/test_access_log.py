@@ -224,7 +224,7 @@ def test_entries_of_requests_that_go_on_are_only_counted() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [{"choices": 0}, {"prompts": 0}, {"capacity": 0}, {"estimate": 10**400}, {"cap": -1}, {"features": "many"}]
+    [{"choices": 0}, {"prompts": -1}, {"capacity": 0}, {"estimate": 10**400}, {"cap": -1}, {"features": "many"}]
     + [{"features": [size, *REQUEST.features[1:]]} for size in (1e308, 2**31 + 1, -1, None)],
 )
 def test_an_observation_that_nobody_can_have_made_is_none(said: dict[str, Any]) -> None:

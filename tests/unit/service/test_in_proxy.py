@@ -194,12 +194,17 @@ async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogC
     assert harness.reports == [False, False, True]
 
 
-async def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
-    """There is nothing else that it could mean, and what keeps the file up to date goes on."""
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_link_is_replaced(tmp_path: Path, there: bool) -> None:
+    """Envoy watches the directory of the file that it is told, so a change elsewhere would not be seen."""
     harness = Harness(tmp_path)
-    harness.path.symlink_to(harness.path)
+    target = tmp_path / "elsewhere"
+    if there:
+        target.write_text("kept")
+    harness.path.symlink_to(target if there else harness.path)
     assert await harness.file.update()
     assert not harness.path.is_symlink()
+    assert not there or target.read_text() == "kept"
     assert not await harness.file.update()
 
 
