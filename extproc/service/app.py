@@ -20,7 +20,8 @@ from extproc.service.admin import Admin
 from extproc.service.background import background
 from extproc.service.compose import STARTED, Pools, compose, describe
 from extproc.service.health import Health
-from extproc.service.in_proxy import InProxyFile, figures
+from extproc.service.in_proxy import figures
+from extproc.service.in_proxy_file import InProxyFile
 from extproc.service.models import ModelsCheck
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
