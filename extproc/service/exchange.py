@@ -6,34 +6,21 @@ stays in Envoy, the usage learned at the end of the answer.
 """
 
 import logging
-import random
-from collections.abc import Callable, Mapping
-from time import perf_counter
+from collections.abc import Mapping
 
-import msgspec
 from google.protobuf.message import DecodeError
 
-from extproc.budget.learner import Learner
 from extproc.budget.observation import Observation
-from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
-from extproc.routing.in_flight import InFlight
-from extproc.routing.router import Head, Router
+from extproc.routing.router import Head
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
-from extproc.service.messages import (
-    CONTINUE,
-    READ_NOTHING,
-    READ_STREAM,
-    READ_WHOLE,
-    RoutingAnswers,
-    ask_answer,
-    echo,
-)
+from extproc.service.context import Context
+from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_answer, echo
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
 from extproc.service.received import attempts_of, size_of, values_of
-from extproc.service.route_settings import Pairs, RouteSettingsReader
+from extproc.service.route_settings import Pairs
 
 log = logging.getLogger(__name__)
 
@@ -41,26 +28,6 @@ _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
 """What is assumed of an Envoy that does not say."""
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What every exchange works with: one snapshot, taken when the stream opens.
-
-    `pools`: names of all. `in_flight`: where decisions and ends are counted, None when nobody wants to know.
-    """
-
-    router: Router
-    learner: Learner
-    metrics: Metrics
-    answers: RoutingAnswers
-    route_settings: RouteSettingsReader
-    pools: frozenset[str]
-    category_header: str | None
-    conversation_header: str | None
-    answers_percent: float = 100.0
-    in_flight: InFlight | None = None
-    clock: Callable[[], float] = perf_counter
-    draw: Callable[[], float] = random.random
 
 
 class Exchange:

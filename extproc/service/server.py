@@ -12,7 +12,8 @@ from grpc_health.v1 import health_pb2_grpc
 from extproc.config import Tls
 from extproc.config_types import socket_path
 from extproc.service.access_log import AccessLog
-from extproc.service.exchange import Context, Exchange
+from extproc.service.context import Context
+from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.route_settings import is_single, ours
 from extproc.service.tls import TlsError, credentials
