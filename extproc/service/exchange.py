@@ -121,7 +121,7 @@ class Exchange:
         if kind in ("request_headers", "request_body") and self._decision is None:
             decision = self._context.router.unread("error", self._settings)
             self._decided(decision, 0.0)
-            return self._to_by_headers(decision) if kind == "request_headers" else self._to_by_body(decision)
+            return self._route_at_headers(decision) if kind == "request_headers" else self._route_at_body(decision)
         return CONTINUE[kind]
 
     # The request.
@@ -132,10 +132,10 @@ class Exchange:
         values = values_of(message.headers)
         self._head = head = self._read_head(values)
         if message.end_of_stream:
-            return self._to_by_headers(self._decide(b"", whole=True))
+            return self._route_at_headers(self._decide(b"", whole=True))
         self._length = size = size_of(values, request)
         if self._modes.request_body_mode not in _BUFFERED or not self._settings.body:
-            return self._to_by_headers(self._decide_without_body(head, request, size))
+            return self._route_at_headers(self._decide_without_body(head, request, size))
         early = context.router.decide_early(head, size or 0, self._settings)
         if early is not None:
             self._decided(early, 0.0)
@@ -196,22 +196,23 @@ class Exchange:
             return CONTINUE["request_body"]
         # A body is whole without the end of the stream where trailers follow it.
         whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED or len(message.body) == self._length
-        return self._to_by_body(self._decide(message.body, whole))
+        return self._route_at_body(self._decide(message.body, whole))
 
-    def _to_by_headers(self, decision: Decision) -> bytes:
+    def _route_at_headers(self, decision: Decision) -> bytes:
+        """Answer request headers with a decision that no body will change."""
         answer = self._context.answers.headers(decision, self._ticket)
         if decision.observation is not None:
             return answer + self._asking()
         self.complete = not self._is_duplex  # nothing can be learned of it
         return answer
 
-    def _to_by_body(self, decision: Decision) -> bytes:
+    def _route_at_body(self, decision: Decision) -> bytes:
         return self._context.answers.body(decision, self._ticket)
 
     def _decide(self, body: bytes, whole: bool) -> Decision:
         context = self._context
         started = context.clock()
-        if self._head is None:
+        if self._head is None:  # the filter does not send headers
             decision = context.router.unread("unknown_path", self._settings)
         else:
             decision = context.router.decide(self._head, body, whole, self._settings)
