@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make(args: argparse.Namespace) -> Record:
-    """Return the record of the plan `args` asks for."""
+    """Return the record of the plan `args` asks for. Raises `PlanError`."""
     if args.present is not None and args.present < 1:
         raise PlanError(f"--present: {args.present}: must be at least 1 instance")
     if args.threshold is not None:

@@ -139,7 +139,7 @@ def _add_estimates(router: Group) -> None:
 
 
 def traces(args: argparse.Namespace) -> list[Trace]:
-    """Open those sources that are traces of single requests."""
+    """Open those sources that are traces of single requests. Raises `PlanError`."""
     return [_trace(name, args) for name in args.source if not _is_summary(name)]
 
 
@@ -164,7 +164,7 @@ def _columns(text: str) -> dict[str, str]:
 
 
 def workload(args: argparse.Namespace) -> Workload:
-    """Read every source and return the traffic described."""
+    """Read every source and return the traffic described. Raises `PlanError`."""
     if args.bytes_per_token <= 0:
         raise PlanError(f"--bytes-per-token: {args.bytes_per_token:g}: must be above 0")
     traffic = merge([_read(name, args) for name in args.source])
@@ -248,7 +248,7 @@ def check_threshold(args: argparse.Namespace) -> None:
 
 
 def texts(args: argparse.Namespace) -> TextModel:
-    """The text model of `args`: measured from a file, or the built-in one."""
+    """The text model of `args`: measured from a file, or the built-in one. Raises `PlanError`."""
     measured = text.measure(args.texts) if args.texts else text.MEASURED
     return text.spread(measured, args.text_spread)
 

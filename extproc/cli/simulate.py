@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make(args: argparse.Namespace) -> Record:
-    """Return the record of every policy `args` asks for."""
+    """Return the record of every policy `args` asks for. Raises `PlanError`."""
     scenarios.check_threshold(args)
     args.lengths = str(args.threshold)
     if not 0 < args.cv <= MOST_CV:
@@ -116,7 +116,7 @@ def make(args: argparse.Namespace) -> Record:
 
 
 def setting(args: argparse.Namespace, scenario: Scenario, smallest: int) -> Setting:
-    """What every policy of this run shares. `smallest`: capacity of the smallest pool."""
+    """What every policy of this run shares. `smallest`: capacity of the smallest pool. Raises `PlanError`."""
     if args.seed < 0:
         raise PlanError(f"--seed: {args.seed}: must not be negative")
     if args.requests < 2:

@@ -45,6 +45,7 @@ class Planner:
     """Sizes fleets for a scenario. Pools are sized once for each range of budgets."""
 
     def __init__(self, scenario: Scenario) -> None:
+        """Raises `PlanError` for objectives or measured throughputs that nothing can have."""
         self.scenario = scenario
         self._sized: dict[tuple[int, int, int, bool], PoolPlan | None] = {}
         _check(scenario)
@@ -151,7 +152,8 @@ class Planner:
 def best(curve: list[Split], by: Cost = "gpus") -> Split:
     """Return the cheapest split that meets its objective, else the cheapest; of equals the highest threshold.
 
-    A higher threshold keeps more requests out of the long pool and leaves more room for estimation error.
+    A higher threshold keeps more requests out of the long pool and leaves more room for estimation error. Raises
+    `PlanError` for an empty curve.
     """
     if not curve:
         raise PlanError("--lengths: no value below full context is allowed: there is nothing to search")
