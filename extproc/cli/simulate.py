@@ -59,11 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
-    """Declare what every simulation needs, here and in `plan --check`."""
+    """Declare what every simulation needs, here and in `plan --check`, which draws Poisson arrivals."""
     group.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
     )
     group.add_argument("--seed", type=int, default=1, help="of everything random (default: %(default)s)")
+    group.set_defaults(replay=False, cv=1.0, cold=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,15 +129,15 @@ def setting(args: argparse.Namespace, scenario: Scenario, smallest: int) -> Sett
         config=scenarios.config(args),
         reserve=scenario.reserve(smallest),
         ttft=scenario.objective.ttft,
-        before=None if getattr(args, "cold", False) or getattr(args, "replay", False) else scenario.workload,
+        before=None if args.cold or args.replay else scenario.workload,
     )
 
 
 def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     """Draw or replay. Drawn traffic comes at the rate the fleet is sized for."""
     traffic = scenario.workload
-    if not getattr(args, "replay", False):
-        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load, getattr(args, "cv", 1.0)))
+    if not args.replay:
+        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load, args.cv))
         return arrivals.drawn(steady, args.requests, args.seed)
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):
