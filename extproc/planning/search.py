@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-import numpy as np
-
 from extproc.planning.errors import PlanError
 from extproc.planning.savings import general_savings
 from extproc.planning.scenario import Scenario
@@ -64,7 +62,7 @@ class Planner:
     def _size(self, low: int, high: int, reserve: int, strict: bool) -> PoolPlan | None:
         scenario = self.scenario
         shares = scenario.within(high, reserve) - (scenario.within(low, reserve) if low else 0.0)
-        share = float(np.average(shares, weights=scenario.workload.weights))
+        share = scenario.workload.mean(shares)
         part = scenario.workload.part(shares)
         if part is None and high < scenario.full:
             return None
