@@ -109,8 +109,7 @@ def main() -> None:
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-            upstream, port = helper("benchmarks.upstream", Path(directory))
-            stack.callback(upstream.stop)
+            _, port = helper(stack, "benchmarks.upstream", Path(directory))
             rows = [_row(stack, kind, Path(directory), port) for kind in KINDS]
             for row in rows:
                 run(row.envoy, WORKLOADS[0])  # unmeasured: code is warm then
