@@ -85,7 +85,7 @@ def _start(stack: ExitStack, name: str, directory: Path, upstream: int) -> Row:
     options = Options(exchange=exchange, usage=usage, envoy=(1, 38))
     tree: Tree = yaml.safe_load(render("envoy", Config.model_validate(settings), options)["envoy.yaml"])
     _change(name, tree)
-    envoy = stack.enter_context(Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory, None))
+    envoy = stack.enter_context(Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory))
     return Row(name, envoy, process)
 
 

@@ -91,7 +91,7 @@ def _row(stack: ExitStack, kind: str, directory: Path, upstream: int) -> Row:
     for cluster in tree["static_resources"]["clusters"]:
         cluster.pop("health_checks", None)
     tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"].pop("access_log")
-    envoy = Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory / kind, None)
+    envoy = Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory / kind)
     return Row(kind, stack.enter_context(envoy), process)
 
 
