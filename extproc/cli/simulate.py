@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from extproc.cli import scenario as scenarios
 from extproc.cli import tables
+from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.planning import arrivals, compare
 from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, unsettled
 from extproc.planning.errors import PlanError
@@ -26,7 +27,7 @@ MOST_CV = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simulate`."""
-    scenarios.add_arguments(parser)
+    add_scenario_arguments(parser)
     run = parser.add_argument_group("simulation")
     add_simulation_arguments(run)
     run.add_argument("--threshold", type=int, default=8192, help="max_model_len of the short pool (default: 8192)")
