@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint bench bench-accuracy fuzz faults soak proto docs golden lock clean
+.PHONY: help demo test test-matrix lint bench bench-accuracy fuzz faults soak proto docs golden compose-test lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -65,7 +65,6 @@ docs: .venv/.ready ## Write the configuration reference and example from the mod
 golden: .venv/.ready ## Render the files under envoy/ again
 	$(BIN)/python -W ignore -m tests.golden
 
-.PHONY: compose-test
 compose-test: .venv/.ready ## Run docker compose for real: requests, a restart, and down again
 	$(BIN)/python -m tests.compose
 

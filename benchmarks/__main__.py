@@ -37,15 +37,17 @@ WORKLOADS = (
 FLUSH_SECONDS = 1.3
 """Until the access log has sent its last batch, whose work belongs to the run before."""
 
+IDLE_SECONDS = 4.0
+
 SENT = "http.llm.ext_proc.stream_msgs_sent"
 BYTES = "cluster.dualpool.upstream_cx_tx_bytes_total"
 
 
-def idle_cpu(rows: list[Row], seconds: float = 4.0) -> dict[str, float]:
+def idle_cpu(rows: list[Row]) -> dict[str, float]:
     """CPU seconds a second that each row's service uses without requests."""
     before = [cpu_seconds(row) for row in rows]
-    time.sleep(seconds)
-    return {row.name: (cpu_seconds(row) - cpu) / seconds for row, cpu in zip(rows, before, strict=True)}
+    time.sleep(IDLE_SECONDS)
+    return {row.name: (cpu_seconds(row) - cpu) / IDLE_SECONDS for row, cpu in zip(rows, before, strict=True)}
 
 
 def measure(row: Row, workload: Workload, idle: float = 0.0) -> dict[str, Any]:
@@ -95,9 +97,8 @@ def main() -> None:
         print(f"round {number + 1} of {args.rounds}", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    tables = markdown(samples)
     whole = _short({"time": now.isoformat(), "machine": machine, "decision_us": decisions, "samples": samples})
-    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{targets(whole['samples'])}\n\n{tables}"
+    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{targets(whole['samples'])}\n\n{markdown(samples)}"
     print(text)
     args.output.mkdir(exist_ok=True)
     stem = args.output / f"{now:%Y-%m-%d}"
@@ -106,11 +107,13 @@ def main() -> None:
 
 
 def _short(whole: dict[str, Any]) -> dict[str, Any]:
-    """Leave the single latencies out of the file: their percentiles are in it."""
+    """Return `whole` with percentiles in place of the single latencies."""
+    samples = []
     for sample in whole["samples"]:
-        latencies = sorted(sample.pop("latencies_ms"))
-        sample |= {"p50_ms": latencies[len(latencies) // 2], "p99_ms": latencies[int(len(latencies) * 0.99)]}
-    return whole
+        latencies = sorted(sample["latencies_ms"])
+        percentiles = {"p50_ms": latencies[len(latencies) // 2], "p99_ms": latencies[int(len(latencies) * 0.99)]}
+        samples.append({k: v for k, v in sample.items() if k != "latencies_ms"} | percentiles)
+    return {**whole, "samples": samples}
 
 
 if __name__ == "__main__":

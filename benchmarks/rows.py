@@ -26,6 +26,7 @@ end
 """
 
 PATIENCE = "10s"
+"""How long Envoy waits for a message: a busy machine is not to make it give up on a row."""
 
 MODES: dict[str, tuple[Exchange, Usage]] = {
     "body + response body": ("body", "response-body"),
@@ -53,10 +54,9 @@ def cpu_seconds(row: Row) -> float:
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
-def helper(module: str, directory: Path) -> tuple[Process, int]:
-    """Return a module of the benchmark that is to run as a process; its port is known once it is entered."""
-    process = Process([sys.executable, "-m", module], directory / f"{module}.log")
-    process.__enter__()
+def helper(stack: ExitStack, module: str, directory: Path) -> tuple[Process, int]:
+    """Run a module of the benchmark as a process until `stack` ends; return it and its port."""
+    process = stack.enter_context(Process([sys.executable, "-m", module], directory / f"{module}.log"))
     return process, int(process.wait_for_output(r"\(port (\d+)\)")[1])
 
 
@@ -64,8 +64,7 @@ def helper(module: str, directory: Path) -> tuple[Process, int]:
 def running(names: list[str], directory: Path) -> Iterator[list[Row]]:
     """Start the rows named, all before one upstream; stop them afterwards."""
     with ExitStack() as stack:
-        upstream, port = helper("benchmarks.upstream", directory)
-        stack.callback(upstream.stop)
+        _, port = helper(stack, "benchmarks.upstream", directory)
         rows = [_start(stack, name, directory / re.sub(r"\W+", "-", name), port) for name in names]
         yield rows
 
@@ -82,17 +81,16 @@ def _start(stack: ExitStack, name: str, directory: Path, upstream: int) -> Row:
         service = stack.enter_context(Service(settings, directory))
         process, port = service.process, service.port
     elif name == "reference":
-        process, port = helper("benchmarks.reference.processor", directory)
-        stack.callback(process.stop)
+        process, port = helper(stack, "benchmarks.reference.processor", directory)
     options = Options(exchange=exchange, usage=usage, envoy=(1, 38))
     tree: Tree = yaml.safe_load(render("envoy", Config.model_validate(settings), options)["envoy.yaml"])
     _change(name, tree)
-    envoy = stack.enter_context(Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory, None))
+    envoy = stack.enter_context(Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory))
     return Row(name, envoy, process)
 
 
 def settings_of(directory: Path, upstream: int) -> dict[str, Any]:
-    """Return the settings of a service in front of the upstream at that port."""
+    """Return the settings of a service before the upstream at port `upstream`; its files are in `directory`."""
     endpoints = [f"127.0.0.1:{upstream}"]
     pools = [("short", 8192), ("long", 131_072)]
     return {
@@ -102,15 +100,12 @@ def settings_of(directory: Path, upstream: int) -> dict[str, Any]:
 
 
 def _change(name: str, tree: Tree) -> None:
-    """Put the row's own filter in place of Dualpool's, and take away what asks for a health check nobody answers.
-
-    A busy machine is not to make Envoy give up on a row: all wait long.
-    """
+    """Put the row's own filter in place of Dualpool's, and take away health checks that nobody would answer."""
     filters = http(tree["static_resources"]["listeners"][0])["http_filters"]
-    for ours in filters:
-        if ours["name"] == "envoy.filters.http.ext_proc":
-            ours["typed_config"]["message_timeout"] = PATIENCE
-            break
+    if name == "in-proxy":
+        return
+    ours = next(each for each in filters if each["name"] == "envoy.filters.http.ext_proc")
+    ours["typed_config"]["message_timeout"] = PATIENCE
     if name in MODES:
         return
     if name == "reference":

@@ -91,7 +91,7 @@ def _row(stack: ExitStack, kind: str, directory: Path, upstream: int) -> Row:
     for cluster in tree["static_resources"]["clusters"]:
         cluster.pop("health_checks", None)
     tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"].pop("access_log")
-    envoy = Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory / kind, None)
+    envoy = Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory / kind)
     return Row(kind, stack.enter_context(envoy), process)
 
 
@@ -109,8 +109,7 @@ def main() -> None:
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-            upstream, port = helper("benchmarks.upstream", Path(directory))
-            stack.callback(upstream.stop)
+            _, port = helper(stack, "benchmarks.upstream", Path(directory))
             rows = [_row(stack, kind, Path(directory), port) for kind in KINDS]
             for row in rows:
                 run(row.envoy, WORKLOADS[0])  # unmeasured: code is warm then

@@ -55,7 +55,8 @@ class ConfigError(Exception):
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
     """Read `path` (None: defaults), apply `DUALPOOL_*` variables of `environment`, validate the whole.
 
-    A variable names a key with `__` between levels, its value is YAML: `DUALPOOL_ROUTING__SHADOW=true`.
+    A variable names a key with `__` between levels, its value is YAML: `DUALPOOL_ROUTING__SHADOW=true`. A
+    password, and an address that begins with a bracket as IPv6 does, are taken letter by letter.
 
     Raises `ConfigError` with every problem found.
     """

@@ -74,7 +74,21 @@ def _one(
         return size, size
     category = row.category if method.by_category else "all"
     made = estimator.estimate("m", category, method.basis, vector)
-    usage = Usage(prompt_tokens=tokens)
-    sent = ("m", category, method.basis, vector, made.tokens, None, 1, 1, True, "", 1, True)
-    estimator.learn(Observation(*sent, usage))
+    estimator.learn(
+        Observation(
+            model="m",
+            category=category,
+            basis=method.basis,
+            features=vector,
+            estimate=made.tokens,
+            cap=None,
+            prompts=1,
+            choices=1,
+            teaches=True,
+            pool="",
+            capacity=1,
+            largest=True,
+            usage=Usage(prompt_tokens=tokens),
+        )
+    )
     return made.tokens, made.upper

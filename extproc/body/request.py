@@ -29,11 +29,13 @@ brackets (each may become an object), colons (each may end a key) and commas, pl
 (a number of twenty and more takes microseconds to read), its prompts, and bytes of their text (a suffix or query
 counts with each prompt). Marks within texts count too: no short prompt has so many."""
 
-_EIGHT_TRUE = np.uint64(0x0101010101010101)
-_PIECE = 64 * 1024
+_EIGHT_TRUE = np.uint64(0x0101010101010101)  # eight bytes, each of them true
+_PIECE = 64 * 1024  # bytes that are counted at once: few enough to stay in the CPU's cache
 
 LONGEST_SKIPPED = 8 * 1024 * 1024
 MODEL_WITHIN = 64 * 1024
+"""Bytes of the longest body that is decoded to find its model, and of each end of a longer one that is searched."""
+
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,1024})"')
 
 SUFFIXES: tuple[tuple[str, Api], ...] = (
@@ -45,7 +47,7 @@ SUFFIXES: tuple[tuple[str, Api], ...] = (
     ("/score", "score"),
     ("/rerank", "score"),
 )
-
+"""How paths end, and the API of each; the first that fits counts."""
 
 _USUAL: dict[str, Api] = {f"/v1{suffix}": api for suffix, api in SUFFIXES}
 

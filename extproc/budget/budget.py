@@ -127,9 +127,9 @@ class Budgeter:
 
     def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:
         exact = (item.tokens or 0) + item.media * self._tokens_per_media
-        if item.tokens is not None and not item.text:
+        basis = _basis(item)
+        if basis == "tokens":
             return Estimate(exact, exact, "exact")
-        basis: Basis = "raw" if item.raw is not None else "text"
         estimate = self._estimator.estimate(model, category, basis, vector)
         if not exact:
             return estimate
@@ -141,10 +141,10 @@ def _key_of(model: str) -> str:
     return model if len(model.encode()) <= MODEL_BYTES else ""
 
 
-def _basis(whole: Item) -> Basis:
-    if whole.raw is not None:
+def _basis(item: Item) -> Basis:
+    if item.raw is not None:
         return "raw"
-    return "tokens" if whole.tokens is not None and not whole.text else "text"
+    return "tokens" if item.tokens is not None and not item.text else "text"
 
 
 def merged(items: tuple[Item, ...]) -> Item:

@@ -27,8 +27,8 @@ import msgspec
 import numpy as np
 
 from extproc.budget.features import MESSAGES, TOOL_BYTES
-from extproc.budget.moments import WIDTH, Moments, Vector
-from extproc.budget.pairs import BYTES_PER
+from extproc.budget.moments import WIDTH, Moments
+from extproc.budget.pairs import BYTES_PER, Array
 from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
 from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO
 from extproc.budget.sums import Sums
@@ -92,7 +92,7 @@ class Expected(msgspec.Struct, frozen=True):
     most: float
 
 
-def inputs(features: tuple[float, ...]) -> Vector:
+def inputs(features: tuple[float, ...]) -> Array:
     """Return x, `WEIGHTS` values, of a feature vector."""
     messages, tools = features[MESSAGES], features[TOOL_BYTES]
     return np.frombuffer(_pack(*features, messages if messages < 1.0 else 1.0, tools if tools < 1.0 else 1.0))
@@ -119,8 +119,8 @@ class Fit:
     def __init__(self) -> None:
         self._moments = Moments()
         self.samples = 0
-        self.weights: Vector = PRIOR
-        self._root: Vector = np.diag(DEVIATION)
+        self.weights: Array = PRIOR
+        self._root: Array = np.diag(DEVIATION)
         self._rows = self._estimated()
         self.error = PRIOR_ERROR
         """Mean absolute relative error, the usual one."""
@@ -129,12 +129,12 @@ class Fit:
         self._sums: Sums | None = None
 
     @property
-    def covariance(self) -> Vector:
+    def covariance(self) -> Array:
         """P, symmetric and positive by the way it is made."""
-        covariance: Vector = self._root.T.dot(self._root)
+        covariance: Array = self._root.T.dot(self._root)
         return covariance
 
-    def estimate(self, x: Vector) -> Expected:
+    def estimate(self, x: Array) -> Expected:
         """Return what a prompt of the inputs x is estimated at."""
         figures = self._rows.dot(x).tolist()
         tokens = max(1.0, figures[0])
@@ -142,7 +142,7 @@ class Fit:
         deviation = math.hypot(DEVIATION_OF_MEAN * self.error, spread)
         return Expected(tokens, deviation, figures[1] / MOST_RATIO, figures[1] / LEAST_RATIO + figures[2])
 
-    def learn(self, x: Vector, tokens: float) -> bool:
+    def learn(self, x: Array, tokens: float) -> bool:
         """Take one observation into account; True when it was an outlier."""
         error = abs(1.0 - float(self.weights.dot(x)) / tokens)
         limited = min(error, OUTLIER * DEVIATION_OF_MEAN * max(self.error, self.recent_error))
@@ -182,7 +182,7 @@ class Fit:
         self.weights = _bounded(self._root.T.dot(self._root.dot(information)), precision, information)
         self._rows = self._estimated()
 
-    def _estimated(self) -> Vector:
+    def _estimated(self) -> Array:
         """Return the rows that an estimate is made of by one product with x.
 
         They give w·x, the text bytes, the longest template, and numbers whose squares add up to xᵀPx.
@@ -226,7 +226,7 @@ class Fit:
         return bool(np.isfinite(self._rows).all())
 
 
-def _bounded(weights: Vector, precision: Vector, information: Vector) -> Vector:
+def _bounded(weights: Array, precision: Array, information: Array) -> Array:
     """Return `weights` within `LEAST` and `MOST`, the free ones solved for again around those that were moved.
 
     Solving again may move others beyond their bound, which then stay there too, until none does.

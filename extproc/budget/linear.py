@@ -19,8 +19,8 @@ from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
 from extproc.budget.features import text_bytes
 from extproc.budget.least_squares import Expected, Fit, inputs
 from extproc.budget.margin import KEEP, SIZES, STEPS, Errors, cell_of
-from extproc.budget.moments import Vector
 from extproc.budget.observation import Basis, Observation
+from extproc.budget.pairs import Array
 from extproc.budget.prior import INPUTS
 from extproc.budget.ratio import LEAST_RATIO, YOUNG_SAMPLES, RatioEstimator
 from extproc.budget.sums import Recent, Sums, Table
@@ -120,7 +120,7 @@ class LinearEstimator:
                 self._count(RAW_ERRORS, "", cell)
         return verdict
 
-    def _learn(self, name: str, x: Vector, tokens: float, expected: Expected) -> bool:
+    def _learn(self, name: str, x: Array, tokens: float, expected: Expected) -> bool:
         cell = cell_of(expected.tokens, math.log(tokens / expected.tokens) / expected.deviation)
         outlier = self._fits.use(name, Fit).learn(x, tokens)
         self._count(ERRORS, name, cell)

@@ -5,12 +5,10 @@ of matrices, when the sums are asked for.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from extproc.budget.pairs import Array
 from extproc.budget.prior import WEIGHTS
 from extproc.budget.sums import Sums
-
-Vector = NDArray[np.float64]
 
 _SIDE = WEIGHTS + 1
 _UPPER = np.triu_indices(_SIDE)
@@ -26,12 +24,12 @@ class Moments:
 
     def __init__(self) -> None:
         self._matrix = np.zeros((_SIDE, _SIDE))
-        self._pending: list[tuple[Vector, float, float, float, float, float]] = []
+        self._pending: list[tuple[Array, float, float, float, float, float]] = []
         self._new: Sums | None = None
         self.weight = 0.0
         self.error = 0.0
 
-    def add(self, x: Vector, tokens: float, keep: float, weight: float, error: float, kappa: float) -> None:
+    def add(self, x: Array, tokens: float, keep: float, weight: float, error: float, kappa: float) -> None:
         """Note an observation: inputs x and y tokens, the share `keep` of earlier sums that it leaves, its weight,
         that times its absolute error, and κ."""
         self._pending.append((x, tokens, keep, weight, error, kappa))
@@ -39,7 +37,7 @@ class Moments:
         self.error = keep * self.error + error
 
     @property
-    def matrix(self) -> Vector:
+    def matrix(self) -> Array:
         """Σ κ·u·uᵀ, symmetric."""
         self._add_pending()
         return self._matrix
@@ -55,7 +53,7 @@ class Moments:
         taken, self._new = self._new, None
         return taken
 
-    def restore(self, values: Vector) -> None:
+    def restore(self, values: Array) -> None:
         """Become `values`, of length `WIDTH`. Nothing of them is new."""
         self._pending.clear()
         self._new = None
@@ -77,5 +75,5 @@ class Moments:
         self._new = run if self._new is None else self._new.then(run)
 
 
-def _values(matrix: Vector, weight: float, error: float) -> tuple[float, ...]:
+def _values(matrix: Array, weight: float, error: float) -> tuple[float, ...]:
     return (*matrix[_UPPER].tolist(), float(weight), float(error))

@@ -7,14 +7,13 @@ import msgspec
 from extproc.body.usage import LARGEST_COUNT, Count, Usage
 
 Basis = Literal["text", "raw", "tokens"]
-"""What the features count: decoded text, raw body bytes, or token ids (exact, teaches nothing)."""
+"""What the features count: decoded text, raw body bytes, or token ids (exact: nothing of prompts is learned)."""
 
 Outcome = Literal["completed", "rejected", "truncated", "failed"]
 """How the request ended: see `ending`. `rejected` and `truncated` are the two kinds of misroute."""
 
-
-Some = Annotated[int, msgspec.Meta(ge=1, lt=LARGEST_COUNT)]
-"""What is decoded comes from outside, and is divided by and multiplied with."""
+PositiveCount = Annotated[int, msgspec.Meta(ge=1, lt=LARGEST_COUNT)]
+"""What is decoded comes from outside, and these numbers are divided by."""
 
 Feature = Annotated[float, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 """A number of bytes, or of places: of one beyond this the square would leave nothing of what was learned before."""
@@ -28,9 +27,11 @@ class Observation(msgspec.Struct, frozen=True):
     `features`: the estimator's feature vector of the whole request, summed over a batch, because usage is a
     sum too (layout: `extproc.budget.features`). `estimate`: expected prompt tokens of the whole request,
     without margin, as it stood at the decision. `cap`: output cap in tokens, None when the client set none.
-    `prompts`: prompts in the batch, 0 where it may be one and nobody has read it. `choices`: completions of all of them, by which `completion_tokens` is
-    divided. `teaches`: False for bodies whose usage counts more than text (images, audio). `pool` and `capacity`
-    (tokens): where it was sent. `largest`: no pool of its set is larger.
+    `prompts`: prompts in the batch, 0 where it may be one that nobody has read. `choices`: completions of all of
+    them, by which `completion_tokens` is divided. `teaches`: False for prompts whose usage says nothing certain of
+    their text (media, reasoning of earlier turns, prompts that are cut or come with documents). `pool` and `capacity`
+    (tokens): where it was sent. `largest`: no pool of its set is larger. `usage`, `finish_reason`: what the answer
+    said, None before it is there or where it does not say. `outcome`: see `ending`.
     """
 
     model: str
@@ -40,10 +41,10 @@ class Observation(msgspec.Struct, frozen=True):
     estimate: Count
     cap: Count | None
     prompts: Count
-    choices: Some
+    choices: PositiveCount
     teaches: bool
     pool: str
-    capacity: Some
+    capacity: PositiveCount
     largest: bool
     usage: Usage | None = None
     finish_reason: str | None = None

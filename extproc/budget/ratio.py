@@ -62,7 +62,7 @@ class Ratio(msgspec.Struct):
         if self.samples < min_samples:
             return observed
         step = observed - self.mean
-        bound = OUTLIER_DEVIATIONS * max(math.sqrt(self.variance), LEAST_DEVIATION * self.mean)
+        bound = OUTLIER_DEVIATIONS * max(self.deviation, LEAST_DEVIATION * self.mean)
         return observed if abs(step) <= bound else self.mean + math.copysign(bound, step)
 
     def update(self, observed: float, smoothing: float, weight: float) -> None:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulate as simulations
 from extproc.cli import tables
+from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.config_types import HostPort
 from extproc.planning.compare import missed, simulate, simulated, unsettled
 from extproc.planning.engine import Concurrency
@@ -30,7 +31,7 @@ CHECKED = ("homogeneous", "oracle", "learned", "static")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `plan`."""
-    scenarios.add_arguments(parser)
+    add_scenario_arguments(parser)
     search = parser.add_argument_group("search")
     search.add_argument("--pools", type=int, default=2, choices=(2, 3, 4), help="pools to split into (default: 2)")
     search.add_argument("--threshold", type=int, help="size this threshold only, instead of searching")
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make(args: argparse.Namespace) -> Record:
-    """Return the record of the plan `args` asks for."""
+    """Return the record of the plan `args` asks for. Raises `PlanError`."""
     if args.present is not None and args.present < 1:
         raise PlanError(f"--present: {args.present}: must be at least 1 instance")
     if args.threshold is not None:

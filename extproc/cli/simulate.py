@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from extproc.cli import scenario as scenarios
 from extproc.cli import tables
+from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.planning import arrivals, compare
 from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, unsettled
 from extproc.planning.errors import PlanError
@@ -26,7 +27,7 @@ MOST_CV = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simulate`."""
-    scenarios.add_arguments(parser)
+    add_scenario_arguments(parser)
     run = parser.add_argument_group("simulation")
     add_simulation_arguments(run)
     run.add_argument("--threshold", type=int, default=8192, help="max_model_len of the short pool (default: 8192)")
@@ -59,11 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
-    """Declare what every simulation needs, here and in `plan --check`."""
+    """Declare what every simulation needs, here and in `plan --check`, which draws Poisson arrivals."""
     group.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
     )
     group.add_argument("--seed", type=int, default=1, help="of everything random (default: %(default)s)")
+    group.set_defaults(replay=False, cv=1.0, cold=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make(args: argparse.Namespace) -> Record:
-    """Return the record of every policy `args` asks for."""
+    """Return the record of every policy `args` asks for. Raises `PlanError`."""
     scenarios.check_threshold(args)
     args.lengths = str(args.threshold)
     if not 0 < args.cv <= MOST_CV:
@@ -116,7 +118,7 @@ def make(args: argparse.Namespace) -> Record:
 
 
 def setting(args: argparse.Namespace, scenario: Scenario, smallest: int) -> Setting:
-    """What every policy of this run shares. `smallest`: capacity of the smallest pool."""
+    """What every policy of this run shares. `smallest`: capacity of the smallest pool. Raises `PlanError`."""
     if args.seed < 0:
         raise PlanError(f"--seed: {args.seed}: must not be negative")
     if args.requests < 2:
@@ -128,15 +130,15 @@ def setting(args: argparse.Namespace, scenario: Scenario, smallest: int) -> Sett
         config=scenarios.config(args),
         reserve=scenario.reserve(smallest),
         ttft=scenario.objective.ttft,
-        before=None if getattr(args, "cold", False) or getattr(args, "replay", False) else scenario.workload,
+        before=None if args.cold or args.replay else scenario.workload,
     )
 
 
 def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     """Draw or replay. Drawn traffic comes at the rate the fleet is sized for."""
     traffic = scenario.workload
-    if not getattr(args, "replay", False):
-        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load, getattr(args, "cv", 1.0)))
+    if not args.replay:
+        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load, args.cv))
         return arrivals.drawn(steady, args.requests, args.seed)
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):

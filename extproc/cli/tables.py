@@ -50,9 +50,8 @@ def print_plan(record: Record) -> None:
         f"{record['other']['headline']}",
         highlight=False,
     )
-    console.print(
-        _workload(console, workload), _baselines(record), _fleet("Chosen fleet", record["chosen"]), sep="\n"
-    )
+    console.print(_traffic(workload), highlight=False)
+    console.print(_lengths(workload), _baselines(record), _fleet("Chosen fleet", record["chosen"]), sep="\n")
     console.print(
         f"{record['chosen']['cautious']:.2%} of requests go to a larger pool than they need, for their estimate; "
         f"{record['chosen']['misrouted']:.2%} are refused by the pool they are sent to and retried; "
@@ -81,13 +80,15 @@ def _list(console: Console, heading: str, lines: list[str]) -> None:
         console.print(f"  {line}", highlight=False, markup=False)
 
 
-def _workload(console: Console, workload: Record) -> Table:
-    console.print(
+def _traffic(workload: Record) -> str:
+    return (
         f"{workload['name']}: {_rows(workload)}; "
         f"{workload['mean_rate']:.2f}/s mean, {workload['peak_rate']:.2f}/s peak minute, "
-        f"CV {'unknown' if workload['cv'] is None else format(workload['cv'], '.2f')}",
-        highlight=False,
+        f"CV {'unknown' if workload['cv'] is None else format(workload['cv'], '.2f')}"
     )
+
+
+def _lengths(workload: Record) -> Table:
     table = _table("Lengths", "tokens", *workload["totals"])
     for name in ("totals", "budgets"):
         table.add_row(name, *(f"{v:,}" for v in workload[name].values()))
@@ -169,7 +170,8 @@ def print_simulation(record: Record) -> None:
         f"{record['threshold']}, seed {record['seed']}[/]",
         highlight=False,
     )
-    console.print(_workload(console, record["workload"]), _policies(results), sep="\n")
+    console.print(_traffic(record["workload"]), highlight=False)
+    console.print(_lengths(record["workload"]), _policies(results), sep="\n")
     for result in results:
         console.print(_pools(result))
     if record["smallest"]:

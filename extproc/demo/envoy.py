@@ -30,17 +30,12 @@ def shipped() -> Tree:
     return _copy(yaml.safe_load(text))
 
 
-def with_addresses(tree: Tree, endpoints: Mapping[str, Address], default_route: str | None = None) -> Tree:
-    """Return a copy that listens on kernel-chosen ports and finds its clusters at `endpoints`.
-
-    `default_route`: the cluster of requests without the routing header, where it is not to be the long pool.
-    """
+def with_addresses(tree: Tree, endpoints: Mapping[str, Address]) -> Tree:
+    """Return a copy that listens on kernel-chosen ports and finds its clusters at `endpoints`."""
     tree = _copy(tree)
     _move(tree["admin"], ANY_PORT)
     for listener in tree["static_resources"]["listeners"]:
         _move(listener, ANY_PORT)
-        if default_route is not None:
-            http(listener)["route_config"]["virtual_hosts"][0]["routes"][-1]["route"]["cluster"] = default_route
     for cluster in tree["static_resources"]["clusters"]:
         if cluster["name"] in endpoints:
             _move(

@@ -9,6 +9,7 @@ from extproc.planning.trace import Batch, Trace
 from extproc.planning.workload import Workload, caps_by
 
 BATCH = 10_000
+"""Requests made at once."""
 
 Row = tuple[float, int, int, int, int]
 """One request: the columns of a `Batch`."""
@@ -18,7 +19,8 @@ def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
     """Yield `count` requests with lengths drawn from `workload`, arriving at its mean rate.
 
     Times between arrivals are gamma distributed with the workload's coefficient of variation, which is a Poisson
-    process at 1 and where it is not known. The same seed gives the same requests.
+    process at 1 and where it is not known. The same seed gives the same requests. Raises `PlanError` for a workload
+    without a rate.
     """
     arrivals = workload.needs_rate()
     random = np.random.default_rng(seed)
@@ -36,7 +38,10 @@ def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
 
 
 def replayed(traces: list[Trace], rate_factor: float, count: int | None) -> Iterator[Batch]:
-    """Yield the requests of `traces` in time order, each trace from its own start, `rate_factor` times as fast."""
+    """Yield the requests of `traces` in time order, each trace from its own start, `rate_factor` times as fast.
+
+    `count`: of how many to stop, None for all. Raises `PlanError` for a trace that has no times, or not in order.
+    """
     merged = heapq.merge(*(_rows(trace) for trace in traces), key=lambda row: row[0])
     buffer: list[Row] = []
     for number, (time, prompt, output, cap, size) in enumerate(merged):

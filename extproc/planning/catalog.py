@@ -8,6 +8,7 @@ from extproc.planning.errors import PlanError
 from extproc.planning.json_file import read_json
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+"""Bytes of a weight or a KV entry by its type."""
 
 
 @dataclass(frozen=True)

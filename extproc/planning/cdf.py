@@ -35,7 +35,7 @@ def read_cdf(path: Path, output_share: float = DEFAULT_OUTPUT_SHARE) -> Workload
 
 
 def from_points(name: str, source: str, points: Any, output_share: float) -> Workload:
-    """Build a workload from CDF points; `source` names them in errors."""
+    """Build a workload from CDF points, as `read_cdf` does; `source` names them in errors. Raises `PlanError`."""
     if not 0 <= output_share < 1:
         raise PlanError(f"--output-share: {output_share:g}: must be at least 0 and below 1")
     tokens, fractions = _checked(source, points)

@@ -64,7 +64,11 @@ def simulated(fleet: FleetPlan) -> list[SimulatedPool]:
 def simulate(
     policy: str, pools: list[SimulatedPool], setting: Setting, progress: Progress = lambda _done: None
 ) -> dict[str, Any]:
-    """Run one policy and return what it measured, as plain values. Raises `PlanError` for an unknown policy."""
+    """Run one policy and return what it measured, as plain values.
+
+    `progress` is told how many requests have arrived. Raises `PlanError` for an unknown policy, or pools that
+    cannot be simulated.
+    """
     capacities = tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools)
     spillover = setting.config.spillover if policy.endswith("+spillover") else None
     simulation = Simulation(pools, build(policy, capacities, setting), ttft=setting.ttft, spillover=spillover)
@@ -73,7 +77,10 @@ def simulate(
 
 
 def build(policy: str, pools: Pools, setting: Setting) -> Policy:
-    """Build a policy by name; one pool needs no choice, so *homogeneous* is the oracle on one."""
+    """Build a policy by name; one pool needs no choice, so *homogeneous* is the oracle on one.
+
+    Raises `PlanError` for an unknown name.
+    """
     kind = policy.removesuffix("+spillover")
     if kind in ("homogeneous", "oracle"):
         return Oracle(pools)

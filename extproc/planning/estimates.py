@@ -94,5 +94,5 @@ def _lengths(workload: Workload, count: int) -> list[tuple[int, int, int]]:
 
 
 def exact(ratio: Floats) -> Floats:
-    """The same for an oracle: a request is at most what it is."""
+    """Chance that an estimate is at most `ratio` times the truth, for an oracle, whose estimate is the truth."""
     return np.asarray(ratio >= 1, np.float64)

@@ -151,7 +151,7 @@ def _complete(instance: Any, slots: Rows, requests: Rows, counts: Rows, free_row
 def advance(
     until: float, instances: Rows, slots: Rows, requests: Rows, counts: Rows, free_rows: Rows, finished: Rows
 ) -> int:
-    """Run every instance up to `until` and return the requests finished and not yet taken.
+    """Run every instance up to `until` (s) and return the number of requests finished and not yet taken.
 
     `instances`, `requests`, `finished`: tables of the dtypes in `rows`. `slots[i]`: rows running on instance i, in
     order of admission. `finished` is twice as long as `requests`; the caller leaves less than half of it filled.
@@ -179,7 +179,10 @@ def submit(
     counts: Rows,
     free_rows: Rows,
 ) -> None:
-    """Queue a request on that instance of `first` to `last` (excluded) with the fewest; start it if idle."""
+    """Queue a request on that instance of `first` to `last` (excluded) with the fewest; start it if idle.
+
+    `time`: now, s. `prompt`: its tokens. `target`: output tokens it will produce. Tables as of `advance`.
+    """
     best = first
     least = instances[first].running + instances[first].waiting
     for i in range(first + 1, last):

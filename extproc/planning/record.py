@@ -188,7 +188,7 @@ def _present(instances: int | None, scenario: Scenario, chosen: FleetPlan) -> li
 
 
 def assumptions(scenario: Scenario, smallest: int) -> list[str]:
-    """What the figures rest on, in words. `smallest`: as above."""
+    """What the figures rest on, in words. `smallest`: capacity of the smallest pool."""
     engine, objective = scenario.engine, scenario.objective
     held = (
         "max_model_len of KV is set aside for each sequence"

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-import numpy as np
-
 from extproc.planning.errors import PlanError
 from extproc.planning.savings import general_savings
 from extproc.planning.scenario import Scenario
@@ -45,6 +43,7 @@ class Planner:
     """Sizes fleets for a scenario. Pools are sized once for each range of budgets."""
 
     def __init__(self, scenario: Scenario) -> None:
+        """Raises `PlanError` for objectives or measured throughputs that nothing can have."""
         self.scenario = scenario
         self._sized: dict[tuple[int, int, int, bool], PoolPlan | None] = {}
         _check(scenario)
@@ -63,7 +62,7 @@ class Planner:
     def _size(self, low: int, high: int, reserve: int, strict: bool) -> PoolPlan | None:
         scenario = self.scenario
         shares = scenario.within(high, reserve) - (scenario.within(low, reserve) if low else 0.0)
-        share = float(np.average(shares, weights=scenario.workload.weights))
+        share = scenario.workload.mean(shares)
         part = scenario.workload.part(shares)
         if part is None and high < scenario.full:
             return None
@@ -151,7 +150,8 @@ class Planner:
 def best(curve: list[Split], by: Cost = "gpus") -> Split:
     """Return the cheapest split that meets its objective, else the cheapest; of equals the highest threshold.
 
-    A higher threshold keeps more requests out of the long pool and leaves more room for estimation error.
+    A higher threshold keeps more requests out of the long pool and leaves more room for estimation error. Raises
+    `PlanError` for an empty curve.
     """
     if not curve:
         raise PlanError("--lengths: no value below full context is allowed: there is nothing to search")

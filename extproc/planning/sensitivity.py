@@ -15,7 +15,7 @@ from extproc.planning.workload import Workload, with_caps
 MISROUTE_PERCENTS = (1.0, 5.0)
 SPREADS = (0.5, 2.0)
 RATE_FACTORS = (0.1, 0.5, 2.0, 10.0)
-CAP_LAWS = ("exact", "round", "none")
+CAPS_TRIED = ("exact", "round", "none")
 LONG_FACTORS = (0.5, 2.0)
 RHOS = (0.8, 1.2)
 
@@ -52,7 +52,7 @@ def changes(scenario: Scenario, config: Config, texts: TextModel) -> Cases:
     traffic = scenario.workload
     cases = _estimation(scenario, config, texts)
     cases += [(f"arrival rate x {f:g}", replace(scenario, workload=_faster(traffic, f))) for f in RATE_FACTORS]
-    cases += [(f"output caps: {law}", replace(scenario, workload=with_caps(traffic, law))) for law in CAP_LAWS]
+    cases += [(f"output caps: {law}", replace(scenario, workload=with_caps(traffic, law))) for law in CAPS_TRIED]
     other: Concurrency = "paged" if scenario.engine.concurrency == "reserved" else "reserved"
     cases.append((f"{other} concurrency", replace(scenario, engine=replace(scenario.engine, concurrency=other))))
     return cases

@@ -42,9 +42,13 @@ class SimulatedPool:
 
 
 class Machines:
-    """The instances of all pools and the requests in them: a thin, growing wrapper around the kernel's tables."""
+    """The instances of all pools and the requests in them: a thin, growing wrapper around the kernel's tables.
+
+    Times in seconds, prompts and targets (output) in tokens.
+    """
 
     def __init__(self, pools: list[SimulatedPool]) -> None:
+        """Raises `PlanError` for more sequences than fit in memory."""
         places = sum(p.instances * max(1, p.engine.slots) for p in pools)
         if places > MOST_PLACES:
             raise PlanError(f"{places} sequences at once: at most {MOST_PLACES} can be simulated; lower --rate")
@@ -106,7 +110,11 @@ class Machines:
 
 
 class Simulation:
-    """One run of one policy over one stream of arrivals. `spillover`: settings of it, None: requests stay."""
+    """One run of one policy over one stream of arrivals.
+
+    `ttft`: objective for the time to first token (s), None for none. `spillover`: settings of it, None: requests
+    stay.
+    """
 
     def __init__(
         self,
@@ -116,6 +124,7 @@ class Simulation:
         ttft: float | None = None,
         spillover: Spillover | None = None,
     ) -> None:
+        """Raises `PlanError` for pools that vLLM would not start with, or that are too many to simulate."""
         for pool in pools:
             if not pool.engine.fits:
                 raise PlanError(

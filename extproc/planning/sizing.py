@@ -124,7 +124,7 @@ class PoolModel:
         return self._rate / (instances * self._throughput.rate)
 
     def prefill(self, instances: float) -> float:
-        """P99 over requests of the time from being scheduled to the first token."""
+        """P99 over requests of the time from being scheduled to the first token, s."""
         return float(self._prefills(instances)[self._slowest])
 
     def _prefills(self, instances: float) -> Floats:
@@ -135,17 +135,17 @@ class PoolModel:
         return (self._chunks + 0.5) * iteration + self._own
 
     def late(self, instances: int, ttft: float) -> float:
-        """Share of requests over `ttft`, each with the P99 of the wait on top of its own prefill."""
+        """Share of requests over `ttft` (s), each with the P99 of the wait on top of its own prefill."""
         return self._part.share(self._prefills(instances) + self.wait(instances) > ttft)
 
     def wait(self, instances: int) -> float:
-        """P99 of the wait for a free slot."""
+        """P99 of the wait for a free slot, s."""
         slots = instances * self._throughput.slots
         service = self._throughput.slots / self._throughput.rate
         return queueing.wait_quantile(0.99, slots, self._rate * service, service, self._throughput.service_cv2)
 
     def ttft(self, instances: int) -> float:
-        """P99 time to first token: P99 of the wait plus P99 of prefill, an upper bound of the P99 of their sum."""
+        """P99 time to first token, s: P99 of wait plus P99 of prefill, an upper bound of the P99 of their sum."""
         return self.wait(instances) + self.prefill(instances)
 
 

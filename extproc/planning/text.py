@@ -32,6 +32,9 @@ TEMPLATE_TOKENS = 4
 LEAST_TOKENS = 50
 """Shorter prompts are mostly chat template and say little of text."""
 
+TOKENIZER = "llama3"
+"""Name of the tokenizer whose counts are taken where a log has those of several."""
+
 PASSES = 2
 """An estimator is settled after having seen all bodies once; what it is off by in the last pass is the spread."""
 
@@ -89,17 +92,16 @@ class _Body(NamedTuple):
     tokens: int
 
 
-def measure(path: Path, tokenizer: str = "llama3") -> TextModel:
-    """Measure a text model from JSON lines of `path` (of the API), `body` (the request, as text), `prompt_tokens`.
+def measure(path: Path) -> TextModel:
+    """Measure a text model from the request log at `path` (`extproc.budget.logs`).
 
-    `prompt_tokens` is a number, or an object of numbers by tokenizer. `category`, where a line has one, names the
-    kind of text; otherwise it is what the service takes the text for. Bodies with several prompts, token ids or
-    media are left out.
+    The kind of a text is the log's `category`, or else what the service takes the text for. Of tokens by several
+    tokenizers those of `TOKENIZER` count. Bodies with several prompts, token ids or media are left out.
 
     Raises `PlanError` for a file without usable bodies.
     """
     try:
-        bodies = [body for logged in RequestLog(path) if (body := _body(logged, tokenizer))]
+        bodies = [body for logged in RequestLog(path) if (body := _body(logged))]
     except LogError as error:
         raise PlanError(f"--texts: {error}") from None
     if not bodies:
@@ -112,10 +114,10 @@ def measure(path: Path, tokenizer: str = "llama3") -> TextModel:
     return tuple(sorted(kinds, key=lambda kind: -kind.share))
 
 
-def _body(logged: Logged, tokenizer: str) -> _Body | None:
+def _body(logged: Logged) -> _Body | None:
     """Kind, features and tokens of one body, None when it says nothing."""
     item, *others = logged.facts.items
-    tokens = logged.tokens.get(tokenizer, logged.tokens.get("", 0))
+    tokens = logged.tokens.get(TOKENIZER, logged.tokens.get("", 0))
     vector = features(item)
     few = tokens - TEMPLATE_TOKENS * vector[MESSAGES] < LEAST_TOKENS
     if others or item.media or item.tokens is not None or few:

@@ -21,6 +21,8 @@ NO_CAP = -1
 """Value of `Workload.caps` where the client set no output cap."""
 
 CAP_LAWS = ("as logged", "none", "exact", "round")
+"""How clients set output caps, see `caps_by`."""
+
 SMALLEST_ROUND_CAP = 256
 
 
@@ -108,7 +110,10 @@ class Workload:
         return float(np.average(values, weights=self.weights))
 
     def with_rate(self, rate: float) -> "Workload":
-        """Return the workload at a mean of `rate` requests per second; Poisson when nothing was recorded."""
+        """Return the workload at a mean of `rate` requests per second; Poisson when nothing was recorded.
+
+        Raises `PlanError` for a rate that is not above 0.
+        """
         if rate <= 0:
             raise PlanError(f"--rate: {rate:g}: must be above 0 requests per second")
         arrivals = self.arrivals.scaled(rate) if self.arrivals else Arrivals(rate, rate)

@@ -21,11 +21,11 @@ Reason = (
         "spillover",  # the pool its budget asks for is saturated, and the next larger one has room
         "slow",  # the body had not come in time
         "cut",  # the body was longer than Envoy's buffer
-        "not_post",
+        "not_post",  # a path of ours with another method
         "no_body",
         "no_length",  # the body does not come here, and nothing says how long it is
-        "unknown_path",
-        "error",
+        "unknown_path",  # none of an API that is read
+        "error",  # of ours
     ]
     | Unreadability
 )

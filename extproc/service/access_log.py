@@ -20,7 +20,7 @@ from extproc.budget.estimate import Verdict
 from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
-from extproc.service.exchange import Context
+from extproc.service.context import Context
 from extproc.service.metadata import (
     AT_START,
     NAMESPACE,

@@ -12,7 +12,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from extproc.config import Config, InProxy, Redis
-from extproc.metrics import Metrics, export_learned, export_pressure
+from extproc.metrics import Metrics
+from extproc.metrics_scraped import export_learned, export_pressure
 from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Board
 from extproc.service import signals
@@ -20,7 +21,8 @@ from extproc.service.admin import Admin
 from extproc.service.background import background
 from extproc.service.compose import STARTED, Pools, compose, describe
 from extproc.service.health import Health
-from extproc.service.in_proxy import InProxyFile, figures
+from extproc.service.in_proxy import figures
+from extproc.service.in_proxy_file import InProxyFile
 from extproc.service.models import ModelsCheck
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader

@@ -9,7 +9,7 @@ from extproc.metrics import Metrics, requests_by_pool
 from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Router, Sticky, new_sticky
 from extproc.routing.spillover import Board
-from extproc.service.exchange import Context
+from extproc.service.context import Context
 from extproc.service.messages import RoutingAnswers
 from extproc.service.route_settings import RouteSettingsReader
 from extproc.service.watch import described

@@ -6,34 +6,21 @@ stays in Envoy, the usage learned at the end of the answer.
 """
 
 import logging
-import random
-from collections.abc import Callable, Mapping
-from time import perf_counter
+from collections.abc import Mapping
 
-import msgspec
 from google.protobuf.message import DecodeError
 
-from extproc.budget.learner import Learner
 from extproc.budget.observation import Observation
-from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
-from extproc.routing.in_flight import InFlight
-from extproc.routing.router import Head, Router
+from extproc.routing.router import Head
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
-from extproc.service.messages import (
-    CONTINUE,
-    READ_NOTHING,
-    READ_STREAM,
-    READ_WHOLE,
-    RoutingAnswers,
-    ask_answer,
-    echo,
-)
+from extproc.service.context import Context
+from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_answer, echo
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
 from extproc.service.received import attempts_of, size_of, values_of
-from extproc.service.route_settings import Pairs, RouteSettingsReader
+from extproc.service.route_settings import Pairs
 
 log = logging.getLogger(__name__)
 
@@ -41,26 +28,6 @@ _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
 """What is assumed of an Envoy that does not say."""
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What every exchange works with: one snapshot, taken when the stream opens.
-
-    `pools`: names of all. `in_flight`: where decisions and ends are counted, None when nobody wants to know.
-    """
-
-    router: Router
-    learner: Learner
-    metrics: Metrics
-    answers: RoutingAnswers
-    route_settings: RouteSettingsReader
-    pools: frozenset[str]
-    category_header: str | None
-    conversation_header: str | None
-    answers_percent: float = 100.0
-    in_flight: InFlight | None = None
-    clock: Callable[[], float] = perf_counter
-    draw: Callable[[], float] = random.random
 
 
 class Exchange:
@@ -154,7 +121,7 @@ class Exchange:
         if kind in ("request_headers", "request_body") and self._decision is None:
             decision = self._context.router.unread("error", self._settings)
             self._decided(decision, 0.0)
-            return self._to_by_headers(decision) if kind == "request_headers" else self._to_by_body(decision)
+            return self._route_at_headers(decision) if kind == "request_headers" else self._route_at_body(decision)
         return CONTINUE[kind]
 
     # The request.
@@ -165,10 +132,10 @@ class Exchange:
         values = values_of(message.headers)
         self._head = head = self._read_head(values)
         if message.end_of_stream:
-            return self._to_by_headers(self._decide(b"", whole=True))
+            return self._route_at_headers(self._decide(b"", whole=True))
         self._length = size = size_of(values, request)
         if self._modes.request_body_mode not in _BUFFERED or not self._settings.body:
-            return self._to_by_headers(self._decide_without_body(head, request, size))
+            return self._route_at_headers(self._decide_without_body(head, request, size))
         early = context.router.decide_early(head, size or 0, self._settings)
         if early is not None:
             self._decided(early, 0.0)
@@ -229,22 +196,23 @@ class Exchange:
             return CONTINUE["request_body"]
         # A body is whole without the end of the stream where trailers follow it.
         whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED or len(message.body) == self._length
-        return self._to_by_body(self._decide(message.body, whole))
+        return self._route_at_body(self._decide(message.body, whole))
 
-    def _to_by_headers(self, decision: Decision) -> bytes:
+    def _route_at_headers(self, decision: Decision) -> bytes:
+        """Answer request headers with a decision that no body will change."""
         answer = self._context.answers.headers(decision, self._ticket)
         if decision.observation is not None:
             return answer + self._asking()
         self.complete = not self._is_duplex  # nothing can be learned of it
         return answer
 
-    def _to_by_body(self, decision: Decision) -> bytes:
+    def _route_at_body(self, decision: Decision) -> bytes:
         return self._context.answers.body(decision, self._ticket)
 
     def _decide(self, body: bytes, whole: bool) -> Decision:
         context = self._context
         started = context.clock()
-        if self._head is None:
+        if self._head is None:  # the filter does not send headers
             decision = context.router.unread("unknown_path", self._settings)
         else:
             decision = context.router.decide(self._head, body, whole, self._settings)

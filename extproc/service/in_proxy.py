@@ -1,13 +1,10 @@
-"""The filter that decides inside the proxy: written from the figures in force, to a file that Envoy watches.
+"""The filter that decides inside the proxy: the figures it goes by, and the file that holds both.
 
-Envoy loads it by its extension configuration discovery: a `DiscoveryResponse` in a file, swapped by a rename. When
-the service is gone Envoy goes on with the last figures.
+Envoy loads it by its extension configuration discovery: a `DiscoveryResponse` in a file.
+`extproc.service.in_proxy_file` keeps that up to date.
 """
 
-import asyncio
 import json
-import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +16,16 @@ from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
 from extproc.config import Config
 from extproc.routing.router import oversize
-from extproc.state.atomic import Signature, replace, signature
-
-log = logging.getLogger(__name__)
 
 RESOURCE = "dualpool.in-proxy"
 """Name of the filter, which the proxy asks for."""
 
 _PROGRAM = [Path(__file__).with_name(name) for name in ("lift.lua", "in_proxy.lua")]
-_READABLE = 0o644  # Envoy runs as another user
 _TOLD = "-- "  # a comment in Lua
 _ALL = ("", "")
 """Model and category that figures of all requests are kept under: what is assumed of those not yet known."""
 
 Figures = dict[str, Any]
-LEARNED = {"figures", "of_models", "others"}
-"""Figures that move while requests go on; all others are configured."""
 
 
 def figures(config: Config, learner: Learner) -> Figures:
@@ -151,107 +142,3 @@ def _lua(value: Any) -> str:
     if isinstance(value, list):
         return "{" + ", ".join(map(_lua, value)) + "}"
     return "{" + ", ".join(f"[{_lua(k)}] = {_lua(v)}" for k, v in value.items()) + "}"
-
-
-def moved(old: Figures, new: Figures, step: float) -> bool:
-    """Whether a number that decides differs by more than the share `step`, or what is configured at all.
-
-    A row is compared with what stood in for it: a model that is new moves nothing by itself.
-    """
-    return (
-        old.keys() != new.keys()
-        or any(_differs(old[key], new[key], 0.0) for key in old.keys() - LEARNED)
-        or old["figures"].keys() != new["figures"].keys()
-        or any(_differs(_row(old, *key), _row(new, *key), step) for key in _keys(old) | _keys(new))
-    )
-
-
-def _keys(values: Figures) -> set[tuple[str, str]]:
-    """Category and model of each row, "" for all of them."""
-    rows = {("", ""), *(("", model) for model in values["of_models"])}
-    return rows | {(category, model) for category, models in values["figures"].items() for model in models}
-
-
-def _row(values: Figures, category: str, model: str) -> Figures:
-    """Return the row that decides, as `figures_of` of the filter does."""
-    own = values["figures"].get(category, {}).get(model)
-    row: Figures = own or values["of_models"].get(model) or values["others"]
-    return row
-
-
-def _differs(old: Any, new: Any, step: float) -> bool:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return old.keys() != new.keys() or any(_differs(old[key], new[key], step) for key in old)
-    if isinstance(old, int | float) and isinstance(new, int | float):
-        return abs(new - old) > step * abs(old)
-    return bool(old != new)
-
-
-class InProxyFile:
-    """Keeps `path` up to date with `current()`, the figures in force.
-
-    Written at the start, then only when a figure has moved by more than `step`, or the file is another than the one
-    written, at most every `interval` seconds. `changes()`: equal as long as no figure can have moved, so that none
-    is looked at. `report(worked)` is told of every write.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        step: float,
-        interval: float,
-        current: Callable[[], Figures],
-        changes: Callable[[], int],
-        report: Callable[[bool], None],
-    ) -> None:
-        self._path = path
-        self._step = step
-        self._interval = interval
-        self._current = current
-        self._changes = changes
-        self._report = report
-        self._written: Figures | None = None
-        self._signature: Signature | None = None
-        self._compared: int | None = None
-        self._failing = False
-
-    async def run(self) -> None:
-        """Write whenever it is time, until cancelled."""
-        while True:
-            await self.update()
-            await asyncio.sleep(self._interval)
-
-    def _found(self) -> Figures | None:
-        """Return the figures in the file, whoever wrote them."""
-        try:
-            return read(self._path.read_bytes())
-        except OSError:
-            return None
-
-    async def update(self) -> bool:
-        """Write the figures if they have moved; a file that cannot be written is tried again next time."""
-        ours = self._signature is not None and self._signature == signature(self._path)
-        changes = self._changes()
-        if ours and changes == self._compared:
-            return False
-        values = self._current()
-        if ours and self._written is not None and not moved(self._written, values, self._step):
-            self._compared = changes
-            return False
-        found, seen = (None, None) if ours else (self._found(), signature(self._path))
-        if found is not None and not moved(found, values, self._step):  # of another service that knows the same
-            self._written, self._signature, self._compared = found, seen, changes
-            return False
-        try:
-            # The link itself, if it is one: Envoy watches the directory that the file is named in.
-            await asyncio.to_thread(replace, self._path, written(values), _READABLE, follow=False)
-        except OSError as error:
-            if not self._failing:  # once, however often it is tried
-                log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
-            self._failing = True
-            self._report(False)
-            return False
-        self._written, self._signature, self._compared = values, signature(self._path), changes
-        self._failing = False
-        self._report(True)
-        return True

@@ -12,7 +12,8 @@ from grpc_health.v1 import health_pb2_grpc
 from extproc.config import Tls
 from extproc.config_types import socket_path
 from extproc.service.access_log import AccessLog
-from extproc.service.exchange import Context, Exchange
+from extproc.service.context import Context
+from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.route_settings import is_single, ours
 from extproc.service.tls import TlsError, credentials
@@ -20,9 +21,11 @@ from extproc.service.tls import TlsError, credentials
 log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
-ANSWER_SECONDS = 1.0
 METHOD = f"/{SERVICE}/Process"
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
+
+SOCKET_SECONDS = 1.0
+"""Whoever listens on a socket may take so long to take a connection."""
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
@@ -173,7 +176,7 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
 def _answers(path: str) -> bool:
     """Whether somebody listens on a socket. gRPC would take its place, and that of the next one at its own end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(ANSWER_SECONDS)
+        client.settimeout(SOCKET_SECONDS)
         try:
             client.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from extproc.config import Config
-from extproc.metrics import Metrics, export_learned, export_pressure
+from extproc.metrics import Metrics
+from extproc.metrics_scraped import export_learned, export_pressure, export_workers
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background
@@ -57,10 +58,7 @@ class Supervisor:
         self._core = compose(config, self._metrics, stores=("shared", "file"))
         self._reloader = Reloader(path, load, self._apply, self._reloaded)
         self._registry = CollectorRegistry()
-        self._restarts = Counter(
-            "dualpool_worker_restarts", "Workers replaced because they had died or hung", registry=self._registry
-        )
-        self._up = Gauge("dualpool_workers_up", "Workers that are healthy", registry=self._registry)
+        self._count_replaced = export_workers(self._registry, self._up)
         export_learned(self._registry, self._core.learner.snapshot)
         self._processes: dict[int, Process] = {}
         self._stopping = asyncio.Event()
@@ -73,7 +71,6 @@ class Supervisor:
             hand_over(shared, self._core.config, self._reloader.seen)
             watch = self._watch(shared)
             export_pressure(self._registry, lambda: self._core.pools.board.levels, watch.results)
-            self._up.set_function(lambda: shared.alive(self._core.config.server.workers))
             await self._serve(shared, watch)
 
     @property
@@ -83,7 +80,11 @@ class Supervisor:
 
     async def healthy(self) -> bool:
         """Whether at least one worker is."""
-        return not self.draining and self._shared.alive(self._core.config.server.workers) > 0
+        return not self.draining and self._up() > 0
+
+    def _up(self) -> int:
+        """Workers that are healthy."""
+        return self._shared.alive(self._core.config.server.workers)
 
     def _watch(self, shared: SharedDirectory) -> Watch:
         """What judges the pools, for all workers."""
@@ -138,7 +139,7 @@ class Supervisor:
                 return
             pause = LEAST_PAUSE_SECONDS if loop.time() - started > SETTLED_SECONDS else pause
             log.error("worker %d %s; it is started again in %g s", worker, end, pause)
-            self._restarts.inc()
+            self._count_replaced()
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
@@ -197,10 +198,9 @@ class Supervisor:
         )
 
     def _describe(self) -> dict[str, object]:
-        workers = self._core.config.server.workers
         return {
             **describe(self._core, self._registry),
-            "workers": {"configured": workers, "up": self._shared.alive(workers)},
+            "workers": {"configured": self._core.config.server.workers, "up": self._up()},
         }
 
 

@@ -1,9 +1,10 @@
 """What the workers of one service share: addresses beside each other, a directory, and signs of life.
 
-They share a directory in memory. There lie a state file, through which each learns within two seconds what the
-others have learned, how full the pools are (see `extproc.service.sharing`), the files of prometheus-client's
-multiprocess mode, one for each worker's number, so that the counts of a worker that died go on in its successor,
-and two files that each stamps: one at every turn, one as long as it is healthy.
+They share a directory in memory. There lie the configuration that they start from (`extproc.service.handover`), a
+state file, through which each learns within two seconds what the others have learned, how full the pools are and
+what each has counted of them (`extproc.service.sharing`), the files of prometheus-client's multiprocess mode, one
+for each worker's number, so that the counts of a worker that died go on in its successor, and two files that each
+stamps: one at every turn, one as long as it is healthy.
 """
 
 import asyncio

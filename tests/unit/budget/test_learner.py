@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from extproc.body.usage import Usage
-from extproc.budget.learner import Learner
+from extproc.budget.learner import Learner, new_learner
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
-from extproc.config import Estimation, Output
+from extproc.config import Config, Estimation, Output
 from tests.unit.budget.test_ratio import observation
 
 
@@ -43,3 +43,19 @@ def test_without_a_model_an_answer_counts_once() -> None:
         ("ratio", "text", "", ""): 1,
         ("output", "", ""): 1,
     }
+
+
+def test_whatever_may_move_a_figure_is_a_change() -> None:
+    """An answer that teaches, and figures that come from elsewhere; not one that says nothing."""
+    learner = new_learner(Config())
+    seen = [learner.changes]
+    learner.learn(observation(None))
+    assert learner.changes == seen[0]
+    for change in (
+        lambda: learner.learn(observation(80)),
+        lambda: learner.adopt({}),
+        lambda: learner.rebuild(learner.estimator, learner.output, learner.limit),
+    ):
+        change()
+        seen.append(learner.changes)
+    assert len(set(seen)) == 4

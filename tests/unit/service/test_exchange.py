@@ -17,7 +17,8 @@ from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.router import Router
 from extproc.service.answer import ANSWER_LIMIT
-from extproc.service.exchange import Context, Exchange
+from extproc.service.context import Context
+from extproc.service.exchange import Exchange
 from extproc.service.messages import RoutingAnswers
 from extproc.service.metadata import read_observation
 from extproc.service.route_settings import Pairs, RouteSettingsReader

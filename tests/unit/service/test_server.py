@@ -240,7 +240,7 @@ async def test_a_socket_whose_owner_hangs_is_not_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is it waited for: its backlog is full, and nobody accepts."""
-    monkeypatch.setattr("extproc.service.server.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("extproc.service.server.SOCKET_SECONDS", 0.01)
     path = tmp_path / "dualpool.sock"
     harness = Harness()
     with socket.socket(socket.AF_UNIX) as hung, socket.socket(socket.AF_UNIX) as waiting:

@@ -50,6 +50,21 @@ class Fake:
             raise StoreError(f"state.{self.name}: broken")
 
 
+class Quiet(Fake):
+    """A store with nothing new to tell when it is offered nothing. `replaced`: how often it was given a copy."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.replaced = 0
+
+    def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
+        return super().exchange(pending, whole, limit) if pending else None
+
+    def replace(self, whole: Table, limit: int) -> None:
+        self.replaced += 1
+        super().replace(whole, limit)
+
+
 def sync(of: Learner, *stores: Store, reports: list[tuple[str, bool]] | None = None) -> Sync:
     def report(store: str, worked: bool) -> None:
         if reports is not None:
@@ -252,17 +267,6 @@ async def test_a_copy_has_what_others_taught() -> None:
 
 async def test_a_copy_is_written_only_when_there_is_news() -> None:
     """While no traffic comes nothing is written."""
-
-    class Quiet(Fake):
-        replaced = 0
-
-        def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
-            return super().exchange(pending, whole, limit) if pending else None
-
-        def replace(self, whole: Table, limit: int) -> None:
-            self.replaced += 1
-            super().replace(whole, limit)
-
     one, redis, file = learner("redis", "file"), Quiet("redis"), Quiet("file")
     each = sync(one, redis, file)
     teach(one, 4.0, 10)
@@ -351,11 +355,6 @@ async def test_a_late_answer_is_the_answer_to_what_was_offered() -> None:
 async def test_what_is_up_to_date_is_said_to_be() -> None:
     """A store with nothing to be copied to it is no store that has not been written for long."""
     reports: list[tuple[str, bool]] = []
-
-    class Quiet(Fake):
-        def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
-            return super().exchange(pending, whole, limit) if pending else None
-
     each = sync(learner("redis", "file"), Quiet("redis"), Fake("file"), reports=reports)
     await each.exchange()
     assert reports == [("redis", True), ("file", True)]

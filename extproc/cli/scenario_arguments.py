@@ -1,0 +1,114 @@
+"""Arguments that `plan` and `simulate` share; `extproc.cli.scenario` says what they describe."""
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+from extproc.planning import cdf, tables
+from extproc.planning.catalog import GPUS, MODELS
+from extproc.planning.scenario import LENGTHS
+from extproc.planning.workload import CAP_LAWS
+
+Group: TypeAlias = "argparse._ArgumentGroup"  # argparse has no public name for it
+
+
+def add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what describes traffic, instances, objectives and the router's estimates."""
+    _add_traffic(parser.add_argument_group("traffic"))
+    _add_instances(parser.add_argument_group("instances"))
+    _add_objective(parser.add_argument_group("objective"))
+    _add_estimates(parser.add_argument_group("estimates of the router"))
+
+
+def _add_traffic(traffic: Group) -> None:
+    traffic.add_argument(
+        "source",
+        nargs="+",
+        help="trace (.csv, .parquet, .jsonl, .log), CDF of total tokens (.json), or the metrics address or saved "
+        "metrics page (.prom) of a running Dualpool",
+    )
+    traffic.add_argument(
+        "--columns",
+        default="",
+        metavar="input=A,output=B,time=C,cap=D,bytes=E",
+        help="names of a trace's own columns",
+    )
+    traffic.add_argument(
+        "--bytes-per-token",
+        type=float,
+        default=tables.DEFAULT_BYTES_PER_TOKEN,
+        help="for traces that hold text, as LMSYS-Chat-1M does (default: %(default)g)",
+    )
+    traffic.add_argument(
+        "--output-share",
+        type=float,
+        default=cdf.DEFAULT_OUTPUT_SHARE,
+        help="output as a share of total tokens, where only totals are known (default: %(default)g)",
+    )
+    traffic.add_argument(
+        "--caps",
+        default="as logged",
+        help=f"output caps: {', '.join(CAP_LAWS)}, or a number of tokens (default: %(default)s)",
+    )
+    traffic.add_argument("--rate", type=float, help="mean requests per second (default: the trace's own)")
+    traffic.add_argument(
+        "--poisson",
+        action="store_true",
+        help="size for the mean rate and Poisson arrivals, not the busiest minute",
+    )
+
+
+def _add_instances(fleet: Group) -> None:
+    fleet.add_argument(
+        "--gpu", default="A100-80G", help=f"{', '.join(GPUS)}, or a JSON file (default: %(default)s)"
+    )
+    fleet.add_argument(
+        "--model", default="Llama-3-70B", help=f"{', '.join(MODELS)}, or a config.json (default: %(default)s)"
+    )
+    fleet.add_argument("--tp", type=int, default=8, help="GPUs per instance (default: %(default)s)")
+    fleet.add_argument("--dtype", choices=("bfloat16", "fp8", "int4"), default="bfloat16", help="of the weights")
+    fleet.add_argument("--kv-dtype", choices=("bfloat16", "fp8"), default="bfloat16", help="of the KV cache")
+    fleet.add_argument("--max-model-len", type=int, default=65_536, help="full context (default: %(default)s)")
+    fleet.add_argument("--max-num-seqs", type=int, help="default: vLLM's for the GPU")
+    fleet.add_argument("--max-num-batched-tokens", type=int, help="default: vLLM's for the GPU")
+    fleet.add_argument("--price", type=float, help="dollars per GPU and hour (default: the catalog's)")
+    fleet.add_argument(
+        "--concurrency",
+        choices=("paged", "reserved"),
+        default="paged",
+        help="KV blocks on demand, as vLLM does, or max_model_len set aside per sequence, as the paper assumes "
+        "(default: %(default)s)",
+    )
+    fleet.add_argument(
+        "--throughput",
+        action="append",
+        default=[],
+        metavar="MAX_MODEL_LEN=RATE",
+        help="measured at that max_model_len, per instance: requests/s (8.5), input and output tokens/s (9000tok), "
+        "or the JSON result of `vllm bench serve`",
+    )
+
+
+def _add_objective(goal: Group) -> None:
+    goal.add_argument("--ttft", type=float, default=2.0, help="P99 time to first token, s (default: %(default)g)")
+    goal.add_argument("--utilisation", type=float, default=0.85, help="cap on it (default: %(default)g)")
+    goal.add_argument("--spare", type=int, default=0, help="instances a pool may lose: 1 for N+1 (default: 0)")
+    goal.add_argument(
+        "--lengths",
+        default=",".join(map(str, LENGTHS)),
+        help="allowed max_model_len values of the smaller pools (default: %(default)s)",
+    )
+
+
+def _add_estimates(router: Group) -> None:
+    router.add_argument(
+        "--estimates",
+        choices=("learned", "exact"),
+        default="learned",
+        help="size for the router's estimates, or for lengths known exactly (default: %(default)s)",
+    )
+    router.add_argument("--config", type=Path, help="Dualpool configuration whose estimator settings are used")
+    router.add_argument("--texts", type=Path, help="request bodies with token counts (JSONL) to measure text from")
+    router.add_argument(
+        "--text-spread", type=float, default=1.0, help="scales the spread of bytes per token (default: %(default)g)"
+    )

@@ -1,0 +1,125 @@
+"""The file of the in-proxy filter: written whenever its figures have moved, and swapped by a rename.
+
+When the service is gone Envoy goes on with the last figures.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from extproc.service.in_proxy import Figures, read, written
+from extproc.state.atomic import Signature, replace, signature
+
+log = logging.getLogger(__name__)
+
+LEARNED = {"figures", "of_models", "others"}
+"""Figures that move while requests go on; all others are configured."""
+
+_READABLE = 0o644  # Envoy runs as another user
+
+
+class InProxyFile:
+    """Keeps `path` up to date with `current()`, the figures in force.
+
+    Written at the start, then only when a figure has moved by more than `step`, or the file is another than the one
+    written, at most every `interval` seconds. `changes()`: equal as long as no figure can have moved, so that none
+    is looked at. `report(worked)` is told of every write.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        step: float,
+        interval: float,
+        current: Callable[[], Figures],
+        changes: Callable[[], int],
+        report: Callable[[bool], None],
+    ) -> None:
+        self._path = path
+        self._step = step
+        self._interval = interval
+        self._current = current
+        self._changes = changes
+        self._report = report
+        self._written: Figures | None = None
+        self._signature: Signature | None = None
+        self._compared: int | None = None
+        self._failing = False
+
+    async def run(self) -> None:
+        """Write whenever it is time, until cancelled."""
+        while True:
+            await self.update()
+            await asyncio.sleep(self._interval)
+
+    async def update(self) -> bool:
+        """Write the figures if they have moved; True when written. What cannot be is tried again next time."""
+        ours = self._signature is not None and self._signature == signature(self._path)
+        changes = self._changes()
+        if ours and changes == self._compared:
+            return False
+        values = self._current()
+        # Another service that knows the same may have written it: then its file will do.
+        known, seen = (self._written, self._signature) if ours else (self._found(), signature(self._path))
+        if known is not None and not moved(known, values, self._step):
+            self._written, self._signature, self._compared = known, seen, changes
+            return False
+        return await self._write(values, changes)
+
+    def _found(self) -> Figures | None:
+        """Return the figures in the file, whoever wrote them."""
+        try:
+            return read(self._path.read_bytes())
+        except OSError:
+            return None
+
+    async def _write(self, values: Figures, changes: int) -> bool:
+        try:
+            # The link itself, if it is one: Envoy watches the directory that the file is named in.
+            await asyncio.to_thread(replace, self._path, written(values), _READABLE, follow=False)
+        except OSError as error:
+            if not self._failing:  # once, however often it is tried
+                log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
+            self._failing = True
+            self._report(False)
+            return False
+        self._written, self._signature, self._compared = values, signature(self._path), changes
+        self._failing = False
+        self._report(True)
+        return True
+
+
+def moved(old: Figures, new: Figures, step: float) -> bool:
+    """Whether a number that decides differs by more than the share `step`, or what is configured at all.
+
+    A row is compared with what stood in for it: a model that is new moves nothing by itself.
+    """
+    return (
+        old.keys() != new.keys()
+        or any(_differs(old[key], new[key], 0.0) for key in old.keys() - LEARNED)
+        or old["figures"].keys() != new["figures"].keys()
+        or any(_differs(_row(old, *key), _row(new, *key), step) for key in _keys(old) | _keys(new))
+    )
+
+
+def _keys(values: Figures) -> set[tuple[str, str]]:
+    """Category and model of each row, "" for all of them."""
+    rows = {("", ""), *(("", model) for model in values["of_models"])}
+    return rows | {(category, model) for category, models in values["figures"].items() for model in models}
+
+
+def _row(values: Figures, category: str, model: str) -> Figures:
+    """Return the row that decides, as `figures_of` of the filter does."""
+    own = values["figures"].get(category, {}).get(model)
+    row: Figures = own or values["of_models"].get(model) or values["others"]
+    return row
+
+
+def _differs(old: Any, new: Any, step: float) -> bool:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() != new.keys() or any(_differs(old[key], new[key], step) for key in old)
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(new - old) > step * abs(old)
+    return bool(old != new)
