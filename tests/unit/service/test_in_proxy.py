@@ -15,6 +15,7 @@ from extproc.budget.features import features
 from extproc.budget.learner import new_learner
 from extproc.config import Config
 from extproc.service.in_proxy import RESOURCE, InProxyFile, figures, moved, program, read, written
+from extproc.state import atomic
 from tests.unit.budget.test_ratio import observation
 
 NOTHING: dict[str, Any] = {"figures": {"all": {}, "docs": {}}, "of_models": {}, "others": {}, "shadow": False}
@@ -192,6 +193,10 @@ async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogC
     harness.path.parent.mkdir()
     assert await harness.file.update()
     assert harness.reports == [False, False, True]
+    harness.path.unlink()
+    harness.path.parent.rmdir()
+    assert not await harness.file.update()
+    assert len(caplog.records) == 2  # another time, after it had worked
 
 
 async def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
@@ -214,6 +219,8 @@ async def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
         ({"figures": {"all": {"m": {"mean": 4.0}}}}, {"figures": {"all": {"m": {"mean": 4.5}}}}, True),
         ({"figures": {"all": {}}}, {"figures": {"all": {}, "docs": {}}}, True),
         ({"rollout_steps": 5000.0}, {"rollout_steps": 5001.0}, True),
+        ({}, {"added": 1}, True),  # by another version
+        ({"left_out": 1}, {}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1001}]}}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1000}]}}, False),
     ],
@@ -256,8 +263,9 @@ def test_a_fresh_filter_knows_the_priors() -> None:
 
 def test_text_cannot_leave_its_quotes() -> None:
     """A model's name is data in the program, whatever it is made of."""
-    written = program({"model": 'x"] = os.exit() --\n'})
+    written = program({"model": 'x"] = os.exit() --\n', "other": "x\\"})
     assert '"x\\034] = os.exit() --\\010"' in written
+    assert '"x\\092"' in written
 
 
 async def test_written_no_faster_than_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,3 +285,11 @@ async def test_written_no_faster_than_the_interval(tmp_path: Path, monkeypatch: 
         assert len(harness.reports) == turn
         go_on.put_nowait(None)
     running.cancel()
+
+
+async def test_envoy_may_read_the_file_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as another user."""
+    monkeypatch.setattr(atomic, "_USUAL_MODE", 0o600)
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    assert harness.path.stat().st_mode & 0o777 == 0o644
