@@ -29,7 +29,7 @@ class Observation(msgspec.Struct, frozen=True):
     without margin, as it stood at the decision. `cap`: output cap in tokens, None when the client set none.
     `prompts`: prompts in the batch, 0 where it may be one that nobody has read. `choices`: completions of all of
     them, by which `completion_tokens` is divided. `teaches`: False for prompts whose usage says nothing certain of
-    their text (media, reasoning of earlier turns, prompts that are cut or come with documents). `pool` and `capacity`
+    their text (media, reasoning of earlier turns, prompts that are cut or come with documents). `pool`, `capacity`
     (tokens): where it was sent. `largest`: no pool of its set is larger. `usage`, `finish_reason`: what the answer
     said, None before it is there or where it does not say. `outcome`: see `ending`.
     """

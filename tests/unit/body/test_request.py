@@ -479,3 +479,15 @@ def test_functions_are_tools() -> None:
     """The older name of the same."""
     found = only("chat", {"messages": [{"content": "x"}], "functions": [{"name": "f"}]})
     assert found.tools == b'[{"name":"f"}]'
+
+
+def test_reasoning_that_nobody_can_read_is_no_picture() -> None:
+    """Anthropic's redacted thinking is neither text nor an image."""
+    content = [{"type": "redacted_thinking", "data": "x" * 100}, {"type": "text", "text": "t"}]
+    item = only("messages", {"messages": [{"role": "assistant", "content": content}]})
+    assert (item.text, item.media) == (b"t", 0)
+
+
+def test_a_tool_of_no_known_shape_is_not_called_by_the_server() -> None:
+    """What is no object names no type: the server says what is wrong with it."""
+    assert read("responses", {"input": "hello", "tools": ["web_search", 1]}).items[0].messages == 1

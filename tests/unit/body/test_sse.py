@@ -89,3 +89,12 @@ def test_a_stream_cut_in_an_event_teaches_nothing() -> None:
 def test_empty_chunks_change_nothing() -> None:
     """Empty chunks may come at any time."""
     assert read(b"", b"data: " + USAGE + b"\r", b"", b"\n\r\n", b"")[0] == Usage(9, 3)
+
+
+def test_the_line_that_is_coming_counts_for_its_event() -> None:
+    """What is kept is bounded at any moment, not only where a line ends."""
+    stream = EventStream(Report(), limit=1000)
+    stream.feed(b"data: %b\ndata: " % (b"x" * 600))
+    assert not stream.overlong
+    stream.feed(b"x" * 600)
+    assert stream.overlong

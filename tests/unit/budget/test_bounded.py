@@ -14,3 +14,11 @@ def test_the_least_recently_used_goes_first() -> None:
     assert list(entries.items()) == [("a", 1), ("c", 3)]
     assert entries.get("b") is None
     assert len(entries) == 2
+
+
+def test_what_is_put_is_used() -> None:
+    """An entry that takes the place of one of its key is the last to go."""
+    entries: Bounded[str, int] = Bounded(2)
+    for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        entries.put(key, value)
+    assert list(entries.items()) == [("a", 3), ("c", 4)]

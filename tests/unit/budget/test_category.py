@@ -41,5 +41,9 @@ def test_content_classes(text: str, expected: str) -> None:
 
 def test_mostly_tool_definitions_are_structured() -> None:
     """A short question with long tool definitions costs what its tools cost."""
-    item = Item(text=b"What is the weather in Paris?", tools=b'{"type":"function"}' * 50)
-    assert content_class(features(item), item.size) == "structured"
+    described = b'{"description":"' + b"tells what the weather is like in any place " * 20 + b'"}'
+    for tools in (b'{"type":"function"}' * 50, described):
+        item = Item(text=b"What is the weather in Paris?", tools=tools)
+        assert content_class(features(item), item.size) == "structured"
+    asked = Item(text=described, tools=b'{"type":"function"}')
+    assert content_class(features(asked), asked.size) == "latin"

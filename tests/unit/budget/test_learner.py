@@ -6,6 +6,7 @@ import pytest
 
 from extproc.body.usage import Usage
 from extproc.budget.learner import Learner, new_learner
+from extproc.budget.linear import LinearEstimator
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config, Estimation, Output
@@ -59,3 +60,31 @@ def test_whatever_may_move_a_figure_is_a_change() -> None:
         change()
         seen.append(learner.changes)
     assert len(set(seen)) == 4
+
+
+def test_an_outlier_teaches_how_long_answers_are() -> None:
+    """Its prompt is out of the ordinary; its completion is one like others."""
+    learner = Learner(RatioEstimator(Estimation(min_samples=1), 16), OutputReserve(Output(), 16))
+    verdicts = [learner.learn(observation(tokens)) for tokens in (204, 104)]
+    assert verdicts == ["used", "outlier"]
+    assert learner.export()["output", "", ""].samples == 2
+
+
+def test_as_much_is_shared_as_is_learned() -> None:
+    """No figure that a learner has room for is lost on its way through a store."""
+    learner = new_learner(Config.model_validate({"categories": {"limit": 4}}), ("file",))
+    for number in range(12):
+        for basis in ("text", "raw"):
+            learner.learn(observation(250, model=f"m{number}", category=f"c{number}", basis=basis))
+    known = learner.export()
+    assert len(known) > 4 * 4
+    learner.settle("file", learner.offer("file").whole)
+    assert learner.export().keys() == known.keys()
+
+
+@pytest.mark.parametrize("basis", ["text", "raw"])
+def test_without_a_model_an_error_counts_once(basis: str) -> None:
+    """Of the linear estimator too, where errors set the margin."""
+    learner = Learner(LinearEstimator(Estimation(), 16), OutputReserve(Output(), 16))
+    learner.learn(observation(250, model="", basis=basis))
+    assert {sums.samples for sums in learner.export().values()} == {1}

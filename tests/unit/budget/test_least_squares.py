@@ -128,3 +128,21 @@ def test_a_conversation_and_tools_count_once(messages: int, tools: bytes, seen: 
     """However many messages there are, and however long the tools: what they cost by number is counted besides."""
     x = inputs(features(Item(text=b"a", tools=tools, messages=messages)))
     assert (x[CONVERSATION], x[TOOLS]) == seen
+
+
+def test_sums_with_other_errors_are_of_another_fit() -> None:
+    """As many observations of the same prompts, and not the same answers."""
+    x, one, other = inputs(document(random.Random(8))), Fit(), Fit()
+    tokens = one.estimate(x).tokens
+    one.learn(x, 1.05 * tokens)
+    other.learn(x, 1.1 * tokens)
+    assert one.has(one.sums())
+    assert not one.has(other.sums())
+
+
+@pytest.mark.parametrize(("tokens", "weight"), [(51.2, 0.1), (512.0, 1.0), (51_200.0, 1.0)])
+def test_a_short_prompt_teaches_less(tokens: float, weight: float) -> None:
+    """Much of it is template: it counts for as much as it is long."""
+    fit = Fit()
+    fit.learn(inputs(document(random.Random(8))), tokens)
+    assert fit.sums().values[-2] == pytest.approx(weight)

@@ -208,3 +208,10 @@ def test_only_what_has_changed_is_solved_again(monkeypatch: pytest.MonkeyPatch) 
     one.restore(decode(encode(other.export(), 0.0)).table)
     assert sorted(solved) == [len(TEXTS) + 1, 3 * len(TEXTS) + 1]  # the model's, and that for models not yet known
     assert one.export() == other.export()
+
+
+def test_no_estimate_is_below_what_any_tokenizer_counts() -> None:
+    """Sixteen bytes to a token at most, to the token: of a text of blanks too."""
+    estimator = LinearEstimator(Estimation(), 16)
+    for size in range(960, 1040):
+        assert estimator.estimate("m", "all", "text", features(Item(text=b" " * size))).tokens >= size / 16

@@ -147,3 +147,16 @@ def test_a_reserve_is_worked_out_anew_after_each_completion(quantile: float | No
     again = OutputReserve(Output(quantile=quantile, min_samples=1), limit=8, accepted=1.0, room=1e6)
     again.restore(output.export())
     assert seen[0] < seen[-1] == again.reserve("m", "c", None).tokens
+
+
+def test_the_smallest_pool_of_all_sets_bounds_what_is_exceeded() -> None:
+    """A set of larger pools beside it leaves the reserve as it is."""
+    small = [{"name": "short", "capacity": 2000}, {"name": "long", "capacity": 100_000}]
+    large = [{"name": "wide", "capacity": 64_000}, {"name": "vast", "capacity": 256_000}]
+    reserves = []
+    for sets in ({"default": small}, {"default": large, "other": small}, {"default": large}):
+        output = new_output(Config.model_validate({"pools": sets}))
+        for tokens in range(1, 1001):
+            output.learn(observation(None, cap=None, usage=Usage(10, tokens)))
+        reserves.append(output.reserve("m", "latin", None).tokens)
+    assert reserves[0] == reserves[1] > reserves[2]

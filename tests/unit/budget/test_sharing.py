@@ -195,3 +195,32 @@ def test_figures_of_a_linear_estimator_are_kept() -> None:
     one.rebuild(RatioEstimator(Estimation(), LIMIT), one.output, one.limit)
     one.rebuild(LinearEstimator(Estimation(), LIMIT), one.output, one.limit)
     assert one.export() == learned
+
+
+def test_an_offer_that_was_not_taken_is_news() -> None:
+    """Though nothing was learned since."""
+    one = learner("file")
+    assert not one.has_news("file")
+    teach(one, 4.0, 3)
+    one.offer("file")
+    assert one.has_news("file")
+
+
+def test_a_copy_on_its_way_is_news() -> None:
+    """Whether it arrives nobody knows yet."""
+    one = learner("file")
+    teach(one, 4.0, 3)
+    one.copy("file")
+    assert one.has_news("file")
+
+
+def test_a_copy_that_failed_leaves_all_that_it_held_to_be_offered() -> None:
+    """The offer that it took the place of, and what a copy before it held."""
+    one = learner("file")
+    teach(one, 4.0, 3)
+    one.offer("file")
+    one.copy("file")
+    teach(one, 4.0, 2)
+    one.copy("file")
+    one.copied("file", worked=False)
+    assert pending(one, "file") == 5

@@ -1,6 +1,8 @@
 """What estimators learn, as sums that fade."""
 
-from extproc.budget.sums import Recent, Sums, merge
+import pytest
+
+from extproc.budget.sums import Fading, Recent, Sums, merge
 
 
 def test_a_run_fades_what_was_before_it() -> None:
@@ -37,3 +39,20 @@ def test_recent_keys_are_bounded() -> None:
     for number in range(100):
         recent.add((str(number),), 1.0, (1.0,))
     assert list(recent.take()) == [("96",), ("97",), ("98",), ("99",)]
+
+
+def test_counting_is_adding_one() -> None:
+    """The faster way gives the same run."""
+    added, counted = Recent(4), Recent(4)
+    for position in (0, 2, 2):
+        added.add(("a",), 0.5, [float(place == position) for place in range(3)])
+        counted.count(("a",), 0.5, 3, position)
+    assert added.take() == counted.take() == {("a",): Sums(3, 0.125, (0.25, 0.0, 1.5))}
+
+
+def test_counts_fade_for_ever() -> None:
+    """However large the scale becomes by which all of them are faded at once."""
+    counts = Fading([0.0, 0.0])
+    for _ in range(3000):
+        counts.count(1, 0.5)
+    assert [value / counts.scale for value in counts.values] == pytest.approx([0.0, 2.0])

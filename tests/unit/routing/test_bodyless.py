@@ -104,3 +104,10 @@ def test_the_largest_pool_is_that_of_the_model(fields: dict[str, Any], size: int
     """Another model's pool could only answer that it does not know the model."""
     decision = router().decide_by_size(CHAT, {**SEEN, "model": "tiny", **fields}, size)
     assert (decision.pool.name, decision.reason) == ("l", reason)
+
+
+@pytest.mark.parametrize(("more", "reason"), [(0, "fits"), (1, "oversized")])
+def test_a_body_longer_than_is_ever_read_is_oversized_by_size_too(more: int, reason: str) -> None:
+    """However much the smaller pools hold: the way to decide does not change what is decided."""
+    wide = {"default": [{"name": "short", "capacity": 200_000}, {"name": "long", "capacity": 10_000_000}]}
+    assert where(SEEN, LARGEST_BODY + more, pools=wide) == ("long", reason)

@@ -1,5 +1,6 @@
 """Rules of `extproc.routing.in_flight`."""
 
+import copy
 from collections.abc import Iterator
 
 import pytest
@@ -90,14 +91,18 @@ def test_it_does_not_drift(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    "ticket", ["", "a", "b.200", "a.", "a.x", "a.99999999999999999999", "a.201", "a.-1", "a.²"]
+    "ticket",
+    ["", "a", "b.200", "a.", "a.x", "a.99999999999999999999", "a." + "9" * 5000, "a.201", "a.-1", "a.²"],
+    ids=lambda ticket: ticket[:8],
 )
 def test_a_foreign_ticket_counts_nowhere(clock: Clock, ticket: str) -> None:
     """Of another service, an earlier start, the future, or none at all."""
     count = InFlight("a", clock)
     count.end("short", count.begin("short"))
     count.begin("short")
+    before = copy.deepcopy(count.tally(LONGEST))
     count.end("short", ticket)
+    assert count.tally(LONGEST) == before
     assert present(clock, count) == {"short": 1}
 
 
@@ -128,3 +133,65 @@ def test_names_are_bounded(clock: Clock) -> None:
     for name in names:
         count.end(name, ticket)
     assert len(count.tally(LONGEST)) == MOST_POOLS
+
+
+def test_a_full_memory_goes_on_counting_the_pools_it_knows(clock: Clock) -> None:
+    """Names that came later are the ones left out."""
+    count = InFlight("a", clock)
+    ticket = count.begin("short")
+    for number in range(MOST_POOLS):
+        count.end(f"pool {number}", ticket)
+    count.end("short", ticket)
+    assert (present(clock, count) or {})["short"] == 0
+
+
+def test_a_request_is_there_as_long_as_the_longest_lasts(clock: Clock) -> None:
+    """Until then it is in its pool, and not lost."""
+    count = InFlight("a", clock)
+    for _ in range(ENOUGH):
+        count.begin("short")
+    count.end("long", count.begin("long"))
+    clock.now += LONGEST
+    assert present(clock, count) == {"short": ENOUGH, "long": 0}
+
+
+def test_losses_are_remembered_for_as_long_again(clock: Clock) -> None:
+    """A log that has lost much is not believed for the little that it tells since."""
+    count = InFlight("a", clock)
+    for _ in range(ENOUGH):
+        count.begin("short")
+    clock.now += 2 * LONGEST
+    count.end("short", count.begin("short"))
+    assert present(clock, count) is None
+    clock.now += BUCKET_SECONDS
+    count.end("short", count.begin("short"))
+    assert present(clock, count) == {"short": 0}
+
+
+def test_ends_of_unknown_decisions_make_up_for_no_loss(clock: Clock) -> None:
+    """As of a worker that was killed with its count: what others lose is lost all the same."""
+    count = InFlight("a", clock)
+    ticket = count.begin("short")
+    for _ in range(ENOUGH):
+        count.end("short", ticket)
+    clock.now += BUCKET_SECONDS
+    for _ in range(ENOUGH):
+        count.begin("short")
+    clock.now += LONGEST + BUCKET_SECONDS
+    assert present(clock, count) is None
+
+
+@pytest.mark.parametrize(
+    ("begun", "lost", "believed"),
+    [(ENOUGH - 1, ENOUGH - 1, True), (ENOUGH, 1, True), (ENOUGH, 2, False)],
+    ids=["too few to tell", "one in twenty", "more"],
+)
+def test_how_much_a_log_may_lose(clock: Clock, begun: int, lost: int, believed: bool) -> None:
+    """One decision in twenty, of twenty and more."""
+    count = InFlight("a", clock)
+    for number, ticket in enumerate([count.begin("short") for _ in range(begun)]):
+        if number >= lost:
+            count.end("short", ticket)
+    clock.now += LONGEST + BUCKET_SECONDS
+    count.end("long", count.begin("long"))
+    assert (present(clock, count) is not None) is believed

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from extproc.body.request import LARGEST_BODY
 from extproc.budget.budget import Budgeter
 from extproc.budget.observation import Observation
 from extproc.budget.output import OutputReserve
@@ -246,3 +247,31 @@ def test_an_absurd_number_travels_with_the_request(fields: dict[str, Any]) -> No
     assert decision.observation is not None
     encoded = msgspec.json.encode(decision.observation)
     assert msgspec.json.decode(encoded, type=Observation) == decision.observation
+
+
+def test_a_body_longer_than_is_ever_read_is_not_read_for_an_image() -> None:
+    """It would hold up other requests, however little of it is text."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * LARGEST_BODY}}
+    content = json.dumps({"model": "m", "messages": [{"content": [image]}], "max_tokens": 1}).encode()
+    assert where(router().decide(CHAT, content, whole=True)) == ("long", "long", "oversized")
+
+
+def test_what_goes_long_by_its_own_budget_is_not_called_sticky() -> None:
+    """However often: only what would have been short stays long for the sake of its conversation."""
+    sticky = router(routing={"sticky_long": True})
+    assert [sticky.decide(CHAT, body(5000, user="u"), whole=True).reason for _ in range(2)] == ["fits", "fits"]
+
+
+def test_a_conversation_may_have_a_name_that_is_no_text() -> None:
+    """A header holds any bytes: such a name sticks, and is rolled out, as any other."""
+    names = [b"\xff%d".__mod__(i).decode("utf-8", "surrogateescape") for i in range(1000)]
+    assert sum(in_rollout(name, 50.0) for name in names) / 10 == pytest.approx(50.0, abs=5.0)
+    sticky = router(routing={"sticky_long": True})
+    head = Head("POST", CHAT.path, conversation=names[0])
+    sticky.decide(head, body(5000), whole=True)
+    assert sticky.decide(head, body(10), whole=True).reason == "sticky"
+
+
+def test_at_zero_percent_nothing_is_rolled_out() -> None:
+    """Not one conversation in ten thousand either."""
+    assert not any(in_rollout(f"conversation {i}", 0.0) for i in range(100_000))

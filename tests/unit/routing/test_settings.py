@@ -93,3 +93,20 @@ def test_category(router: Router) -> None:
     observation = router.decide(HEAD, body(1), True, RouteSettings(category="batch")).observation
     assert observation is not None
     assert observation.category == "batch"
+
+
+def test_a_route_may_act_where_the_configuration_does_not() -> None:
+    """Shadow mode and roll-out are the route's own where it says anything: one route may go ahead of the others."""
+    config = CONFIG.model_copy(
+        update={"routing": CONFIG.routing.model_copy(update={"shadow": True, "rollout_percent": 0.0})}
+    )
+    budgeter = Budgeter(
+        RatioEstimator(config.estimation, 100),
+        OutputReserve(config.output, 100),
+        config.categories,
+        config.estimation,
+    )
+    router = Router(config, budgeter)
+    assert router.decide(HEAD, body(1), True).reason == "shadow"
+    assert router.decide(HEAD, body(1), True, RouteSettings(shadow=False)).reason == "rollout"
+    assert router.decide(HEAD, body(1), True, RouteSettings(shadow=False, rollout_percent=100.0)).reason == "fits"

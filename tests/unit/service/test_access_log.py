@@ -16,6 +16,7 @@ from extproc.budget.observation import Observation
 from extproc.metrics import Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.pb import dualpool_extproc_pb2 as extproc
+from extproc.routing.in_flight import InFlight
 from extproc.service.access_log import TURN, AccessLog, read
 from extproc.service.messages import READ_WHOLE
 from tests.unit.service.test_exchange import Harness
@@ -97,6 +98,7 @@ def take(*entries: pb.HTTPAccessLogEntry) -> Harness:
         ({"prompt_tokens": -1.0}, None),
         ({"prompt_tokens": float("nan")}, None),
         ({"prompt_tokens": 1e300}, None),
+        ({"prompt_tokens": 2.0**31}, None),
         ({"finish_reason": "stop"}, None),
     ],
 )
@@ -338,8 +340,10 @@ def test_decisions_of_the_proxy_are_counted(said: dict[str, str], chosen: str, c
     ours = made.common_properties.metadata.filter_metadata["dualpool"]
     del ours.fields["chosen"]
     ours.update(said)
-    labels = {"pool": said.get("pool", "short"), "chosen": chosen, "reason": said["reason"]}
-    assert take(made).count("dualpool_requests_total", **labels) == counted
+    harness = take(made)
+    labels = {"pool": said.get("pool", "short"), "reason": said["reason"]}
+    assert harness.count("dualpool_requests_total", chosen=chosen, **labels) == counted
+    assert sum(harness.count("dualpool_requests_total", chosen=each, **labels) for each in POOLS) == counted
 
 
 def test_disconnects_are_counted() -> None:
@@ -381,3 +385,45 @@ def test_a_request_that_was_never_sent_on_is_counted() -> None:
     harness = take(entry(status=503, attempts=0), entry(status=503, attempts=0))
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="failed") == 2
     assert harness.count("dualpool_upstream_retries_total", pool="short") == 0
+
+
+def test_an_answer_of_envoy_itself_was_not_cut() -> None:
+    """No pool has begun it, so none has to end it."""
+    made = entry(whole=False)
+    made.common_properties.ClearField("time_to_first_upstream_rx_byte")
+    assert take(made).count("dualpool_access_log_entries_total", pool="short", end="completed") == 1
+
+
+def test_a_refusal_without_its_end_is_not_that_of_a_client() -> None:
+    """It has failed by its status, with or without an end."""
+    harness = take(entry(status=503, whole=False))
+    assert harness.count("dualpool_access_log_entries_total", pool="short", end="failed") == 1
+
+
+def test_a_misroute_that_was_cut_is_a_misroute() -> None:
+    """A refusal tells of the request, whatever became of the rest of it."""
+    made = entry(status=400)
+    made.common_properties.response_flags.upstream_remote_reset = True
+    assert take(made).count("dualpool_access_log_entries_total", pool="short", end="rejected") == 1
+
+
+def test_decisions_of_the_proxy_are_counted_one_by_one() -> None:
+    """Also where many of a message are alike."""
+    made = entry(USAGE)
+    ours = made.common_properties.metadata.filter_metadata["dualpool"]
+    del ours.fields["chosen"]
+    ours.update({"reason": "fits"})
+    harness = take(*[made] * (TURN + 3))
+    assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == TURN + 3
+
+
+def test_an_entry_ends_the_request_whose_ticket_it_carries() -> None:
+    """It is in its pool no longer."""
+    harness = Harness()
+    counted = InFlight("service", lambda: 1000.0)
+    tickets = [counted.begin("short") for _ in range(2)]
+    made = entry(USAGE)
+    made.common_properties.metadata.filter_metadata["dualpool"].update({"ticket": tickets[0]})
+    context = msgspec.structs.replace(harness.context, in_flight=counted)
+    deque(AccessLog(lambda: context).take(message(made, entry(USAGE))), 0)
+    assert counted.tally(60.0) == {"short": {200: (2, 1)}}

@@ -130,6 +130,8 @@ def test_a_share_of_answers_is_read(percent: float, draw: float, settled: bool, 
     harness, answer = sampled(percent, draw, settled)
     assert answer.mode_override.response_body_mode == mode
     assert harness.count("dualpool_unread_answers_total", reason="sampling") == (mode == MODE.NONE)
+    harness.exchange.close()
+    assert harness.count("dualpool_observations_total", verdict="no_usage") == (mode != MODE.NONE)
 
 
 @pytest.mark.parametrize(("attempts", "mode"), [(1, MODE.NONE), (2, MODE.BUFFERED_PARTIAL)])

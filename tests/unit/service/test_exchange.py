@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
+from extproc.body.request import LARGEST_BODY
 from extproc.budget.budget import Budgeter
 from extproc.budget.features import text_bytes
 from extproc.budget.learner import Learner
@@ -15,6 +17,7 @@ from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
+from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Router
 from extproc.service.answer import ANSWER_LIMIT
 from extproc.service.context import Context
@@ -252,6 +255,7 @@ def test_a_body_before_trailers_is_whole_when_it_is_as_long_as_announced(length:
         (answer_headers("application/x-ndjson"), MODE.NONE),
         (answer_headers("application/stream+json"), MODE.NONE),
         (answer_headers("text/html"), MODE.NONE),
+        (answer_headers(status="300"), MODE.NONE),
         (answer_headers(status="500"), MODE.NONE),
         (answer_headers(**{"content-encoding": "gzip"}), MODE.NONE),
     ],
@@ -405,8 +409,11 @@ def test_a_fault_of_ours_sends_the_request_long(
 def test_shadow_sends_long_and_counts_the_choice() -> None:
     """What would have been chosen is counted beside what was done."""
     harness = Harness(routing={"shadow": True})
-    assert pool(harness.ask()) == "long"
+    answer = harness.ask()
+    assert pool(answer) == "long"
     assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
+    said = answer.dynamic_metadata.fields["dualpool"].struct_value.fields
+    assert (said["pool"].string_value, said["chosen"].string_value) == ("long", "short")
 
 
 def test_bad_route_setting_is_counted() -> None:
@@ -452,3 +459,97 @@ def test_headers_may_come_as_text() -> None:
     pairs = [pb.HeaderValue(key=":method", value="PUT"), pb.HeaderValue(key=":path", value="/v1/chat/completions")]
     Harness.send(harness, request_headers=pb.HttpHeaders(headers=pb.HeaderMap(headers=pairs), end_of_stream=True))
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="not_post") == 1
+
+
+def test_what_is_decided_is_not_given_up() -> None:
+    """A body that has come is not late."""
+    harness = Harness()
+    harness.ask()
+    harness.exchange.give_up()
+    assert not harness.exchange.given_up
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="slow") == 0
+
+
+def broken(*_: Any, **__: Any) -> None:
+    raise ValueError
+
+
+@pytest.mark.parametrize(("method", "kind"), [("decide_early", "request_headers"), ("decide", "request_body")])
+def test_a_fault_of_ours_is_answered_in_kind(monkeypatch: pytest.MonkeyPatch, method: str, kind: str) -> None:
+    """Envoy ends an exchange that answers its message with one of another kind, and the request with it."""
+    harness = Harness()
+    monkeypatch.setattr(harness.context.router, method, broken)
+    answer = harness.send(request_headers=CHAT_HEADERS)
+    if kind == "request_body":
+        answer = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+    assert (answer.WhichOneof("response"), pool(answer)) == (kind, "long")
+
+
+def test_a_fault_after_the_decision_decides_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request goes on by the route picked at its headers, and is counted once."""
+    harness = Harness()
+    monkeypatch.setattr(harness.context.answers, "body", broken)
+    assert harness.ask() == pb.ProcessingResponse(request_body=pb.BodyResponse())
+    assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == 1
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="error") == 0
+
+
+@pytest.mark.parametrize("length", [300, LARGEST_BODY + 1], ids=["read", "oversized"])
+def test_the_pools_of_a_route_are_those_of_its_headers_too(length: int) -> None:
+    """Whether the body is waited for or not, the largest of the route's own pools comes first."""
+    harness = Harness(pools={**POOLS, "other": [{"name": "vast", "capacity": 50_000}]})
+    harness.exchange = Exchange(harness.context, (("dualpool-pools", "other"),))
+    sent = headers({":method": "POST", ":path": "/v1/chat/completions", "content-length": str(length)})
+    assert pool(harness.send(request_headers=sent)) == "vast"
+
+
+def test_a_header_may_hold_bytes_that_are_no_text() -> None:
+    """The request is decided as any other."""
+    harness = Harness()
+    sent = headers({":method": "POST"})
+    sent.headers.headers.append(pb.HeaderValue(key=":path", raw_value=b"/\xff/v1/chat/completions"))
+    harness.send(request_headers=sent)
+    assert pool(harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))) == "short"
+
+
+def test_a_request_carries_the_ticket_that_its_decision_was_counted_by() -> None:
+    """By it the access log tells that the request has left its pool."""
+    harness = Harness()
+    counted = InFlight("service", lambda: 1000.0)
+    harness.exchange = Exchange(msgspec.structs.replace(harness.context, in_flight=counted))
+    ticket = harness.ask().dynamic_metadata.fields["dualpool"].struct_value.fields["ticket"].string_value
+    assert counted.tally(60.0) == {"short": {200: (1, 0)}}
+    counted.end("short", ticket)
+    assert counted.tally(60.0) == {"short": {200: (1, 1)}}
+
+
+def test_an_answer_without_a_body_ends_the_exchange() -> None:
+    """Nothing more comes of it, and nothing is asked for."""
+    harness = Harness()
+    harness.ask()
+    sent = headers({":status": "200", "content-type": "application/json"}, end_of_stream=True)
+    assert harness.send(response_headers=sent).mode_override.response_body_mode == MODE.NONE
+    assert harness.exchange.complete
+    assert harness.count("dualpool_observations_total", verdict="no_usage") == 1
+
+
+def test_usage_counts_beside_an_event_too_long_to_be_read() -> None:
+    """What was skipped takes nothing from what was read."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers("text/event-stream"))
+    harness.send(response_body=pb.HttpBody(body=b"data: %b\n\n" % (b"x" * (ANSWER_LIMIT + 1))))
+    usage = b"data: %b\n\n" % json.dumps(USAGE).encode()
+    harness.send(response_body=pb.HttpBody(body=usage, end_of_stream=True))
+    assert harness.count("dualpool_observations_total", verdict="used") == 1
+
+
+@pytest.mark.parametrize(("more", "verdict"), [(0, "used"), (1, "unparsable")])
+def test_an_answer_of_the_limit_is_read(more: int, verdict: str) -> None:
+    """To the byte."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers())
+    body = json.dumps(USAGE).encode().ljust(ANSWER_LIMIT + more)
+    harness.send(response_body=pb.HttpBody(body=body, end_of_stream=True))
+    assert harness.count("dualpool_observations_total", verdict=verdict) == 1

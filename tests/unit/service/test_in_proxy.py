@@ -52,5 +52,5 @@ def test_a_fresh_filter_knows_the_priors() -> None:
 
 def test_text_cannot_leave_its_quotes() -> None:
     """A model's name is data in the program, whatever it is made of."""
-    written = program({"model": 'x"] = os.exit() --\n'})
+    written = program({"model": 'x"] = os.exit() --\n', "other": "x\\"})
     assert '"x\\034] = os.exit() --\\010"' in written

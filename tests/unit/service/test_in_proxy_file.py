@@ -12,6 +12,7 @@ import pytest
 
 from extproc.service.in_proxy import RESOURCE
 from extproc.service.in_proxy_file import InProxyFile, moved
+from extproc.state import atomic
 
 NOTHING: dict[str, Any] = {"figures": {"all": {}, "docs": {}}, "of_models": {}, "others": {}, "shadow": False}
 
@@ -141,6 +142,10 @@ async def test_a_directory_that_is_not_there(tmp_path: Path, caplog: pytest.LogC
     harness.path.parent.mkdir()
     assert await harness.file.update()
     assert harness.reports == [False, False, True]
+    harness.path.unlink()
+    harness.path.parent.rmdir()
+    assert not await harness.file.update()
+    assert len(caplog.records) == 2  # another time, after it had worked
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -168,6 +173,8 @@ async def test_a_link_is_replaced(tmp_path: Path, there: bool) -> None:
         ({"figures": {"all": {"m": {"mean": 4.0}}}}, {"figures": {"all": {"m": {"mean": 4.5}}}}, True),
         ({"figures": {"all": {}}}, {"figures": {"all": {}, "docs": {}}}, True),
         ({"rollout_steps": 5000.0}, {"rollout_steps": 5001.0}, True),
+        ({}, {"added": 1}, True),  # by another version
+        ({"left_out": 1}, {}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1001}]}}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1000}]}}, False),
     ],
@@ -215,3 +222,11 @@ async def test_written_no_faster_than_the_interval(tmp_path: Path, monkeypatch: 
         assert len(harness.reports) == turn
         go_on.put_nowait(None)
     running.cancel()
+
+
+async def test_envoy_may_read_the_file_whatever_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as another user."""
+    monkeypatch.setattr(atomic, "_USUAL_MODE", 0o600)
+    harness = Harness(tmp_path)
+    await harness.file.update()
+    assert harness.path.stat().st_mode & 0o777 == 0o644

@@ -12,7 +12,7 @@ from extproc.budget.observation import Observation
 from extproc.config import Pool
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
-from extproc.service.metadata import metadata, read_observation
+from extproc.service.metadata import metadata, plain, read_observation
 
 COUNT = st.integers(0, 2**31 - 1)
 SOME = st.integers(1, 2**31 - 1)
@@ -80,3 +80,10 @@ def test_the_observation_is_plain_json() -> None:
     seen = Observation("m", "all", "raw", (9.0, 0.0), 3, None, 1, 1, True, "short", 10, False)
     space.update({"observation": msgspec.json.encode(seen).decode()})
     assert read_observation(space.fields) == seen
+
+
+def test_what_has_no_plain_value_is_left_out() -> None:
+    """Null, lists and objects: none of them is a number, as 0 would be."""
+    space = Struct()
+    space.update({"a": "text", "b": 1.0, "c": False, "d": None, "e": [1], "f": {"g": 1}})
+    assert plain(space) == {"a": "text", "b": 1.0, "c": False}

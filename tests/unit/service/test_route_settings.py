@@ -55,7 +55,9 @@ def test_no_settings(reader: RouteSettingsReader) -> None:
     ("name", "value", "expected"),
     [
         ("dualpool-pools", "coder", RouteSettings(pools="coder")),
+        ("dualpool-pools", " coder ", RouteSettings(pools="coder")),
         ("dualpool-thresholds", "short=2048", RouteSettings(thresholds={"short": 2048})),
+        ("dualpool-thresholds", "short=8192", RouteSettings(thresholds={"short": 8192})),
         ("dualpool-thresholds", "short=0, medium=9000", RouteSettings(thresholds={"short": 0, "medium": 9000})),
         ("dualpool-category", "chat", RouteSettings(category="chat")),
         ("dualpool-shadow", "true", RouteSettings(shadow=True)),
@@ -148,6 +150,7 @@ def test_the_narrowest_wins(reader: RouteSettingsReader) -> None:
         "filter_metadata {",
         "\x00",
         "x" * (route_settings.METADATA_CHARACTERS + 1),
+        PRINTED.ljust(route_settings.METADATA_CHARACTERS + 1),
         'filter_metadata { key: "dualpool" value { fields { key: "pools" value { number_value: nan } } } }',
     ],
 )
@@ -158,12 +161,26 @@ def test_unreadable_metadata(reader: RouteSettingsReader, text: str) -> None:
     assert parsed.bad == ("route_metadata",)
 
 
-def test_other_namespaces(reader: RouteSettingsReader) -> None:
+NOTED = ('list_value { values { struct_value { fields { key: "annotations" value { ', " } } } } }")
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        "number_value: 1",
+        'list_value { values { string_value: "annotations" } }',
+        'string_value: "dualpool-shadow"'.join(NOTED),
+        "list_value { values { number_value: 1 } }".join(NOTED),
+    ],
+    ids=["no list", "no object", "text", "a list"],
+)
+def test_other_namespaces(reader: RouteSettingsReader, resources: str) -> None:
     """Metadata of other filters, whatever its shape, is none of our business."""
     text = (
-        'filter_metadata { key: "envoy-gateway" value { fields { key: "resources" value { number_value: 1 } } } }'
+        'filter_metadata { key: "envoy-gateway" value { fields { key: "resources" value { ' + resources + " } } } }"
     )
-    assert reader.read((), attributes(text)).settings == NO_SETTINGS
+    parsed = reader.read((), attributes(text))
+    assert (parsed.settings, parsed.bad) == (NO_SETTINGS, ())
 
 
 def test_categories_are_bounded(reader: RouteSettingsReader) -> None:

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service import server as module
+from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.server import BindError, build
 from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
@@ -320,3 +321,25 @@ async def test_a_unix_socket_may_be_connected_to_by_every_user(tmp_path: Path) -
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666
     await server.stop(0)
+
+
+@pytest.mark.parametrize("decided", [True, False])
+async def test_a_body_is_not_waited_for_longer_than_the_call(
+    monkeypatch: pytest.MonkeyPatch, decided: bool
+) -> None:
+    """Of a request that is decided, or has gone, nobody says later that its body was late."""
+    limits: list[asyncio.TimerHandle] = []
+    limit = module._limit
+
+    def kept(opened: Exchange, seconds: float) -> asyncio.TimerHandle:
+        limits.append(limit(opened, seconds))
+        return limits[-1]
+
+    monkeypatch.setattr(module, "_limit", kept)
+    path = "/v1/models" if decided else PATH
+    async with serving(Harness()) as (channel, _):
+        call = process(channel)
+        await exchange(call, pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": path})))
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+    assert [each.cancelled() for each in limits] == [True]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from extproc.state import atomic
-from extproc.state.atomic import replace
+from extproc.state.atomic import replace, signature
 
 
 def test_nothing_is_written_through_a_link_beside_it(tmp_path: Path) -> None:
@@ -57,3 +57,24 @@ def test_who_may_read_it(tmp_path: Path, mode: int | None, expected: int) -> Non
     """As the umask of the process says, or as asked for."""
     replace(tmp_path / "file", b"", mode)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
+
+
+def test_of_a_link_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    """It stays one: who links to a volume wants the file there."""
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "volume" / "file")
+    replace(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "volume" / "file").read_bytes() == b"new"
+
+
+def test_another_file_is_known_though_it_looks_the_same(tmp_path: Path) -> None:
+    """As long, and written at the same moment."""
+    signatures = []
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(b"same")
+        os.utime(tmp_path / name, ns=(1, 1))
+        signatures.append(signature(tmp_path / name))
+    assert None not in signatures
+    assert signatures[0] != signatures[1]
+    assert signature(tmp_path / "none") is None

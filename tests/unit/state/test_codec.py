@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from extproc.budget.sums import Sums, Table
-from extproc.state.codec import Ageing, BadStateError, Stored, decode, encode, faded
+from extproc.state.codec import AGEING_SECONDS, Ageing, BadStateError, Stored, decode, encode, faded
 
 TABLE: Table = {
     ("ratio", "text", "m", "latin"): Sums(40, 0.1, (20.0, 80.0, 330.0)),
@@ -82,6 +82,7 @@ def test_what_a_running_service_keeps_does_not_age() -> None:
     assert ageing.table(later, now=1e12) == TABLE
     assert ageing.table(later, now=0.0) == TABLE
     assert ageing.table(None, now=1e12) == {}
+    assert ageing.table(Stored(TABLE, 900.0), now=900.0) == TABLE  # written after the clock was set back
 
 
 def test_what_comes_after_nothing_does_not_age() -> None:
@@ -102,3 +103,10 @@ def test_the_version_before_is_read() -> None:
     body = msgspec.json.encode(list(TABLE.items()))
     header = {"format": "dualpool-state", "version": 1, "saved": 5.0, "sha256": hashlib.sha256(body).hexdigest()}
     assert decode(msgspec.json.encode(header) + b"\n" + body) == Stored(TABLE, 5.0)
+
+
+@pytest.mark.parametrize(("seconds", "samples"), [(AGEING_SECONDS - 0.1, 40), (AGEING_SECONDS, 20)])
+def test_figures_of_a_moment_ago_are_as_sure_as_ever(seconds: float, samples: int) -> None:
+    """A restart costs nothing of what is known."""
+    found = faded(Stored(TABLE, 1000.0), now=1000.0 + seconds, half_life=AGEING_SECONDS)
+    assert found["ratio", "text", "m", "latin"].samples == samples

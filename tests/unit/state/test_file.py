@@ -57,6 +57,15 @@ def test_an_exchange_merges(tmp_path: Path) -> None:
     assert first.exchange({}, whole=table(5), limit=64) == table(7)
 
 
+def test_what_is_new_is_merged_though_nobody_else_has_written(tmp_path: Path) -> None:
+    """As with one service that has its file for itself."""
+    path = tmp_path / "state.json"
+    one = store(path)
+    one.exchange({}, whole=table(5), limit=64)
+    assert one.exchange(table(1), whole=table(6), limit=64) == table(6)
+    assert decode(path.read_bytes()).table == table(6)
+
+
 def test_an_exchange_without_news_on_either_side_says_so(tmp_path: Path) -> None:
     """The file is neither read nor written when there is nothing to say."""
     path = tmp_path / "state.json"
@@ -188,6 +197,7 @@ def test_a_link_leads_to_the_file_that_is_kept(tmp_path: Path) -> None:
     store(path).exchange({}, whole=table(5), limit=64)
     assert path.is_symlink()
     assert decode((tmp_path / "volume" / "kept.json").read_bytes()).table == table(5)
+    assert (tmp_path / "volume" / ".kept.json.lock").exists()  # whichever link another process goes by
 
 
 def test_a_link_to_itself_is_a_failure_like_others(tmp_path: Path) -> None:

@@ -219,11 +219,14 @@ def test_a_server_written_to_all_the_time_is_given_up_for_now(
 
 
 def test_replace(server: StandIn) -> None:
-    """What there is gives way."""
+    """What there is gives way, and is known again at the next exchange."""
     one = store(server)
     one.exchange({}, table(5), limit=64)
     one.replace(table(2), limit=64)
     assert kept(server) == table(2)
+    server.received.clear()
+    assert one.exchange({}, table(2), limit=64) is None
+    assert server.received == ["GETRANGE"]
 
 
 def test_the_password_goes_to_the_server_and_into_no_message(server: StandIn) -> None:
@@ -268,3 +271,11 @@ def test_two_threads_lose_nothing(server: StandIn) -> None:
     for thread in threads:
         thread.join()
     assert kept(server)[KEY].samples == 60
+
+
+def test_who_wrote_last_is_forgotten_last(server: StandIn) -> None:
+    """A replica that writes again is no longer the one that has been silent for longest."""
+    one, other = store(server), store(server)
+    for each in (one, other, one):
+        each.exchange(table(1), table(1), limit=64)
+    assert list(decode(server.values[b"dualpool"]).writers) == [other._me, one._me]

@@ -14,6 +14,7 @@ from extproc.state import sync as module
 from extproc.state.file import FileStore
 from extproc.state.store import Store, StoreError
 from extproc.state.sync import Sync
+from extproc.state.thread import in_thread
 from tests.unit.budget.test_sharing import learner, ratio, teach
 from tests.unit.service.waiting import until
 
@@ -111,6 +112,9 @@ async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) ->
     assert store.kept["ratio", "text", "", ""].samples == 30
     assert reports == [("redis", False)] * 3 + [("redis", True)] * 2
     assert caplog.text.count("state.redis: broken") == 1
+    store.broken = True
+    await each.exchange()
+    assert caplog.text.count("state.redis: broken") == 2
 
 
 async def test_later_stores_are_given_a_copy() -> None:
@@ -425,13 +429,82 @@ async def test_a_late_read_is_no_answer_to_an_offer() -> None:
 
 async def test_a_copy_that_failed_is_made_again() -> None:
     """Though nothing has come since, and who copies learns nothing itself, as a supervisor."""
+
+    class Quiet(Fake):
+        told: Table | None = None
+
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
+            table = super().exchange(pending, whole, limit)
+            before, self.told = self.told, table
+            return None if table == before else table
+
     worker, supervisor = learner("shared"), learner("shared", "file")
-    shared, file = Fake("shared"), Fake("file")
+    shared, file = Quiet("shared"), Fake("file")
     each = sync(supervisor, shared, file)
     file.broken = True
     teach(worker, 4.0, 7)
     await sync(worker, shared).exchange()
+    shared.told = None
     await each.exchange()
     file.broken = False
     await each.exchange()
     assert samples(file) == 7
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_store_that_goes_on_hanging_goes_on_failing() -> None:
+    """Each time it is waited for in vain, whatever it is that it does not end."""
+    reports: list[tuple[str, bool]] = []
+    one, file = learner("redis", "file"), Late("file")
+    each = sync(one, Fake("redis", dict(COMMON)), file, reports=reports)
+    for _ in range(3):
+        teach(one, 4.0, 1)
+        await each.exchange()
+    file.go_on.set()
+    assert reports == [("redis", True), ("file", False)] * 3
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_late_exchange_that_failed_has_taken_nothing() -> None:
+    """What was offered by it is offered again, though a copy that failed as well came in between."""
+    one, redis, file = learner("redis", "file"), Fake("redis", dict(COMMON)), Late("file", dict(COMMON))
+    each = sync(one, redis, file)
+    redis.broken, file.broken = True, True
+    teach(one, 4.0, 5)
+    await each.exchange()
+    redis.broken = False
+    file.go_on.set()
+    await each.exchange()
+    redis.broken, file.broken = True, False
+    await each.exchange()
+    assert samples(one) == samples(file) == 5
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_late_read_of_a_copy_takes_no_place_of_what_is_shared() -> None:
+    """The first store has answered since: the file beside it may be old."""
+    shared, old, one = learner(), learner(), learner("redis", "file")
+    teach(shared, 4.0, 30)
+    teach(old, 8.0, 30)
+    redis, file = Fake("redis", shared.export()), Late("file", old.export())
+    each = sync(one, redis, file)
+    redis.broken = True
+    await each.start()
+    redis.broken = False
+    file.go_on.set()
+    await each.exchange()
+    assert ratio(one) == pytest.approx(4.0, rel=0.01)
+
+
+async def test_a_call_that_nobody_awaits_any_more_ends_in_silence() -> None:
+    """Nor is it waited for at the end of the process."""
+    go_on, errors = threading.Event(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    answer = in_thread(lambda: go_on.wait(30), "a call")
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "a call")
+    assert thread.daemon
+    answer.cancel()
+    go_on.set()
+    await asyncio.to_thread(thread.join)
+    await asyncio.sleep(0)
+    assert errors == []
