@@ -12,8 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from extproc.config import Config, InProxy, Redis
-from extproc.metrics import Metrics
-from extproc.metrics_scraped import export_learned, export_pressure
+from extproc.metrics import Metrics, export_learned, export_pressure
 from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Board
 from extproc.service import signals

@@ -18,8 +18,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from extproc.config import Config
-from extproc.metrics import Metrics
-from extproc.metrics_scraped import export_learned, export_pressure, export_workers
+from extproc.metrics import Metrics, export_learned, export_pressure, export_workers
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background

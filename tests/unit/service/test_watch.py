@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from extproc.config import Config
-from extproc.metrics_scraped import export_pressure
+from extproc.metrics import export_pressure
 from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Board, Level, Reading, Source
 from extproc.service.compose import Pools
