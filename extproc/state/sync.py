@@ -55,6 +55,8 @@ class Sync:
                 table = await self._ask(store, "read", store.read, START_SECONDS)
                 if table:
                     self._learner.adopt(table)
+                    for each in self._stores:  # whose state, if it is this one, holds what is known now
+                        each.lineage = store.lineage
                     log.info("state: %d learned figures read from %s", len(table), store.name)
                     return
 
@@ -86,15 +88,16 @@ class Sync:
 
     async def exchange(self) -> None:
         """Exchange once with every store. A store that fails is reported, and tried again the next time."""
-        answered = changed = False
+        shared: Store | None = None
+        changed = False
         async with self.quiet:
             for store in self._stores:
                 with suppress(StoreError):
-                    if answered:
-                        await self._copy(store, changed)
-                    else:
+                    if shared is None:
                         changed = await self._share(store)
-                        answered = True
+                        shared = store
+                    else:
+                        await self._copy(store, shared, changed)
 
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`; False when nothing is new on either side."""
@@ -104,8 +107,9 @@ class Sync:
         self._learner.settle(store.name, table)
         return table is not None
 
-    async def _copy(self, store: Store, changed: bool) -> None:
+    async def _copy(self, store: Store, shared: Store, changed: bool) -> None:
         await self._end(store)
+        store.lineage = shared.lineage
         if self._learner.has_news(store.name) or changed or store.name in self._failing:
             whole, limit = self._learner.copy(store.name), self._learner.limit
             worked = False

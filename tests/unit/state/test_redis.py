@@ -61,6 +61,44 @@ def test_an_empty_server_is_given_everything(server: StandIn) -> None:
     assert store(server).read() == table(5)
 
 
+def test_who_knows_nothing_begins_nothing(server: StandIn) -> None:
+    """What it wrote others would take for what is known by all."""
+    assert store(server).exchange({}, {}, limit=64) is None
+    store(server).replace({}, limit=64)
+    assert server.values == {}
+
+
+def test_a_server_begun_anew_takes_nothing_away(server: StandIn) -> None:
+    """A replica that knew little came first: those that know more give it back, and what is new counts once."""
+    clock = Clock()
+    one, two, new = store(server, clock), store(server), store(server)
+    one.exchange({}, table(40), limit=64)
+    assert two.exchange({}, {}, limit=64) == table(40)
+    server.set(b"dualpool", b"")
+    assert new.exchange(table(1), table(1), limit=64) == table(1)
+    server.lost = {"EXEC"}
+    with pytest.raises(StoreError):
+        one.exchange(table(2), table(42), limit=64)
+    server.lost = set()
+    clock.rest()
+    assert one.exchange(table(2), table(42), limit=64) == table(42)
+    assert two.exchange(table(3), table(43), limit=64) == table(45)
+    assert new.exchange(table(4), table(5), limit=64) == kept(server) == table(49)
+
+
+def test_an_exchange_with_a_server_begun_anew_takes_as_many_steps(server: StandIn) -> None:
+    """Those of any other."""
+    one = store(server)
+    one.exchange({}, table(40), limit=64)
+    server.received.clear()
+    one.exchange(table(1), table(41), limit=64)
+    usual = list(server.received)
+    server.set(b"dualpool", encode(table(1), 0.0, lineage="another"))
+    server.received.clear()
+    one.exchange(table(1), table(42), limit=64)
+    assert server.received == usual
+
+
 def test_an_exchange_merges(server: StandIn) -> None:
     """What is kept and what is new become what all have."""
     first, second = store(server), store(server)
