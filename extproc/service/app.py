@@ -185,7 +185,7 @@ def _stores(config: Config, worker: Worker | None) -> list[Store]:
     half_life = state.half_life_hours * 3600
     stores: list[Store] = [] if state.redis is None else [_redis(state.redis, half_life)]
     if worker is not None:
-        return [*stores, FileStore(worker.shared.state, half_life, name="shared")]
+        return [*stores, worker.shared.store()]
     return stores if state.file is None else [*stores, FileStore(state.file, half_life)]
 
 

@@ -118,9 +118,8 @@ class Supervisor:
     def _stores(self, shared: SharedDirectory) -> list[Store]:
         """The file that the workers share, and the one that outlives them."""
         state = self._core.config.state
-        half_life = state.half_life_hours * 3600
-        common = FileStore(shared.state, half_life, name="shared")
-        return [common] if state.file is None else [common, FileStore(state.file, half_life)]
+        kept = [] if state.file is None else [FileStore(state.file, state.half_life_hours * 3600)]
+        return [shared.store(), *kept]
 
     def _exchanged(self, store: str, worked: bool) -> None:
         """Count exchanges with the file that outlives the workers; those with what they share they count."""

@@ -8,6 +8,7 @@ and two files that each stamps: one at every turn, one as long as it is healthy.
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from pathlib import Path
 import msgspec
 from prometheus_client import values
 from prometheus_client.values import MultiProcessValue
+
+from extproc.state.file import FileStore
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,10 @@ class SharedDirectory(msgspec.Struct, frozen=True):
     def state(self) -> Path:
         """The state file they share."""
         return self.path / "state.json"
+
+    def store(self) -> FileStore:
+        """The same as a store. It is as old as the service, so nothing in there ages, whatever a clock says."""
+        return FileStore(self.state, math.inf, name="shared")
 
     @property
     def name(self) -> str:

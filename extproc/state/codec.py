@@ -22,7 +22,8 @@ LARGEST = 64 * 1024 * 1024
 """Bytes of a state that is read; a larger one is not ours."""
 
 AGEING_SECONDS = 60.0
-"""Figures fade by their age when they are read after at least so long: at a start, not between two exchanges."""
+"""Figures fade by their age when they are read after at least so long, at a start. A service that runs writes them
+again so often, though nothing is new: what it knows does not age."""
 
 MOST_SAMPLES = 2**53
 LONGEST_KEY_PART = 256

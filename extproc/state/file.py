@@ -14,7 +14,7 @@ from pathlib import Path
 
 from extproc.budget.sums import Table, surest
 from extproc.state.atomic import Signature, replace, signature
-from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
+from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, Stored, decode, encode
 from extproc.state.store import StoreError, new_lineage, updated
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def load(path: Path) -> Stored | None:
 
 
 class FileStore:
-    """A state file as a store. `half_life`: seconds after which confidence is halved."""
+    """A state file as a store. `half_life`: seconds after which confidence is halved; infinite, it never is."""
 
     def __init__(
         self, path: Path, half_life: float, clock: Callable[[], float] = time.time, name: str = "file"
@@ -49,6 +49,7 @@ class FileStore:
         self._ageing = Ageing(half_life)
         self._clock = clock
         self._seen: Signature | None = None
+        self._saved = 0.0  # when what was seen was written
         self._others: Table = {}
 
     def read(self) -> Table:
@@ -61,20 +62,21 @@ class FileStore:
                 with self._locked():
                     stored = self._load()
             kept = self._aged(stored)
-            self._seen, self._others, self.lineage = seen, kept.table, kept.lineage
+            self._seen, self._saved, self._others, self.lineage = seen, kept.saved, kept.table, kept.lineage
             return self._others
 
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into the file and return the result; None when it is what was last returned."""
         with self._errors(), self._locked():
-            if not pending and self._seen is not None and self._seen == signature(self._path):
+            fresh = self._clock() - self._saved < AGEING_SECONDS
+            if fresh and not pending and self._seen is not None and self._seen == signature(self._path):
                 return None
             kept = self._aged(self._load())
             new = updated(kept, pending, whole, limit, self.lineage, self._clock())
             if new is not None:
                 self._save(new.table, new.lineage)
                 return new.table
-            self._seen, self.lineage = signature(self._path), kept.lineage
+            self._seen, self._saved, self.lineage = signature(self._path), kept.saved, kept.lineage
             return kept.table or None
 
     def replace(self, whole: Table, limit: int) -> None:
@@ -87,8 +89,9 @@ class FileStore:
                 self._save(table, self.lineage or new_lineage())
 
     def _save(self, table: Table, lineage: str) -> None:
-        save(self._path, table, self._clock(), lineage)
-        self._seen, self.lineage = signature(self._path), lineage
+        now = self._clock()
+        save(self._path, table, now, lineage)
+        self._seen, self._saved, self.lineage = signature(self._path), now, lineage
 
     def _load(self) -> Stored | None:
         try:

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from extproc.budget.sums import Table, merge
 from extproc.config import Redis
-from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
+from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, Stored, decode, encode
 from extproc.state.store import StoreError, new_lineage, updated
 
 TIMEOUT_SECONDS = 0.5
@@ -52,6 +52,7 @@ class RedisStore:
         self._me = secrets.token_hex(8)
         self._number = 1  # of the offer that is being delivered
         self._seen: bytes | None = None
+        self._looked = 0.0  # when, by the clock, that was seen
         self._resting = (0.0, "")
 
     def read(self) -> Table:
@@ -65,7 +66,8 @@ class RedisStore:
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into the key and return the result; None when it is what was last returned."""
         with self._errors():
-            if not pending and self._seen and self._seen == self._get(self._client, HEAD):
+            fresh = self._clock() - self._looked < AGEING_SECONDS
+            if fresh and not pending and self._seen and self._seen == self._get(self._client, HEAD):
                 return None
             for _ in range(ATTEMPTS):
                 try:
@@ -112,6 +114,7 @@ class RedisStore:
     def _taken(self, data: bytes, lineage: str) -> None:
         self._number += 1
         self._seen = data[:HEAD]
+        self._looked = self._clock()
         self.lineage = lineage
 
     def _writers(self, stored: Stored) -> dict[str, int]:

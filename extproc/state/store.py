@@ -9,7 +9,7 @@ import secrets
 from typing import Protocol
 
 from extproc.budget.sums import Table, merge, surest
-from extproc.state.codec import Stored
+from extproc.state.codec import AGEING_SECONDS, Stored
 
 
 class StoreError(Exception):
@@ -44,6 +44,8 @@ class Store(Protocol):
 def updated(kept: Stored, pending: Table, whole: Table, limit: int, lineage: str, now: float) -> Stored | None:
     """Return what an exchange makes of what is `kept`; None when that stays, empty as it may be.
 
+    What is `AGEING_SECONDS` old is written again, so that nobody who starts takes it for old.
+
     `lineage`: that of the process's last exchange. Of another, which may hold some of what `whole` holds besides
     `pending`, each figure stays by the side that has seen more. `now`: seconds since 1970.
     """
@@ -52,7 +54,7 @@ def updated(kept: Stored, pending: Table, whole: Table, limit: int, lineage: str
     table = merge(kept.table, pending, limit) if pending else kept.table
     if not kept.lineage or kept.lineage != lineage:
         table = surest(table, whole, max(limit, len(table)))
-    if table == kept.table:
+    if table == kept.table and now - kept.saved < AGEING_SECONDS:
         return None
     return Stored(table, now, kept.writers, kept.lineage or new_lineage())
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from extproc.budget.learner import Learner
+from extproc.state.codec import AGEING_SECONDS
 from extproc.state.store import Store, StoreError
 from extproc.state.thread import in_thread
 
@@ -45,6 +46,7 @@ class Sync:
         self._interval = interval
         self._report = report
         self._failing: set[str] = set()
+        self._copied: dict[str, float] = {}  # when each store was given one, or first seen, s
         self.quiet = asyncio.Lock()
         self._running: dict[str, tuple[str, asyncio.Future[Any]]] = {}
 
@@ -110,7 +112,10 @@ class Sync:
     async def _copy(self, store: Store, shared: Store, changed: bool) -> None:
         await self._end(store)
         store.lineage = shared.lineage
-        if self._learner.has_news(store.name) or changed or store.name in self._failing:
+        now = asyncio.get_running_loop().time()
+        old = now - self._copied.setdefault(store.name, now) >= AGEING_SECONDS
+        if self._learner.has_news(store.name) or changed or old or store.name in self._failing:
+            self._copied[store.name] = now
             whole, limit = self._learner.copy(store.name), self._learner.limit
             worked = False
             try:

@@ -1,6 +1,7 @@
 """The state file."""
 
 import fcntl
+import math
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from extproc.budget.sums import Sums, Table
 from extproc.state import codec
 from extproc.state import file as module
-from extproc.state.codec import decode, encode
+from extproc.state.codec import AGEING_SECONDS, Stored, decode, encode
 from extproc.state.file import FileStore, load, save
 from extproc.state.store import StoreError
 
@@ -46,6 +47,37 @@ def test_the_first_exchange_keeps_everything(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     assert store(path).exchange(table(1), whole=table(5), limit=64) == table(5)
     assert decode(path.read_bytes()).table == table(5)
+
+
+def test_what_a_running_service_keeps_does_not_age(tmp_path: Path) -> None:
+    """Written again though nothing is new, it is young when another starts; what has no age never gets any."""
+    path, now = tmp_path / "state.json", [1000.0]
+
+    def store(half_life: float = 3600.0) -> FileStore:
+        return FileStore(path, half_life, clock=lambda: now[0])
+
+    one = store()
+    one.exchange({}, whole=table(8), limit=64)
+    now[0] += AGEING_SECONDS - 1
+    assert one.exchange({}, whole=table(8), limit=64) is None
+    assert decode(path.read_bytes()).saved == 1000.0
+    for _ in range(3):
+        now[0] += 3600
+        one.exchange({}, whole=table(8), limit=64)
+        assert decode(path.read_bytes()) == Stored(table(8), now[0], {}, one.lineage)
+    assert store().read() == table(8)
+    now[0] += 1e9
+    assert store(math.inf).read() == table(8)
+
+
+def test_what_was_old_at_a_start_ages_once(tmp_path: Path) -> None:
+    """Written again it is as sure as it was read."""
+    path = tmp_path / "state.json"
+    save(path, table(8), now=1000.0)
+    for _ in range(2):
+        one = store(path, now=4600.0)
+        assert one.read()[KEY].samples == 4
+        one.exchange({}, whole=one.read(), limit=64)
 
 
 def test_who_knows_nothing_begins_nothing(tmp_path: Path) -> None:

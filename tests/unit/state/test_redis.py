@@ -10,7 +10,7 @@ from extproc.budget.sums import Sums, Table
 from extproc.config import Redis
 from extproc.state import codec
 from extproc.state import redis as module
-from extproc.state.codec import decode, encode
+from extproc.state.codec import AGEING_SECONDS, decode, encode
 from extproc.state.redis import REST_SECONDS, WRITERS, RedisStore
 from extproc.state.store import StoreError
 from extproc.state.sync import Sync
@@ -233,6 +233,23 @@ def test_figures_fade_by_the_clock_of_the_server(server: StandIn) -> None:
     server.clock = lambda: 1000.0 + HALF_LIFE
     assert store(server).read()[KEY].samples == 4
     assert store(server).exchange(table(1), table(1), limit=64) == {KEY: table(4)[KEY].then(table(1)[KEY])}
+
+
+def test_what_running_replicas_share_does_not_age(server: StandIn) -> None:
+    """One of them writes it again though nothing is new, so one that starts finds it young."""
+    clock, now = Clock(), [1000.0]
+    server.clock = lambda: now[0]
+    one, other = store(server, clock), store(server, clock)
+    one.exchange({}, table(8), limit=64)
+    assert other.exchange({}, {}, limit=64) == table(8)
+    for _ in range(3):
+        now[0] += HALF_LIFE
+        clock.now += AGEING_SECONDS
+        server.received.clear()
+        for replica in (one, other):
+            replica.exchange({}, table(8), limit=64)
+        assert server.received.count("SET") == 1
+        assert store(server).read() == table(8)
 
 
 def test_the_list_of_replicas_stays_short(server: StandIn) -> None:

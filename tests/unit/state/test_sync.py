@@ -315,6 +315,21 @@ async def test_a_copy_is_written_only_when_there_is_news() -> None:
     assert file.replaced == 1
 
 
+async def test_a_copy_does_not_age_while_the_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written again after a while, though nothing is new."""
+    one, redis, file = learner("redis", "file"), Fake("redis"), Fake("file")
+    monkeypatch.setattr(redis, "exchange", lambda *_: None)
+    each = sync(one, redis, file)
+    teach(one, 4.0, 10)
+    await each.exchange()
+    file.kept = {}
+    await each.exchange()
+    assert file.kept == {}
+    monkeypatch.setattr(module, "AGEING_SECONDS", 0.0)
+    await each.exchange()
+    assert samples(file) == 10
+
+
 async def test_a_store_that_hangs_does_not_hold_up_a_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last exchange is given up after a while."""
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.05)
