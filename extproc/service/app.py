@@ -66,7 +66,7 @@ class App:
         self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` when a port is taken."""
+        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` and `TlsError`."""
         settings = self._core.config.server
         listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
         server, port = build(

@@ -12,7 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.config import Tls
 from extproc.service.health import Health
-from extproc.service.server import BindError, build
+from extproc.service.server import build
+from extproc.service.tls import TlsError
 from tests.unit.service.test_exchange import Harness
 from tests.unit.service.test_server import process
 
@@ -91,7 +92,7 @@ async def test_unusable_files_are_named(pki: Path, tmp_path: Path, content: str 
     if content is not None:
         tls.key.write_text(content)
     harness = Harness()
-    with pytest.raises(BindError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
+    with pytest.raises(TlsError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
         build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10), tls)
 
 
