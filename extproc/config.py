@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from extproc.config_rules import complain, model_problems, pool_problems, spillover_problems
+from extproc.config_rules import address_problems, complain, model_problems, pool_problems, spillover_problems
 from extproc.config_types import File, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
 
 DEFAULT_POOL_SET = "default"
@@ -84,11 +84,7 @@ class Server(Settings):
 
     @model_validator(mode="after")
     def _addresses(self) -> Self:
-        port = "" if self.listen.startswith("unix:") else self.listen.rpartition(":")[2]
-        if port and self.workers > 1 and not 0 < int(port) <= 65_536 - self.workers:
-            raise ValueError(
-                f"server.listen: {self.listen!r}: {self.workers} workers need a socket, or that many ports"
-            )
+        complain(address_problems(self.listen, self.admin, self.workers))
         return self
 
     @property

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from extproc.config_types import host_and_port
+
 if TYPE_CHECKING:
     from extproc.config import Pool, Spillover
 
@@ -12,6 +14,24 @@ def complain(problems: list[str]) -> None:
     """Raise `ValueError` with all problems, a line each, if there are any."""
     if problems:
         raise ValueError("\n".join(problems))
+
+
+ALL_ADDRESSES = ("0.0.0.0", "::")
+
+
+def address_problems(listen: str, admin: str, workers: int) -> list[str]:
+    """Workers need a socket or the ports from that of `listen` on, and `admin` one that is none of them."""
+    if listen.startswith("unix:"):
+        return []
+    (host, first), (admin_host, admin_port) = host_and_port(listen), host_and_port(admin)
+    last = first + workers - 1
+    if workers > 1 and not 0 < first <= last < 65_536:
+        return [f"server.listen: {listen!r}: {workers} workers need a socket, or that many ports"]
+    same = host == admin_host or host in ALL_ADDRESSES or admin_host in ALL_ADDRESSES
+    if first and same and first <= admin_port <= last:
+        ports = f"port {first}" if workers == 1 else f"ports {first} to {last} (server.workers: {workers})"
+        return [f"server.admin: {admin!r}: server.listen takes {ports}; take another"]
+    return []
 
 
 def pool_problems(pools: "Mapping[str, tuple[Pool, ...]]", default: str) -> list[str]:

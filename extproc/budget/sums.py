@@ -55,9 +55,26 @@ def merge(older: Table, newer: Table, limit: int) -> Table:
     for key, sums in newer.items():
         before = older.get(key)
         merged[key] = sums if before is None else before.then(sums)
-    for key in list(merged)[: max(0, len(merged) - limit)]:
-        del merged[key]
-    return merged
+    return _newest(merged, limit)
+
+
+def surest(table: Table, other: Table, limit: int) -> Table:
+    """Return what is in either, at most `limit` entries: figures of `other` alone are the first to be dropped.
+
+    For tables that may hold the same observations, so that they cannot be merged: of a figure that is in both stays
+    the side that has seen more.
+    """
+    chosen = {key: sums for key, sums in other.items() if key not in table}
+    for key, sums in table.items():
+        rival = other.get(key)
+        chosen[key] = sums if rival is None or rival.samples <= sums.samples else rival
+    return _newest(chosen, limit)
+
+
+def _newest(table: Table, limit: int) -> Table:
+    for key in list(table)[: max(0, len(table) - limit)]:
+        del table[key]
+    return table
 
 
 class Fading:

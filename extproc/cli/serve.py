@@ -17,6 +17,7 @@ from extproc.service.handover import take_over
 from extproc.service.logs import configure
 from extproc.service.server import BindError
 from extproc.service.supervisor import Supervisor, command
+from extproc.service.tls import TlsError
 from extproc.service.workers import SharedDirectory, Worker, become
 
 WORKERS = f"{ENVIRONMENT_PREFIX}SERVER__WORKERS"
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal; 0 after a drain, 1 when a port is taken, 2 for a bad configuration."""
+    """Serve until a signal; 0 after a drain, 1 for a port or certificate of no use, 2 for a bad configuration."""
     reader = partial(load, environment=_environment(args))
     if args.worker is not None:
         return _serve(_worker(args, reader))
@@ -63,7 +64,7 @@ def _serve(service: App | Supervisor) -> int:
     run = asyncio.run if isinstance(service, Supervisor) else uvloop.run
     try:
         run(service.run())
-    except BindError as error:
+    except (BindError, TlsError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -67,7 +67,7 @@ class App:
         self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` when a port is taken."""
+        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` and `TlsError`."""
         settings = self._core.config.server
         listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
         server, port = build(
@@ -186,7 +186,7 @@ def _stores(config: Config, worker: Worker | None) -> list[Store]:
     half_life = state.half_life_hours * 3600
     stores: list[Store] = [] if state.redis is None else [_redis(state.redis, half_life)]
     if worker is not None:
-        return [*stores, FileStore(worker.shared.state, half_life, name="shared")]
+        return [*stores, worker.shared.store()]
     return stores if state.file is None else [*stores, FileStore(state.file, half_life)]
 
 

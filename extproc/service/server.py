@@ -16,7 +16,7 @@ from extproc.service.context import Context
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.route_settings import is_single, ours
-from extproc.service.tls import TlsError, credentials
+from extproc.service.tls import credentials
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def build(
 
     `current` gives the context that a new exchange works with. `max_exchanges`: calls open at once, of which more
     are refused; a health check is one too, so Envoy soon stops asking. `body_seconds`: that a call waits for the
-    body of its request. Raises `BindError`.
+    body of its request. Raises `BindError` and `TlsError`.
     """
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_exchanges)
     access_log = AccessLog(current)
@@ -160,8 +160,6 @@ def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
         raise BindError(f"server.listen: {listen!r}: cannot be listened on: another process does")
     try:
         port = server.add_insecure_port(listen) if tls is None else server.add_secure_port(listen, credentials(tls))
-    except TlsError as error:
-        raise BindError(str(error)) from error
     except RuntimeError as error:
         raise BindError(
             f"server.listen: {listen!r}: cannot be listened on: in use, no address of this machine, or in a "

@@ -28,6 +28,7 @@ from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
 from extproc.service.server import BindError
 from extproc.service.sharing import publish, tallies
+from extproc.service.tls import credentials
 from extproc.service.watch import Watch
 from extproc.service.workers import METRICS_VARIABLE, Pulse, SharedDirectory, ended, shared_directory
 from extproc.state.file import FileStore
@@ -40,6 +41,9 @@ LEAST_PAUSE_SECONDS = 0.1
 MOST_PAUSE_SECONDS = 5.0
 SETTLED_SECONDS = 10.0
 """A worker that lived so long is replaced after the least pause when it dies."""
+
+START_ERROR = 1
+"""What a worker ends with that cannot start, as `dualpool serve` does."""
 
 KILL_SECONDS = 5.0
 """After its time to drain, how long a worker may take to end."""
@@ -61,9 +65,11 @@ class Supervisor:
         export_learned(self._registry, self._core.learner.snapshot)
         self._processes: dict[int, Process] = {}
         self._stopping = asyncio.Event()
+        self._has_served = False
+        self._unable: int | None = None  # the worker that could not start
 
     async def run(self) -> None:
-        """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `BindError`."""
+        """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `BindError` and `TlsError`."""
         with shared_directory() as shared:
             self._registry.register(_OfAll(str(shared.path), self._own))
             self._shared = shared
@@ -94,11 +100,13 @@ class Supervisor:
 
     async def _serve(self, shared: SharedDirectory, watch: Watch) -> None:
         settings = self._core.config.server
+        if settings.tls is not None:
+            credentials(settings.tls)  # what is wrong with them is said once, not by each worker
         try:
             admin = Admin(settings.admin_address, self, self._registry, self._describe, asyncio.get_running_loop())
         except OSError as error:
             raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
-        stopping = signals.listen(self._reload, lambda: shutil.rmtree(shared.path, ignore_errors=True))
+        self._stopping = signals.listen(self._reload, lambda: shutil.rmtree(shared.path, ignore_errors=True))
         sync = Sync(
             self._core.learner, self._stores(shared), self._core.config.state.interval_seconds, self._exchanged
         )
@@ -108,19 +116,21 @@ class Supervisor:
         async with background(sync.run(), self._reloader.run(), watch.run()):
             admin.start()
             log.info("%d workers on %s, admin on %s:%d", settings.workers, settings.listen, *admin.address)
-            await stopping.wait()
-            self._stopping.set()
+            await self._stopping.wait()
             await self._stop(keepers, settings.lame_duck_seconds + settings.drain_seconds + KILL_SECONDS)
         await sync.close()
         admin.stop()
         log.info("stopped")
+        if self._unable is not None:
+            raise BindError(
+                f"server.workers: {settings.workers}: worker {self._unable} cannot start, as it says above"
+            )
 
     def _stores(self, shared: SharedDirectory) -> list[Store]:
         """The file that the workers share, and the one that outlives them."""
         state = self._core.config.state
-        half_life = state.half_life_hours * 3600
-        common = FileStore(shared.state, half_life, name="shared")
-        return [common] if state.file is None else [common, FileStore(state.file, half_life)]
+        kept = [] if state.file is None else [FileStore(state.file, state.half_life_hours * 3600)]
+        return [shared.store(), *kept]
 
     def _exchanged(self, store: str, worked: bool) -> None:
         """Count exchanges with the file that outlives the workers; those with what they share they count."""
@@ -158,6 +168,10 @@ class Supervisor:
         if self._stopping.is_set():  # it was not there to be told
             process.terminate()
         code = await ended(process, Pulse(lambda: shared.last_beat(worker)))
+        self._has_served |= any(shared.last_beat(each) for each in self._processes)
+        if code == START_ERROR and not self._has_served:  # it would be no different the next time
+            self._unable = worker
+            self._stopping.set()
         shared.forget(worker)
         mark_process_dead(worker, str(shared.path))
         return f"ended with {code}"

@@ -1,6 +1,7 @@
 """TLS for the gRPC port: the certificate that is on disk now, whenever a client connects."""
 
 import logging
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,5 +66,22 @@ class _Certificates:
                 raise TlsError(f"server.tls.{name}: {path}: cannot be read: {error.strerror}") from error
             if b"-----BEGIN " not in content[name]:
                 raise TlsError(f"server.tls.{name}: {path}: is not PEM")
+        self._check()
         pair = (content["key"], content["certificate"])
         return grpc.ssl_server_certificate_configuration([pair], content.get("client_ca"))
+
+    def _check(self) -> None:
+        """Look at what gRPC would only refuse without a reason. Raises `TlsError`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")  # what is too weak is for gRPC to say
+        for name, path in self._files():
+            try:
+                if name == "key":  # an empty password: none is asked for, since there is nobody to answer
+                    context.load_cert_chain(self._settings.certificate, path, password="")
+                else:
+                    context.load_verify_locations(path)
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                what = (
+                    f"is not the key of {self._settings.certificate}" if name == "key" else "holds no certificate"
+                )
+                raise TlsError(f"server.tls.{name}: {path}: {what}, or is damaged or encrypted: {error}") from error

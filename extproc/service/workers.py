@@ -9,6 +9,7 @@ stamps: one at every turn, one as long as it is healthy.
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from pathlib import Path
 import msgspec
 from prometheus_client import values
 from prometheus_client.values import MultiProcessValue
+
+from extproc.state.file import FileStore
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,10 @@ class SharedDirectory(msgspec.Struct, frozen=True):
     def state(self) -> Path:
         """The state file they share."""
         return self.path / "state.json"
+
+    def store(self) -> FileStore:
+        """The same as a store. It is as old as the service, so nothing in there ages, whatever a clock says."""
+        return FileStore(self.state, math.inf, name="shared")
 
     @property
     def name(self) -> str:

@@ -22,7 +22,8 @@ LARGEST = 64 * 1024 * 1024
 """Bytes of a state that is read; a larger one is not ours."""
 
 AGEING_SECONDS = 60.0
-"""Figures fade by their age when they are read after at least so long: at a start, not between two exchanges."""
+"""Figures fade by their age when they are read after at least so long, at a start. A service that runs writes them
+again so often, though nothing is new: what it knows does not age."""
 
 MOST_SAMPLES = 2**53
 LONGEST_KEY_PART = 256
@@ -37,16 +38,19 @@ class _Header(msgspec.Struct, omit_defaults=True):
     version: int
     saved: float
     sha256: str
+    lineage: str = ""
     writers: dict[str, int] = {}
 
 
 class Stored(msgspec.Struct, frozen=True):
     """A state as it was kept. `saved`: when, seconds since 1970. `writers`: what each of those who share it merged
-    into it last, by the number they gave it."""
+    into it last, by the number they gave it. `lineage`: what tells it from one that was begun anew, if known.
+    """
 
     table: Table
     saved: float
     writers: dict[str, int] = {}
+    lineage: str = ""
 
 
 _header = msgspec.json.Decoder(_Header)
@@ -54,10 +58,10 @@ _list = msgspec.json.Decoder(list[tuple[Key, Sums]])  # what version 1 had
 _entry = msgspec.json.Decoder(tuple[Key, Sums])
 
 
-def encode(table: Table, now: float, writers: Mapping[str, int] | None = None) -> bytes:
+def encode(table: Table, now: float, writers: Mapping[str, int] | None = None, lineage: str = "") -> bytes:
     """Return `table` as bytes, without entries that `decode` would not take; `now`: seconds since 1970."""
     body = b"\n".join(msgspec.json.encode(entry) for entry in table.items() if _possible(*entry))
-    header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest(), dict(writers or {}))
+    header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest(), lineage, dict(writers or {}))
     return msgspec.json.encode(header) + b"\n" + body
 
 
@@ -80,7 +84,8 @@ def decode(data: bytes) -> Stored:
         entries = _list.decode(body) if header.version == 1 else [_entry.decode(line) for line in body.splitlines()]
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadStateError("its figures cannot be read") from None
-    return Stored({key: sums for key, sums in entries if _possible(key, sums)}, header.saved, header.writers)
+    table = {key: sums for key, sums in entries if _possible(key, sums)}
+    return Stored(table, header.saved, header.writers, header.lineage)
 
 
 def _possible(key: Key, sums: Sums) -> bool:
@@ -123,11 +128,13 @@ class Ageing:
         self._half_life = half_life
         self._found: tuple[float, float] | None = None
 
-    def table(self, stored: Stored | None, now: float) -> Table:
-        """Return the figures of `stored` (None: nothing is kept) as sure as they are; `now`: seconds since 1970."""
+    def aged(self, stored: Stored | None, now: float) -> Stored:
+        """Return `stored` (None: nothing is kept) with figures as sure as they are; `now`: seconds since 1970."""
         if self._found is None:
             self._found = (math.nan if stored is None else stored.saved, now)
         if stored is None:
-            return {}
+            return Stored({}, now)
         saved, started = self._found
-        return faded(stored, started, self._half_life) if stored.saved == saved else stored.table
+        if stored.saved != saved:
+            return stored
+        return msgspec.structs.replace(stored, table=faded(stored, started, self._half_life))

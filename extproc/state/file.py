@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from extproc.budget.sums import Table, merge
+from extproc.budget.sums import Table, surest
 from extproc.state.atomic import Signature, replace, signature
-from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
-from extproc.state.store import StoreError
+from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, Stored, decode, encode
+from extproc.state.store import StoreError, new_lineage, updated
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,9 @@ LOCK_SECONDS = 1.0
 LOCK_POLL_SECONDS = 0.01
 
 
-def save(path: Path, table: Table, now: float | None = None) -> None:
+def save(path: Path, table: Table, now: float | None = None, lineage: str = "") -> None:
     """Write `table` to `path`, atomically; `now`: seconds since 1970, by default the time. Raises `OSError`."""
-    replace(path, encode(table, time.time() if now is None else now))
+    replace(path, encode(table, time.time() if now is None else now, lineage=lineage))
 
 
 def load(path: Path) -> Stored | None:
@@ -38,16 +38,18 @@ def load(path: Path) -> Stored | None:
 
 
 class FileStore:
-    """A state file as a store. `half_life`: seconds after which confidence is halved."""
+    """A state file as a store. `half_life`: seconds after which confidence is halved; infinite, it never is."""
 
     def __init__(
         self, path: Path, half_life: float, clock: Callable[[], float] = time.time, name: str = "file"
     ) -> None:
         self.name = name
+        self.lineage = ""
         self._path = Path(os.path.realpath(path))  # of a link, what it leads to is kept
         self._ageing = Ageing(half_life)
         self._clock = clock
         self._seen: Signature | None = None
+        self._saved = 0.0  # when what was seen was written
         self._others: Table = {}
 
     def read(self) -> Table:
@@ -59,35 +61,37 @@ class FileStore:
             except BadStateError:
                 with self._locked():
                     stored = self._load()
-            self._seen, self._others = seen, self._faded(stored)
+            kept = self._aged(stored)
+            self._seen, self._saved, self._others, self.lineage = seen, kept.saved, kept.table, kept.lineage
             return self._others
 
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into the file and return the result; None when it is what was last returned."""
         with self._errors(), self._locked():
-            if not pending and self._seen is not None and self._seen == signature(self._path):
+            fresh = self._clock() - self._saved < AGEING_SECONDS
+            if fresh and not pending and self._seen is not None and self._seen == signature(self._path):
                 return None
-            stored = self._load()
-            if stored is None:
-                return self._save(whole)
-            kept = self._faded(stored)
-            if pending:
-                return self._save(merge(kept, pending, limit))
-            self._seen = signature(self._path)
-            return kept
+            kept = self._aged(self._load())
+            new = updated(kept, pending, whole, limit, self.lineage, self._clock())
+            if new is not None:
+                self._save(new.table, new.lineage)
+                return new.table
+            self._seen, self._saved, self.lineage = signature(self._path), kept.saved, kept.lineage
+            return kept.table or None
 
     def replace(self, whole: Table, limit: int) -> None:
         """Keep `whole` instead of what there is; of what others have written, figures that have seen more."""
         with self._errors(), self._locked():
             if self._seen != signature(self._path):
-                self._others = self._faded(self._load())
-            others = {key: sums for key, sums in self._others.items() if key not in whole}
-            self._save(merge(others, {**whole, **_surer(self._others, whole)}, limit))
+                self._others = self._aged(self._load()).table
+            table = surest(whole, self._others, limit)
+            if table:
+                self._save(table, self.lineage or new_lineage())
 
-    def _save(self, table: Table) -> Table:
-        save(self._path, table, self._clock())
-        self._seen = signature(self._path)
-        return table
+    def _save(self, table: Table, lineage: str) -> None:
+        now = self._clock()
+        save(self._path, table, now, lineage)
+        self._seen, self._saved, self.lineage = signature(self._path), now, lineage
 
     def _load(self) -> Stored | None:
         try:
@@ -96,8 +100,8 @@ class FileStore:
             self._set_aside(error)
             return None
 
-    def _faded(self, stored: Stored | None) -> Table:
-        return self._ageing.table(stored, self._clock())
+    def _aged(self, stored: Stored | None) -> Stored:
+        return self._ageing.aged(stored, self._clock())
 
     def _set_aside(self, reason: BadStateError) -> None:
         """Keep the unreadable file for whoever wants to look at it, one of them, and go on without."""
@@ -129,11 +133,6 @@ class FileStore:
             yield
         except OSError as error:
             raise StoreError(f"state.file: {self._path}: {error.strerror or error}") from error
-
-
-def _surer(these: Table, those: Table) -> Table:
-    """Return those figures of `these` that have seen more than `those`."""
-    return {key: sums for key, sums in these.items() if key in those and sums.samples > those[key].samples}
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -18,8 +18,8 @@ from redis.retry import Retry
 
 from extproc.budget.sums import Table, merge
 from extproc.config import Redis
-from extproc.state.codec import LARGEST, Ageing, BadStateError, Stored, decode, encode
-from extproc.state.store import StoreError
+from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, Stored, decode, encode
+from extproc.state.store import StoreError, new_lineage, updated
 
 TIMEOUT_SECONDS = 0.5
 """For the connection, and for each answer."""
@@ -43,6 +43,7 @@ class RedisStore:
     name = "redis"
 
     def __init__(self, settings: Redis, half_life: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lineage = ""
         self._key = settings.name
         self._url = settings.url
         self._ageing = Ageing(half_life)
@@ -51,18 +52,22 @@ class RedisStore:
         self._me = secrets.token_hex(8)
         self._number = 1  # of the offer that is being delivered
         self._seen: bytes | None = None
+        self._looked = 0.0  # when, by the clock, that was seen
         self._resting = (0.0, "")
 
     def read(self) -> Table:
         """Return what is kept, faded by its age by the clock of the server."""
         with self._errors():
             data = self._get(self._client, LARGEST + 1)
-            return self._ageing.table(decode(data) if data else None, _seconds(self._client.time()))
+            kept = self._ageing.aged(decode(data) if data else None, _seconds(self._client.time()))
+            self.lineage = kept.lineage
+            return kept.table
 
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """Merge `pending` into the key and return the result; None when it is what was last returned."""
         with self._errors():
-            if not pending and self._seen and self._seen == self._get(self._client, HEAD):
+            fresh = self._clock() - self._looked < AGEING_SECONDS
+            if fresh and not pending and self._seen and self._seen == self._get(self._client, HEAD):
                 return None
             for _ in range(ATTEMPTS):
                 try:
@@ -74,29 +79,31 @@ class RedisStore:
 
     def replace(self, whole: Table, limit: int) -> None:
         """Keep `whole` instead of what there is."""
+        if not whole:
+            return
         with self._errors():
-            data = encode(merge({}, whole, limit), _seconds(self._client.time()))
+            self.lineage = self.lineage or new_lineage()
+            data = encode(merge({}, whole, limit), _seconds(self._client.time()), lineage=self.lineage)
             self._client.set(self._key, data)
             self._seen = data[:HEAD]
 
-    def _exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+    def _exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
         """One attempt. Raises `redis.WatchError` when somebody else has written meanwhile."""
         with self._client.pipeline() as pipe:
             pipe.watch(self._key)  # type: ignore[no-untyped-call]  # the package types all but this
             data = self._get(pipe, LARGEST + 1)  # at once: a pipeline that watches does not queue
             now = _seconds(pipe.time())
-            stored = decode(data) if data else Stored({}, now)
-            kept = self._ageing.table(stored, now)
-            if data and (not pending or stored.writers.get(self._me) == self._number):
-                self._taken(data)
-                return kept
-            table = merge(kept, pending, limit) if data else whole
-            data = encode(table, now, self._writers(stored))
-            pipe.multi()
-            pipe.set(self._key, data)
-            pipe.execute()
-            self._taken(data)
-            return table
+            kept = self._ageing.aged(decode(data) if data else None, now)
+            taken = kept.writers.get(self._me) == self._number
+            new = None if taken else updated(kept, pending, whole, limit, self.lineage, now)
+            if new is not None:
+                data = encode(new.table, now, self._writers(kept), new.lineage)
+                pipe.multi()
+                pipe.set(self._key, data)
+                pipe.execute()
+                kept = new
+            self._taken(data, kept.lineage)
+            return kept.table or None
 
     def _get(self, client: "redis.Redis", most: int) -> bytes:
         """The first `most` bytes of the value; none when there is no such key."""
@@ -104,9 +111,11 @@ class RedisStore:
         assert isinstance(data, bytes)  # decode_responses is off
         return data
 
-    def _taken(self, data: bytes) -> None:
+    def _taken(self, data: bytes, lineage: str) -> None:
         self._number += 1
         self._seen = data[:HEAD]
+        self._looked = self._clock()
+        self.lineage = lineage
 
     def _writers(self, stored: Stored) -> dict[str, int]:
         """The numbers that stand beside the figures once the offer is among them."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from extproc.budget.learner import Learner
+from extproc.state.codec import AGEING_SECONDS
 from extproc.state.store import Store, StoreError
 from extproc.state.thread import in_thread
 
@@ -45,6 +46,7 @@ class Sync:
         self._interval = interval
         self._report = report
         self._failing: set[str] = set()
+        self._copied: dict[str, float] = {}  # when each store was given one, or first seen, s
         self.quiet = asyncio.Lock()
         self._running: dict[str, tuple[str, asyncio.Future[Any]]] = {}
 
@@ -55,6 +57,8 @@ class Sync:
                 table = await self._ask(store, "read", store.read, START_SECONDS)
                 if table:
                     self._learner.adopt(table)
+                    for each in self._stores:  # whose state, if it is this one, holds what is known now
+                        each.lineage = store.lineage
                     log.info("state: %d learned figures read from %s", len(table), store.name)
                     return
 
@@ -86,15 +90,16 @@ class Sync:
 
     async def exchange(self) -> None:
         """Exchange once with every store. A store that fails is reported, and tried again the next time."""
-        answered = changed = False
+        shared: Store | None = None
+        changed = False
         async with self.quiet:
             for store in self._stores:
                 with suppress(StoreError):
-                    if answered:
-                        await self._copy(store, changed)
-                    else:
+                    if shared is None:
                         changed = await self._share(store)
-                        answered = True
+                        shared = store
+                    else:
+                        await self._copy(store, shared, changed)
 
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`; False when nothing is new on either side."""
@@ -104,9 +109,13 @@ class Sync:
         self._learner.settle(store.name, table)
         return table is not None
 
-    async def _copy(self, store: Store, changed: bool) -> None:
+    async def _copy(self, store: Store, shared: Store, changed: bool) -> None:
         await self._end(store)
-        if self._learner.has_news(store.name) or changed or store.name in self._failing:
+        store.lineage = shared.lineage
+        now = asyncio.get_running_loop().time()
+        old = now - self._copied.setdefault(store.name, now) >= AGEING_SECONDS
+        if self._learner.has_news(store.name) or changed or old or store.name in self._failing:
+            self._copied[store.name] = now
             whole, limit = self._learner.copy(store.name), self._learner.limit
             worked = False
             try:

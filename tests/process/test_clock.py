@@ -58,6 +58,24 @@ def test_a_state_from_the_future_is_read(tmp_path: Path) -> None:
         assert service.samples() == 1
 
 
+def test_what_workers_share_does_not_age(tmp_path: Path) -> None:
+    """It lives as long as their service: a worker by whose clock it is old takes nothing off for all the others."""
+    clock = Clock(tmp_path)
+    clock.step(-20 * YEARS)
+    state = {"state": {"file": str(tmp_path / "state.json"), **QUICK}}
+    with serving(tmp_path, state, python=clock.python) as service:
+        for _ in range(4):
+            exchange(service.address)
+        until(lambda: kept(tmp_path / "state.json") == 4)
+    settings = {"server": {"listen": f"unix://{tmp_path}/dualpool.sock"}, **state}
+    with serving(tmp_path, settings, "--workers", "2", python=clock.python) as service:  # who go by the true clock
+        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        exchange(f"unix://{tmp_path}/dualpool-0.sock")
+        exchange(f"unix://{tmp_path}/dualpool-1.sock")
+        until(lambda: service.metric('dualpool_observations_total{verdict="used"}') == 2)
+        until(lambda: service.samples() == 6)
+
+
 @needs_redis
 def test_replicas_whose_clocks_disagree_learn_as_one(tmp_path: Path) -> None:
     """The time of Redis is what counts."""

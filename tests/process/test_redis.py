@@ -75,6 +75,23 @@ def test_a_redis_killed_and_restarted_empty_is_filled_again(tmp_path: Path, redi
         assert "redis works again" in one.process.output()
 
 
+def test_a_newcomer_to_an_emptied_redis_wipes_nothing(tmp_path: Path, redis: RedisServer) -> None:
+    """It comes first, while those that know more leave Redis in peace: they give it back what they know."""
+    with ExitStack() as stack:
+        one, other = (replica(stack, tmp_path / name, redis) for name in "ab")
+        for _ in range(4):
+            exchange(one.address)
+        until(lambda: one.samples() == other.samples() == 4)
+        redis.kill()
+        until(lambda: one.metric(FAILED) > 0 and other.metric(FAILED) > 0)
+        redis.start()
+        new = replica(stack, tmp_path / "c", redis)
+        exchange(new.address)
+        until(lambda: shared(redis) >= 4, PATIENCE)
+        until(lambda: one.samples() == other.samples() == new.samples() == shared(redis), PATIENCE)
+        assert shared(redis) >= 4
+
+
 @pytest.mark.parametrize("spoil", ["another kind of value", "no room", "emptied", "slow by 2 s"])
 def test_a_redis_that_is_of_no_use_is_done_without(tmp_path: Path, redis: RedisServer, spoil: str) -> None:
     """Requests are decided and learned from; nothing is lost or counted twice once it is of use again."""

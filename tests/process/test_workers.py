@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +109,27 @@ def test_a_worker_that_cannot_be_started_is_tried_again(workers: tuple[Serving, 
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     until(lambda: service.metric("dualpool_workers_up") == 2, 60)
     assert exchange(one) == "short"
+
+
+TLS = "{certificate: /nowhere/tls.crt, key: /nowhere/tls.key}"
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        ("{listen: 'unix:///nowhere/at.sock'}", "server.workers: 2: worker "),
+        (f"{{listen: 'unix:///nowhere/at.sock', tls: {TLS}}}", "server.tls.certificate: /nowhere/tls.crt: "),
+    ],
+)
+def test_what_no_worker_can_start_with_ends_the_service(tmp_path: Path, server: str, reason: str) -> None:
+    """With the reason, and the exit code that it has without workers: nothing would change by trying again."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text(f"server: {server}", "utf-8")
+    command = [sys.executable, "-m", "extproc", "serve", "--config", str(file), "--workers", "2"]
+    environment = {**os.environ, "DUALPOOL_SERVER__ADMIN": "127.0.0.1:0"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(reason)
 
 
 ELSEWHERE = "server: {listen: 'unix:///nowhere/at.sock'}\nrouting: {shadow: true}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extproc.budget.sums import Recent, Sums, Table, merge
+from extproc.budget.sums import Recent, Sums, Table, merge, surest
 
 KEEP = 0.95
 
@@ -86,3 +86,24 @@ def test_a_merged_table_is_bounded_and_holds_what_is_newest(older: Table, newer:
     merged = merge(older, newer, limit)
     assert len(merged) == min(limit, len({*older, *newer}))
     assert set(newer) <= set(merged) or len(newer) > limit
+
+
+def counted(samples: dict[str, int]) -> Table:
+    return {(key,): Sums(number, 1.0, (float(number),)) for key, number in samples.items()}
+
+
+any_counts = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 9)).map(counted)
+
+
+@given(any_counts, any_counts, any_counts)
+def test_the_surest_of_several_tables_does_not_depend_on_the_order(a: Table, b: Table, c: Table) -> None:
+    """Whoever gives back first what a store has lost, all ends with what has seen most."""
+    first = surest(surest(a, b, 9), c, 9)
+    assert first == surest(c, surest(b, a, 9), 9)
+    assert all(first[key].samples == max(t[key].samples for t in (a, b, c) if key in t) for key in {*a, *b, *c})
+
+
+@given(any_counts, any_counts)
+def test_what_is_known_of_nobody_else_stays_when_there_is_no_room(a: Table, b: Table) -> None:
+    """Figures that only the other side has are dropped first."""
+    assert set(surest(a, b, len(a))) == set(a)

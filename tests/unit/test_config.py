@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.config import Config
+from extproc.config import Config, Server
 from extproc.config_file import ConfigError, load, require_extras
 
 
@@ -37,6 +37,18 @@ FAULTS = [
     ("server: {admin: '127.0.0.1'}", "FILE: server.admin: '127.0.0.1': must be HOST:PORT"),
     ("routing: {rollout_percent: 101}", "FILE: routing.rollout_percent: 101: Input should be less than or equal"),
     ("server: {listen: 'unix://tmp/x'}", "FILE: server.listen: 'unix://tmp/x': a socket must be unix:///PATH"),
+    (
+        "server: {listen: '127.0.0.1:65500', workers: 64}",
+        "FILE: server.listen: '127.0.0.1:65500': 64 workers need a socket, or that many ports",
+    ),
+    (
+        "server: {listen: '127.0.0.1:9900', admin: '127.0.0.1:9902', workers: 3}",
+        "FILE: server.admin: '127.0.0.1:9902': server.listen takes ports 9900 to 9902 (server.workers: 3)",
+    ),
+    (
+        "server: {listen: '0.0.0.0:9902'}",
+        "FILE: server.admin: '127.0.0.1:9902': server.listen takes port 9902; take another",
+    ),
     ("state: {file: /}", "FILE: state.file: '/': must be the path of a file"),
     ("routing: {header: host}", "FILE: routing.header: 'host': must be a header of its own"),
     ("routing: {header: 'a b'}", "FILE: routing.header: 'a b': String should match pattern"),
@@ -69,6 +81,22 @@ FAULTS = [
     ("- a list", "FILE: holds a list: must be a mapping of sections"),
     ("routing: {shadow: [", "FILE: is not YAML:"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("listen", "admin", "workers"),
+    [
+        ("127.0.0.1:9900", "127.0.0.1:9902", 2),
+        ("127.0.0.1:9900", "127.0.0.2:9901", 2),
+        ("127.0.0.1:0", "127.0.0.1:0", 1),
+        ("127.0.0.1:9900", "127.0.0.1:0", 4),
+        ("127.0.0.1:65532", "127.0.0.1:9902", 4),
+        ("unix:///run/9902", "127.0.0.1:9902", 4),
+    ],
+)
+def test_addresses_that_keep_apart_are_taken(listen: str, admin: str, workers: int) -> None:
+    """Other ports, other addresses, ports that the kernel picks, sockets."""
+    assert Server(listen=listen, admin=admin, workers=workers).workers == workers
 
 
 @pytest.mark.parametrize(("text", "message"), FAULTS)

@@ -12,7 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.config import Tls
 from extproc.service.health import Health
-from extproc.service.server import BindError, build
+from extproc.service.server import build
+from extproc.service.tls import TlsError, credentials
 from tests.unit.service.test_exchange import Harness
 from tests.unit.service.test_server import process
 
@@ -91,8 +92,42 @@ async def test_unusable_files_are_named(pki: Path, tmp_path: Path, content: str 
     if content is not None:
         tls.key.write_text(content)
     harness = Harness()
-    with pytest.raises(BindError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
+    with pytest.raises(TlsError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
         build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10), tls)
+
+
+@pytest.mark.parametrize("name", ["certificate", "key", "client_ca"])
+async def test_garbage_that_looks_like_pem_is_named(pki: Path, tmp_path: Path, name: str) -> None:
+    """And is not taken for an address that cannot be listened on."""
+    tls = install(pki, "a", tmp_path).model_copy(update={"client_ca": tmp_path / "ca.crt"})
+    copy(pki / "b.crt", tmp_path / "ca.crt")
+    kind = "PRIVATE KEY" if name == "key" else "CERTIFICATE"
+    path: Path = getattr(tls, name)
+    path.write_text(f"-----BEGIN {kind}-----\nZ2FyYmFnZQ==\n-----END {kind}-----\n")
+    with pytest.raises(TlsError, match=rf"^server\.tls\.{name}: {path}: "):
+        credentials(tls)
+
+
+async def test_a_key_of_another_certificate_is_named(pki: Path, tmp_path: Path) -> None:
+    """So is one that only a password opens, which is not asked for."""
+    tls = install(pki, "a", tmp_path)
+    copy(pki / "b.key", tls.key)
+    with pytest.raises(TlsError, match=rf"^server\.tls\.key: {tls.key}: is not the key of {tls.certificate}"):
+        credentials(tls)
+    command = [
+        "openssl",
+        "ec",
+        "-aes256",
+        "-passout",
+        "pass:sesame",
+        "-in",
+        str(pki / "a.key"),
+        "-out",
+        str(tls.key),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(TlsError, match=rf"^server\.tls\.key: {tls.key}: .*encrypted"):
+        credentials(tls)
 
 
 async def test_calls_beyond_the_limit_are_refused_at_once() -> None:

@@ -77,19 +77,19 @@ def test_what_a_running_service_keeps_does_not_age() -> None:
     ageing = Ageing(half_life=3600)
     found, later = Stored(TABLE, 1000.0), Stored(TABLE, 5000.0)
     half = faded(found, 4600.0, 3600)
-    assert ageing.table(found, now=4600.0) == half != TABLE
-    assert ageing.table(found, now=1e12) == half
-    assert ageing.table(later, now=1e12) == TABLE
-    assert ageing.table(later, now=0.0) == TABLE
-    assert ageing.table(None, now=1e12) == {}
-    assert ageing.table(Stored(TABLE, 900.0), now=900.0) == TABLE  # written after the clock was set back
+    assert ageing.aged(found, now=4600.0).table == half != TABLE
+    assert ageing.aged(found, now=1e12).table == half
+    assert ageing.aged(later, now=1e12).table == TABLE
+    assert ageing.aged(later, now=0.0).table == TABLE
+    assert ageing.aged(None, now=1e12).table == {}
+    assert ageing.aged(Stored(TABLE, 900.0), now=900.0).table == TABLE  # written after the clock was set back
 
 
 def test_what_comes_after_nothing_does_not_age() -> None:
     """A service that found nothing wrote it itself, or another that runs."""
     ageing = Ageing(half_life=3600)
-    assert ageing.table(None, now=1000.0) == {}
-    assert ageing.table(Stored(TABLE, 1000.0), now=1e12) == TABLE
+    assert ageing.aged(None, now=1000.0).table == {}
+    assert ageing.aged(Stored(TABLE, 1000.0), now=1e12).table == TABLE
 
 
 @pytest.mark.parametrize("values", [(1.0, math.inf), (math.nan, 1.0)])

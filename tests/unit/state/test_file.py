@@ -1,6 +1,7 @@
 """The state file."""
 
 import fcntl
+import math
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from extproc.budget.sums import Sums, Table
 from extproc.state import codec
 from extproc.state import file as module
-from extproc.state.codec import decode, encode
+from extproc.state.codec import AGEING_SECONDS, Stored, decode, encode
 from extproc.state.file import FileStore, load, save
 from extproc.state.store import StoreError
 
@@ -46,6 +47,84 @@ def test_the_first_exchange_keeps_everything(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     assert store(path).exchange(table(1), whole=table(5), limit=64) == table(5)
     assert decode(path.read_bytes()).table == table(5)
+
+
+def test_what_a_running_service_keeps_does_not_age(tmp_path: Path) -> None:
+    """Written again though nothing is new, it is young when another starts; what has no age never gets any."""
+    path, now = tmp_path / "state.json", [1000.0]
+
+    def store(half_life: float = 3600.0) -> FileStore:
+        return FileStore(path, half_life, clock=lambda: now[0])
+
+    one = store()
+    one.exchange({}, whole=table(8), limit=64)
+    now[0] += AGEING_SECONDS - 1
+    assert one.exchange({}, whole=table(8), limit=64) is None
+    assert decode(path.read_bytes()).saved == 1000.0
+    for _ in range(3):
+        now[0] += 3600
+        one.exchange({}, whole=table(8), limit=64)
+        assert decode(path.read_bytes()) == Stored(table(8), now[0], {}, one.lineage)
+    assert store().read() == table(8)
+    now[0] += 1e9
+    assert store(math.inf).read() == table(8)
+
+
+def test_what_was_old_at_a_start_ages_once(tmp_path: Path) -> None:
+    """Written again it is as sure as it was read."""
+    path = tmp_path / "state.json"
+    save(path, table(8), now=1000.0)
+    for _ in range(2):
+        one = store(path, now=4600.0)
+        assert one.read()[KEY].samples == 4
+        one.exchange({}, whole=one.read(), limit=64)
+
+
+def test_who_knows_nothing_begins_nothing(tmp_path: Path) -> None:
+    """What it wrote others would take for what is known by all."""
+    path = tmp_path / "state.json"
+    assert store(path).exchange({}, whole={}, limit=64) is None
+    store(path).replace({}, limit=64)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("spoil", ["deleted", "torn", "emptied by a version that wrote nothing too"])
+def test_a_file_begun_anew_takes_nothing_away(tmp_path: Path, spoil: str) -> None:
+    """Another service came first and knew little: who knows more gives it back, and what is new counts once."""
+    path = tmp_path / "state.json"
+    one, two, other = store(path), store(path), ("ratio", "text", "m", "")
+    one.exchange({}, whole=table(40), limit=64)
+    assert two.exchange({}, whole={}, limit=64) == table(40)
+    if spoil == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-3] if spoil == "torn" else encode({}, 1000.0))
+    new: Table = {KEY: table(1)[KEY], other: table(5)[KEY]}
+    assert store(path).exchange(new, whole=new, limit=64) == new
+    assert one.exchange(table(2), whole=table(42), limit=64) == {KEY: table(42)[KEY], other: new[other]}
+    assert two.exchange(table(3), whole=table(43), limit=64) == {KEY: table(45)[KEY], other: new[other]}
+    assert one.exchange({}, whole=table(42), limit=64) == load(path).table  # type: ignore[union-attr]
+
+
+def test_a_file_of_the_version_before_takes_nothing_away(tmp_path: Path) -> None:
+    """It does not say what it goes on from, so it may be anything."""
+    path = tmp_path / "state.json"
+    save(path, table(40), now=1000.0)
+    one = store(path)
+    assert one.read() == table(40)
+    save(path, table(3), now=1000.0)
+    assert one.exchange({}, whole=table(40), limit=64) == table(40)
+    assert one.exchange(table(1), whole=table(41), limit=64) == table(41)
+    assert load(path).lineage != ""  # type: ignore[union-attr]
+
+
+def test_who_keeps_less_does_not_cut_what_others_keep(tmp_path: Path) -> None:
+    """Two that write in turns because each misses something of its own would write for ever."""
+    path = tmp_path / "state.json"
+    figures: Table = {("ratio", "text", f"m{number}", ""): table(1)[KEY] for number in range(60)}
+    store(path).exchange({}, whole=figures, limit=64)
+    assert store(path).exchange({}, whole=dict(list(figures.items())[:9]), limit=10) == figures
+    assert load(path).table == figures  # type: ignore[union-attr]
 
 
 def test_an_exchange_merges(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from extproc.budget.sums import Sums, Table
 from extproc.config import Redis
 from extproc.state import codec
 from extproc.state import redis as module
-from extproc.state.codec import decode, encode
+from extproc.state.codec import AGEING_SECONDS, decode, encode
 from extproc.state.redis import REST_SECONDS, WRITERS, RedisStore
 from extproc.state.store import StoreError
 from extproc.state.sync import Sync
@@ -59,6 +59,44 @@ def test_an_empty_server_is_given_everything(server: StandIn) -> None:
     assert store(server).exchange(table(1), table(5), limit=64) == table(5)
     assert kept(server) == table(5)
     assert store(server).read() == table(5)
+
+
+def test_who_knows_nothing_begins_nothing(server: StandIn) -> None:
+    """What it wrote others would take for what is known by all."""
+    assert store(server).exchange({}, {}, limit=64) is None
+    store(server).replace({}, limit=64)
+    assert server.values == {}
+
+
+def test_a_server_begun_anew_takes_nothing_away(server: StandIn) -> None:
+    """A replica that knew little came first: those that know more give it back, and what is new counts once."""
+    clock = Clock()
+    one, two, new = store(server, clock), store(server), store(server)
+    one.exchange({}, table(40), limit=64)
+    assert two.exchange({}, {}, limit=64) == table(40)
+    server.set(b"dualpool", b"")
+    assert new.exchange(table(1), table(1), limit=64) == table(1)
+    server.lost = {"EXEC"}
+    with pytest.raises(StoreError):
+        one.exchange(table(2), table(42), limit=64)
+    server.lost = set()
+    clock.rest()
+    assert one.exchange(table(2), table(42), limit=64) == table(42)
+    assert two.exchange(table(3), table(43), limit=64) == table(45)
+    assert new.exchange(table(4), table(5), limit=64) == kept(server) == table(49)
+
+
+def test_an_exchange_with_a_server_begun_anew_takes_as_many_steps(server: StandIn) -> None:
+    """Those of any other."""
+    one = store(server)
+    one.exchange({}, table(40), limit=64)
+    server.received.clear()
+    one.exchange(table(1), table(41), limit=64)
+    usual = list(server.received)
+    server.set(b"dualpool", encode(table(1), 0.0, lineage="another"))
+    server.received.clear()
+    one.exchange(table(1), table(42), limit=64)
+    assert server.received == usual
 
 
 def test_an_exchange_merges(server: StandIn) -> None:
@@ -195,6 +233,23 @@ def test_figures_fade_by_the_clock_of_the_server(server: StandIn) -> None:
     server.clock = lambda: 1000.0 + HALF_LIFE
     assert store(server).read()[KEY].samples == 4
     assert store(server).exchange(table(1), table(1), limit=64) == {KEY: table(4)[KEY].then(table(1)[KEY])}
+
+
+def test_what_running_replicas_share_does_not_age(server: StandIn) -> None:
+    """One of them writes it again though nothing is new, so one that starts finds it young."""
+    clock, now = Clock(), [1000.0]
+    server.clock = lambda: now[0]
+    one, other = store(server, clock), store(server, clock)
+    one.exchange({}, table(8), limit=64)
+    assert other.exchange({}, {}, limit=64) == table(8)
+    for _ in range(3):
+        now[0] += HALF_LIFE
+        clock.now += AGEING_SECONDS
+        server.received.clear()
+        for replica in (one, other):
+            replica.exchange({}, table(8), limit=64)
+        assert server.received.count("SET") == 1
+        assert store(server).read() == table(8)
 
 
 def test_the_list_of_replicas_stays_short(server: StandIn) -> None:

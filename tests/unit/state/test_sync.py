@@ -1,8 +1,10 @@
 """The loop between a learner and its stores."""
 
 import asyncio
+import itertools
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,22 @@ import pytest
 
 from extproc.budget.learner import Learner
 from extproc.budget.sums import Sums, Table
+from extproc.config import Redis
 from extproc.state import sync as module
 from extproc.state.file import FileStore
+from extproc.state.redis import RedisStore
 from extproc.state.store import Store, StoreError
 from extproc.state.sync import Sync
 from extproc.state.thread import in_thread
 from tests.unit.budget.test_sharing import learner, ratio, teach
 from tests.unit.service.waiting import until
+from tests.unit.state.standin import StandIn, standing_in
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    with standing_in() as stand_in:
+        yield stand_in
 
 
 class Fake:
@@ -26,6 +37,7 @@ class Fake:
         self.name = name
         self.kept = kept or {}
         self.broken = False
+        self.lineage = ""
 
     def read(self) -> Table:
         self._check()
@@ -248,6 +260,38 @@ async def test_what_failed_to_reach_one_store_is_not_forgotten_when_it_works_aga
     assert [one.export()["ratio", "text", "", ""].samples for one in both] == [30, 30]
 
 
+async def test_a_restart_while_the_first_store_is_away_counts_nothing_twice(
+    server: StandIn, tmp_path: Path
+) -> None:
+    """The file says whose figures it holds: who reads it does not give Redis what others have yet to deliver."""
+    redis = Redis(url=f"redis://127.0.0.1:{server.port}")
+
+    def started() -> tuple[Learner, Sync]:
+        one = learner("redis", "file")
+        return one, sync(one, RedisStore(redis, 3600, clock=itertools.count(0, 10).__next__), file())
+
+    def file() -> FileStore:
+        return FileStore(tmp_path / "state", 3600)
+
+    both = [started() for _ in range(2)]
+    teach(both[0][0], 4.0, 20)
+    for _ in range(2):
+        for _, each in both:
+            await each.exchange()
+    server.errors["WATCH"] = server.errors["GETRANGE"] = "ERR away"
+    for one, each in both:
+        teach(one, 4.0, 5)
+        await each.exchange()
+    again, each = started()
+    await each.start()
+    assert samples(again) == 30
+    server.errors.clear()
+    await each.exchange()
+    await both[1][1].exchange()
+    await each.exchange()
+    assert samples(again) == 25
+
+
 async def test_a_start_prefers_the_first_store() -> None:
     """What Redis has is what counts, whatever the file has kept."""
     shared, old, one = learner(), learner(), learner("redis", "file")
@@ -277,6 +321,21 @@ async def test_a_copy_is_written_only_when_there_is_news() -> None:
     for _ in range(3):
         await each.exchange()
     assert file.replaced == 1
+
+
+async def test_a_copy_does_not_age_while_the_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written again after a while, though nothing is new."""
+    one, redis, file = learner("redis", "file"), Fake("redis"), Fake("file")
+    monkeypatch.setattr(redis, "exchange", lambda *_: None)
+    each = sync(one, redis, file)
+    teach(one, 4.0, 10)
+    await each.exchange()
+    file.kept = {}
+    await each.exchange()
+    assert file.kept == {}
+    monkeypatch.setattr(module, "AGEING_SECONDS", 0.0)
+    await each.exchange()
+    assert samples(file) == 10
 
 
 async def test_a_store_that_hangs_does_not_hold_up_a_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
