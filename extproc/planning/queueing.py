@@ -2,28 +2,22 @@
 
 import math
 
-MANY = 2000
-"""Servers from which a limit theorem replaces the exact recursion, whose time grows with them."""
+import numpy as np
 
 
 def erlang_c(servers: float, load: float) -> float:
     """Probability that an arrival waits in M/M/c. `load`: offered Erlangs, λ·E[S]; below `servers`.
 
-    By the recursion of Erlang B, B(n) = a·B(n-1) / (n + a·B(n-1)), then C = B / (1 − ρ(1 − B)). From `MANY` servers
-    on by the limit of Halfin and Whitt (Operations Research 29, 1981), within 1 % of it there.
+    From Erlang B, 1/B = Σ c! / ((c−k)!·a^k) over k from 0 to c, all of whose terms are positive, then
+    C = B / (1 − ρ(1 − B)). Exact for any number of servers, whose time grows with them.
     """
     if load <= 0:
         return 0.0
     count = max(1, math.floor(servers))
     if load >= count:
         return 1.0
-    if count >= MANY:
-        beta = (1 - load / count) * math.sqrt(count)
-        below = math.erfc(-beta / math.sqrt(2)) / 2
-        return 1 / (1 + beta * below * math.sqrt(2 * math.pi) * math.exp(min(beta**2 / 2, 700.0)))
-    blocked = 1.0
-    for n in range(1, count + 1):
-        blocked = load * blocked / (n + load * blocked)
+    with np.errstate(over="ignore"):  # where nobody is ever blocked
+        blocked = 1 / (1 + float(np.cumprod(np.arange(count, 0, -1) / load).sum()))
     return blocked / (1 - load / count * (1 - blocked))
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from extproc.planning.queueing import MANY, erlang_c, mean_wait, wait_quantile
+from extproc.planning.queueing import erlang_c, mean_wait, wait_quantile
 
 
 def test_one_server_waits_with_its_utilisation() -> None:
@@ -17,10 +17,18 @@ def test_two_servers() -> None:
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
 
 
-def test_large_systems_join_the_exact_recursion() -> None:
-    """The limit theorem agrees with the recursion where it takes over."""
-    load = MANY - 30.0
-    assert erlang_c(MANY, load) == pytest.approx(erlang_c(MANY - 1, load - 1), rel=0.02)
+@pytest.mark.parametrize(("servers", "load"), [(3, 0.5), (2_000, 1_900), (2_000, 1_850.0), (20_000, 19_700.0)])
+def test_however_many_servers_it_is_the_recursion(servers: int, load: float) -> None:
+    """C is that of B(n) = a·B(n-1) / (n + a·B(n-1)), in small systems and in very large ones."""
+    blocked = 1.0
+    for n in range(1, servers + 1):
+        blocked = load * blocked / (n + load * blocked)
+    assert erlang_c(servers, load) == pytest.approx(blocked / (1 - load / servers * (1 - blocked)), rel=1e-9)
+
+
+def test_a_large_system_with_little_to_do_never_waits() -> None:
+    """The chance to wait is 0 where it is smaller than any number."""
+    assert erlang_c(60_000, 10.0) == 0
 
 
 def test_mm1_mean_wait() -> None:
