@@ -186,6 +186,10 @@ def test_requests_longer_than_full_context_are_not_met(
             ["--threshold", "70000"],
             "--threshold: 70000: must be at least 16 and below --max-model-len 65536",
         ),
+        (
+            ["--pools", "3", "--threshold", "4096"],
+            "--pools: 3: with --threshold there are two pools: leave out one of them",
+        ),
         (["--lengths", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
         (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour"),
         (["--tp", "3"], "--tp: 3: must divide the 64 attention heads of Llama-3-70B"),
