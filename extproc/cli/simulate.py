@@ -20,6 +20,9 @@ from extproc.planning.workload import Arrivals
 
 DEFAULT_REQUESTS = 100_000
 
+LEARNED = "learned"
+"""Begins the names of the policies that are the service's own, which must meet the objective."""
+
 MOST_CV = 100
 """Beyond it nearly all requests of a simulation arrive at once."""
 
@@ -67,7 +70,7 @@ def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate and report; 0, 1 when the learned policy misses the objective, or 2 for wrong input."""
+    """Simulate and report; 0, 1 when a learned policy misses the objective, or 2 for wrong input."""
     try:
         record = make(args)
     except PlanError as error:
@@ -101,7 +104,7 @@ def make(args: argparse.Namespace) -> Record:
     if args.smallest:
         for policy in ("homogeneous", "oracle", "learned"):
             sizes.append(compare.sizes(policy, one if policy == "homogeneous" else two, stream))
-    problems = [missed(r) for r in results if r["policy"] != "static"]
+    misses = [(r["policy"], words) for r in results if (words := missed(r))]
     return {
         "workload": workload_record(scenario, args.threshold),
         "threshold": args.threshold,
@@ -110,8 +113,9 @@ def make(args: argparse.Namespace) -> Record:
         "policies": results,
         "smallest": sizes,
         "assumptions": [*assumptions(scenario, args.threshold), *text_assumptions(stream)],
-        "remarks": [words for r in results if (words := unsettled(r))],
-        "problems": [p for p in problems if p],
+        "remarks": [words for r in results if (words := unsettled(r))]
+        + [words for policy, words in misses if not policy.startswith(LEARNED)],
+        "problems": [words for policy, words in misses if policy.startswith(LEARNED)],
     }
 
 
