@@ -11,7 +11,7 @@ import polars as pl
 from extproc.planning import tables
 from extproc.planning.errors import PlanError
 from extproc.planning.files import unreadable
-from extproc.planning.summary import CHUNK, MINUTE, STEP, USABLE, Summary, summarise
+from extproc.planning.summary import CHUNK, STEP, USABLE, Summary, summarise
 from extproc.planning.workload import NO_CAP, Arrivals, Ints, Workload
 
 SORTED_ROWS = 2_000_000
@@ -126,6 +126,5 @@ def _arrivals(summary: Summary) -> Arrivals | None:
     if span <= 0:
         return None
     rate = (summary.timed - 1) / span
-    minutes = summary.by_minute
-    whole = minutes[: max(1, int(span // MINUTE))]  # the last minute is cut short
-    return Arrivals(rate, max(rate, *whole), summary.variation, float(span), tuple(minutes))
+    minutes = summary.by_minute  # the last is cut short: its rate can only be too low
+    return Arrivals(rate, max(rate, *minutes), summary.variation, float(span), tuple(minutes))

@@ -41,10 +41,18 @@ def test_azure_trace(tmp_path: Path) -> None:
 
 
 def test_rate_and_peak_come_from_the_timestamps(tmp_path: Path) -> None:
-    """The mean rate is arrivals over the span, the peak that of the busiest whole minute."""
+    """The mean rate is arrivals over the span, the peak that of the busiest minute."""
     arrivals = workload(open_trace(write(tmp_path, AZURE))).needs_rate()
     assert arrivals.rate == pytest.approx(2 / 120)
     assert arrivals.peak == pytest.approx(2 / 60)
+
+
+def test_a_burst_in_the_last_minute_is_the_peak(tmp_path: Path) -> None:
+    """The last minute counts though it is cut short: 60 requests in its first second are one a second."""
+    times = [*range(0, 120, 2), *(120 + n / 60 for n in range(60))]
+    rows = "".join(f"{time},5,7\n" for time in times)
+    read = workload(open_trace(write(tmp_path, "timestamp,prompt_tokens,completion_tokens\n" + rows)))
+    assert read.needs_rate().peak == pytest.approx(1.0)
 
 
 def test_unsorted_rows_are_replayed_in_time_order_with_a_warning(tmp_path: Path) -> None:
