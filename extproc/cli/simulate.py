@@ -15,8 +15,8 @@ from extproc.planning.record import Record, assumptions, workload_record
 from extproc.planning.scenario import Scenario
 from extproc.planning.search import Planner
 from extproc.planning.simulator import SimulatedPool
-from extproc.planning.trace import Batch
-from extproc.planning.workload import Arrivals
+from extproc.planning.trace import Batch, recorded
+from extproc.planning.workload import Arrivals, superpose
 
 DEFAULT_REQUESTS = 100_000
 
@@ -145,8 +145,8 @@ def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):
         raise PlanError("--replay: every source must be a trace of single requests with times")
-    own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)  # the longest trace's seconds
-    factor = 1.0 if args.rate is None else args.rate / own
+    own = [a for t in opened if (a := recorded(t.summary))]
+    factor = args.rate / superpose(own).rate if args.rate is not None and own else 1.0
     return arrivals.capped(arrivals.replayed(opened, factor, args.requests), args.caps)
 
 

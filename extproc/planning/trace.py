@@ -114,16 +114,17 @@ def workload(trace: Trace) -> Workload:
         outputs=lengths["output"].to_numpy(),
         caps=lengths["cap"].to_numpy(),
         weights=lengths["len"].to_numpy().astype(np.float64),
-        arrivals=_arrivals(trace.summary) if trace.summary.whole else None,
+        arrivals=recorded(trace.summary),
         rows=trace.requests,
         bad=trace.summary.bad,
         notes=trace.notes,
     )
 
 
-def _arrivals(summary: Summary) -> Arrivals | None:
+def recorded(summary: Summary) -> Arrivals | None:
+    """The arrivals of a trace; None where not every row has a time, or all have the same."""
     span = summary.last - summary.first
-    if span <= 0:
+    if not summary.whole or span <= 0:
         return None
     rate = (summary.timed - 1) / span
     minutes = summary.by_minute  # the last is cut short: its rate can only be too low
