@@ -54,7 +54,7 @@ class Workload:
     `inputs`, `outputs`, `caps`: aligned arrays, one element a distinct request. `caps` is the client's output cap,
     `NO_CAP` where there is none. `weights`: requests of each kind (any positive unit).
     `rows`, `bad`: requests read (0 where only a distribution is known) and rows left out. `notes`: what was assumed
-    while reading, for every report.
+    while reading, for every report. `untimed`: why there are no arrivals, empty where that needs no saying.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Workload:
     rows: int = 0
     bad: int = 0
     notes: tuple[str, ...] = field(default=())
+    untimed: str = ""
 
     @property
     def totals(self) -> Ints:
@@ -117,7 +118,8 @@ class Workload:
     def needs_rate(self) -> Arrivals:
         """Return the arrivals. Raises `PlanError` where the source has no timestamps and no rate was given."""
         if self.arrivals is None:
-            raise PlanError(f"{self.name}: has no timestamps: give the arrival rate with --rate")
+            why = self.untimed or "has no timestamps"
+            raise PlanError(f"{self.name}: {why}: give the arrival rate with --rate")
         return self.arrivals
 
 
@@ -171,6 +173,7 @@ def merge(workloads: list[Workload]) -> Workload:
         rows=sum(w.rows for w in workloads),
         bad=sum(w.bad for w in workloads),
         notes=tuple(dict.fromkeys(note for w in workloads for note in w.notes)),
+        untimed="; ".join(f"{w.name}: {w.untimed}" for w in workloads if w.untimed),
     )
 
 
