@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scenario_arguments(parser)
     search = parser.add_argument_group("search")
     search.add_argument("--pools", type=int, default=2, choices=(2, 3, 4), help="pools to split into (default: 2)")
-    search.add_argument("--threshold", type=int, help="size this threshold only, instead of searching")
+    search.add_argument("--threshold", type=int, help="size two pools cut here, instead of searching")
     search.add_argument(
         "--objective", choices=("gpus", "cost"), default="gpus", help="what to minimise (default: gpus)"
     )
@@ -82,6 +82,8 @@ def make(args: argparse.Namespace) -> Record:
         raise PlanError(f"--present: {args.present}: must be at least 1 instance")
     if args.threshold is not None:
         scenarios.check_threshold(args)
+        if args.pools != 2:
+            raise PlanError(f"--pools: {args.pools}: with --threshold there are two pools: leave out one of them")
     scenario, gpu, model = scenarios.scenario(args)
     planner = Planner(scenario)
     with tables.progress("thresholds") as report:

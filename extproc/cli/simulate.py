@@ -16,10 +16,13 @@ from extproc.planning.record import Record, assumptions, workload_record
 from extproc.planning.scenario import Scenario
 from extproc.planning.search import Planner
 from extproc.planning.simulator import SimulatedPool
-from extproc.planning.trace import Batch
-from extproc.planning.workload import Arrivals
+from extproc.planning.trace import Batch, recorded
+from extproc.planning.workload import Arrivals, superpose
 
 DEFAULT_REQUESTS = 100_000
+
+LEARNED = "learned"
+"""Begins the names of the policies that are the service's own, which must meet the objective."""
 
 MOST_CV = 100
 """Beyond it nearly all requests of a simulation arrive at once."""
@@ -69,7 +72,7 @@ def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate and report; 0, 1 when the learned policy misses the objective, or 2 for wrong input."""
+    """Simulate and report; 0, 1 when a learned policy misses the objective, or 2 for wrong input."""
     try:
         record = make(args)
     except PlanError as error:
@@ -103,7 +106,7 @@ def make(args: argparse.Namespace) -> Record:
     if args.smallest:
         for policy in ("homogeneous", "oracle", "learned"):
             sizes.append(compare.sizes(policy, one if policy == "homogeneous" else two, stream))
-    problems = [missed(r) for r in results if r["policy"] != "static"]
+    misses = [(r["policy"], words) for r in results if (words := missed(r))]
     return {
         "workload": workload_record(scenario, args.threshold),
         "threshold": args.threshold,
@@ -112,8 +115,9 @@ def make(args: argparse.Namespace) -> Record:
         "policies": results,
         "smallest": sizes,
         "assumptions": [*assumptions(scenario, args.threshold), *text_assumptions(stream)],
-        "remarks": [words for r in results if (words := unsettled(r))],
-        "problems": [p for p in problems if p],
+        "remarks": [words for r in results if (words := unsettled(r))]
+        + [words for policy, words in misses if not policy.startswith(LEARNED)],
+        "problems": [words for policy, words in misses if policy.startswith(LEARNED)],
     }
 
 
@@ -143,8 +147,8 @@ def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):
         raise PlanError("--replay: every source must be a trace of single requests with times")
-    own = sum(t.requests for t in opened) / max(traffic.needs_rate().seconds, 1e-9)  # the longest trace's seconds
-    factor = 1.0 if args.rate is None else args.rate / own
+    own = [a for t in opened if (a := recorded(t.summary))]
+    factor = args.rate / superpose(own).rate if args.rate is not None and own else 1.0
     return arrivals.capped(arrivals.replayed(opened, factor, args.requests), args.caps)
 
 

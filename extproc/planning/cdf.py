@@ -69,15 +69,21 @@ def _checked(source: str, points: Any) -> tuple[np.ndarray[Any, Any], np.ndarray
             continue
         if not last_tokens < tokens <= MOST_TOKENS:
             rule = f"must be above {last_tokens:g} and at most {MOST_TOKENS}"
-            raise PlanError(f"{source}: row {row}: tokens {tokens:g}: {rule}")
+            raise PlanError(f"{source}: row {row}: tokens {_printed(tokens)}: {rule}")
         if not last_fraction <= fraction <= 1:
-            raise PlanError(f"{source}: row {row}: fraction {fraction:g}: must rise from {last_fraction:g} to 1")
+            rule = f"must rise from {last_fraction:g} to 1"
+            raise PlanError(f"{source}: row {row}: fraction {_printed(fraction)}: {rule}")
         last_tokens, last_fraction = tokens, fraction
     if last_fraction < 1 - 1e-9:
         raise PlanError(f"{source}: row {len(points)}: fraction {last_fraction:g}: the last must be 1")
     table = np.array(points, np.float64)
     table = table[table[:, 0] > 0]
     return table[:, 0], table[:, 1]
+
+
+def _printed(number: float) -> str:
+    """A number of a file for an error: an integer may be too long to be a float, and too long to read."""
+    return f"{number:g}" if isinstance(number, float) else str(number)[:60]
 
 
 def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Workload:

@@ -1,29 +1,25 @@
-"""M/G/c: Erlang's C formula, Kimura's mean, and an exponential tail."""
+"""M/G/c by Erlang's C formula and Kimura's mean, M/G/1 by Pollaczek and Khinchine's; tails are exponential."""
 
 import math
 
-MANY = 2000
-"""Servers from which a limit theorem replaces the exact recursion, whose time grows with them."""
+import numpy as np
+
+from extproc.planning.workload import Floats
 
 
 def erlang_c(servers: float, load: float) -> float:
     """Probability that an arrival waits in M/M/c. `load`: offered Erlangs, λ·E[S]; below `servers`.
 
-    By the recursion of Erlang B, B(n) = a·B(n-1) / (n + a·B(n-1)), then C = B / (1 − ρ(1 − B)). From `MANY` servers
-    on by the limit of Halfin and Whitt (Operations Research 29, 1981), within 1 % of it there.
+    From Erlang B, 1/B = Σ c! / ((c−k)!·a^k) over k from 0 to c, all of whose terms are positive, then
+    C = B / (1 − ρ(1 − B)). Exact for any number of servers, whose time grows with them.
     """
     if load <= 0:
         return 0.0
     count = max(1, math.floor(servers))
     if load >= count:
         return 1.0
-    if count >= MANY:
-        beta = (1 - load / count) * math.sqrt(count)
-        below = math.erfc(-beta / math.sqrt(2)) / 2
-        return 1 / (1 + beta * below * math.sqrt(2 * math.pi) * math.exp(min(beta**2 / 2, 700.0)))
-    blocked = 1.0
-    for n in range(1, count + 1):
-        blocked = load * blocked / (n + load * blocked)
+    with np.errstate(over="ignore"):  # where nobody is ever blocked
+        blocked = 1 / (1 + float(np.cumprod(np.arange(count, 0, -1) / load).sum()))
     return blocked / (1 - load / count * (1 - blocked))
 
 
@@ -57,3 +53,22 @@ def wait_quantile(q: float, servers: float, load: float, service: float, cv2: fl
     if waits <= 1 - q:
         return 0.0
     return math.log(waits / (1 - q)) * mean_wait(count, load, service, cv2) / waits
+
+
+def residual(service: Floats, shares: Floats) -> float:
+    """Mean time left of the service an arrival of M/G/1 finds under way: E[S²] / 2·E[S], in the unit of `service`.
+
+    Over 1 − ρ it is the mean wait of those who wait: the mean of all is ρ·E[S²] / (2·E[S]·(1 − ρ)), Pollaczek and
+    Khinchine's, and the share ρ of them waits. `shares`: of arrivals with each service time.
+    """
+    return float(shares @ service**2 / (2 * shares @ service))
+
+
+def exceeds(seconds: Floats, waits: float, mean: float, least: float = 0.0) -> Floats:
+    """Chance of a wait of more than each of `seconds`, 1 below 0.
+
+    The share `waits` of arrivals waits, exponentially with that `mean`: exact for M/M/1, and the limit of GI/G/1
+    in heavy traffic (Kingman, Proc. Cambridge Phil. Soc. 57, 1961). A share of `least` or less is taken as none.
+    """
+    chance = waits if waits > least else 0.0
+    return np.where(seconds < 0, 1.0, chance * np.exp(-np.maximum(seconds, 0.0) / mean))

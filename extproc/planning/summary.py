@@ -30,13 +30,15 @@ USABLE = ~pl.col("broken") & pl.col("input").is_not_null() & (pl.col("input") > 
 class Summary:
     """What the rows of `tables.scan` say, taken batch by batch.
 
-    `rows`, `bad`: all and unusable ones. `timed`: usable ones with a time. `first`, `last`: earliest and latest
-    time, s. `ordered`: whether times never went back. `rounded`: whether lengths were rounded up to `STEP`.
+    `rows`, `bad`: all and unusable ones. `timed`: usable ones with a time. `untimed`: the first usable one without,
+    counted from 1, None where there is none. `first`, `last`: earliest and latest time, s. `ordered`: whether times
+    never went back. `rounded`: whether lengths were rounded up to `STEP`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.rows = self.bad = self.timed = 0
+        self.untimed: int | None = None
         self.first, self.last = np.inf, -np.inf
         self.ordered = True
         self.rounded = False
@@ -51,8 +53,10 @@ class Summary:
     def take(self, part: pl.DataFrame) -> None:
         """Add a batch. Raises `PlanError` for a count that cannot be one, naming its row."""
         self._reject_impossible(part)
+        usable = part.with_row_index("row", self.rows + 1).filter(USABLE)
+        if self.untimed is None:
+            self.untimed = next(iter(usable.filter(pl.col("time").is_null())["row"].to_list()), None)
         self.rows += len(part)
-        usable = part.filter(USABLE)
         self.bad += len(part) - len(usable)
         self._take_lengths(usable)
         times = usable["time"].drop_nulls().to_numpy()
@@ -98,9 +102,14 @@ class Summary:
             self._minutes[minute] = self._minutes.get(minute, 0) + count
 
     @property
+    def usable(self) -> int:
+        """Rows that are requests."""
+        return self.rows - self.bad
+
+    @property
     def whole(self) -> bool:
         """Whether every usable row has a time."""
-        return self.timed == self.rows - self.bad > 0
+        return self.timed == self.usable > 0
 
     @property
     def lengths(self) -> pl.DataFrame:

@@ -26,6 +26,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 OpenAI and vLLM answers, whole and as lines of a batch output; of flat usage records; of Envoy's JSON access log as
 `dualpool render --json-log` configures it."""
 
+LATEST = 1e11
+"""Seconds since 1970 (the year 5138): a number beyond it, before or after, is not a time."""
+
 COLUMNS = tuple(NAMES)
 NEEDED = ("input", "output")
 
@@ -59,7 +62,8 @@ def scan(
         if name != "time"
     ]
     time = _first([_seconds(value, _kind(value, kinds)) for value in found["time"]], pl.Float64())
-    return file.frame.select(time.alias("time"), *counts, file.broken.alias("broken")), ()
+    readable = pl.when(time.abs() < LATEST).then(time)  # neither nan nor infinite
+    return file.frame.select(readable.alias("time"), *counts, file.broken.alias("broken")), ()
 
 
 def _found(file: File, names: tuple[str, ...]) -> list[pl.Expr]:

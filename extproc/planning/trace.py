@@ -1,7 +1,7 @@
 """Traces: a table of requests becomes a workload, in one pass, and can be replayed in order."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import polars as pl
 from extproc.planning import tables
 from extproc.planning.errors import PlanError
 from extproc.planning.files import unreadable
-from extproc.planning.summary import CHUNK, MINUTE, STEP, USABLE, Summary, summarise
+from extproc.planning.summary import CHUNK, STEP, USABLE, Summary, summarise
 from extproc.planning.workload import NO_CAP, Arrivals, Ints, Workload
 
 SORTED_ROWS = 2_000_000
@@ -39,12 +39,23 @@ class Trace:
     @property
     def requests(self) -> int:
         """Usable rows."""
-        return self.summary.rows - self.summary.bad
+        return self.summary.usable
+
+    @property
+    def untimed(self) -> str:
+        """Why its times are of no use, empty where they are."""
+        summary = self.summary
+        if summary.timed == 0:
+            return "no row has a readable time"
+        if not summary.whole:
+            count = summary.usable - summary.timed
+            return f"{count} of {summary.usable} rows have no readable time, the first is row {summary.untimed}"
+        return "every request has the same time" if summary.first == summary.last else ""
 
     def batches(self) -> Iterator[Batch]:
         """Yield the requests in time order, some at a time. Raises `PlanError` without timestamps."""
         if not self.summary.whole:
-            raise PlanError(f"{self.path}: has no timestamps to replay: leave --replay out and give --rate")
+            raise PlanError(f"{self.path}: cannot be replayed: {self.untimed}: leave --replay out and give --rate")
         if not self.summary.ordered:
             raise PlanError(f"{self.path}: {self.summary.rows} rows are not in time order: sort the file first")
         for part in self.frame.filter(USABLE).collect_batches(chunk_size=CHUNK, maintain_order=True):
@@ -62,33 +73,53 @@ def open_trace(
     columns: Mapping[str, str] | None = None,
     bytes_per_token: float = tables.DEFAULT_BYTES_PER_TOKEN,
 ) -> Trace:
-    """Read a file of requests once, or twice when it has to be sorted.
+    """Read a file of requests once, and again for rows without a time to be left out or for others to be sorted.
 
     Raises `PlanError` for an unreadable file, a missing column, fewer than two usable rows, a negative count
     (naming its row), or times that reach over `LONGEST_SPAN`.
     """
     frame, summary, notes = _read(path, columns or {}, bytes_per_token)
-    usable = summary.rows - summary.bad
-    if usable < 2:
-        raise PlanError(f"{path}: {usable} usable rows of {summary.rows}: at least two requests are needed")
-    if summary.timed and not summary.whole:
-        notes = (*notes, f"{path.name}: {usable - summary.timed} rows have no readable time: times are not used")
-    if summary.whole and not summary.ordered:
-        if summary.rows <= SORTED_ROWS:
-            notes = (*notes, f"{path.name}: timestamps were not in order: sorted")
-            frame = frame.filter(USABLE).sort("time", maintain_order=True)
-            bad, summary = summary.bad, summarise(path, frame)
-            summary.rows, summary.bad = summary.rows + bad, bad
-        else:
-            notes = (*notes, f"{path.name}: timestamps are not in order, and too many to sort")
-    if summary.whole and summary.first == summary.last:
-        notes = (*notes, f"{path.name}: every request has the same time: times are not used")
+    if summary.usable < 2:
+        raise PlanError(f"{path}: {summary.usable} usable rows of {summary.rows}: at least two requests are needed")
+    trace = _in_order(_timed(Trace(path, frame, summary, notes)))
+    summary = trace.summary
     if summary.whole and summary.last - summary.first > LONGEST_SPAN:
         years = (summary.last - summary.first) / LONGEST_SPAN
         raise PlanError(f"{path}: its times reach over {years:.3g} years, more than one: which of them is wrong?")
+    if summary.timed and trace.untimed:
+        trace = _noted(trace, f"{trace.untimed}: times are not used")
     if summary.rounded:
-        notes = (*notes, f"{path.name}: lengths are rounded up to {STEP} tokens, there are so many")
-    return Trace(path, frame, summary, notes)
+        trace = _noted(trace, f"lengths are rounded up to {STEP} tokens, there are so many")
+    return trace
+
+
+def _timed(trace: Trace) -> Trace:
+    """Where most requests have a time, those without are bad rows."""
+    summary = trace.summary
+    if summary.whole or summary.timed <= summary.usable / 2:
+        return trace
+    return _again(_noted(trace, f"{trace.untimed}: left out"), trace.frame.filter(pl.col("time").is_not_null()))
+
+
+def _in_order(trace: Trace) -> Trace:
+    summary = trace.summary
+    if not summary.whole or summary.ordered:
+        return trace
+    if summary.usable > SORTED_ROWS:
+        return _noted(trace, "timestamps are not in order, and too many to sort")
+    sorted_ = trace.frame.filter(USABLE).sort("time", maintain_order=True)
+    return _again(_noted(trace, "timestamps were not in order: sorted"), sorted_)
+
+
+def _noted(trace: Trace, note: str) -> Trace:
+    return replace(trace, notes=(*trace.notes, f"{trace.path.name}: {note}"))
+
+
+def _again(trace: Trace, frame: pl.LazyFrame) -> Trace:
+    """Summarise `frame`, what of the trace's is to be kept; the other rows are bad."""
+    summary = summarise(trace.path, frame)
+    summary.rows, summary.bad = trace.summary.rows, trace.summary.rows - summary.usable
+    return replace(trace, frame=frame, summary=summary)
 
 
 def _read(
@@ -114,18 +145,19 @@ def workload(trace: Trace) -> Workload:
         outputs=lengths["output"].to_numpy(),
         caps=lengths["cap"].to_numpy(),
         weights=lengths["len"].to_numpy().astype(np.float64),
-        arrivals=_arrivals(trace.summary) if trace.summary.whole else None,
+        arrivals=recorded(trace.summary),
         rows=trace.requests,
         bad=trace.summary.bad,
         notes=trace.notes,
+        untimed=trace.untimed,
     )
 
 
-def _arrivals(summary: Summary) -> Arrivals | None:
+def recorded(summary: Summary) -> Arrivals | None:
+    """The arrivals of a trace; None where not every row has a time, or all have the same."""
     span = summary.last - summary.first
-    if span <= 0:
+    if not summary.whole or span <= 0:
         return None
     rate = (summary.timed - 1) / span
-    minutes = summary.by_minute
-    whole = minutes[: max(1, int(span // MINUTE))]  # the last minute is cut short
-    return Arrivals(rate, max(rate, *whole), summary.variation, float(span), tuple(minutes))
+    minutes = summary.by_minute  # the last is cut short: its rate can only be too low
+    return Arrivals(rate, max(rate, *minutes), summary.variation, float(span), tuple(minutes))

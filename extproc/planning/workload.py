@@ -56,7 +56,7 @@ class Workload:
     `inputs`, `outputs`, `caps`: aligned arrays, one element a distinct request. `caps` is the client's output cap,
     `NO_CAP` where there is none. `weights`: requests of each kind (any positive unit).
     `rows`, `bad`: requests read (0 where only a distribution is known) and rows left out. `notes`: what was assumed
-    while reading, for every report.
+    while reading, for every report. `untimed`: why there are no arrivals, empty where that needs no saying.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Workload:
     rows: int = 0
     bad: int = 0
     notes: tuple[str, ...] = field(default=())
+    untimed: str = ""
 
     @property
     def totals(self) -> Ints:
@@ -122,7 +123,8 @@ class Workload:
     def needs_rate(self) -> Arrivals:
         """Return the arrivals. Raises `PlanError` where the source has no timestamps and no rate was given."""
         if self.arrivals is None:
-            raise PlanError(f"{self.name}: has no timestamps: give the arrival rate with --rate")
+            why = self.untimed or "has no timestamps"
+            raise PlanError(f"{self.name}: {why}: give the arrival rate with --rate")
         return self.arrivals
 
 
@@ -156,7 +158,7 @@ def with_caps(workload: Workload, law: str) -> Workload:
 
 
 def merge(workloads: list[Workload]) -> Workload:
-    """Return all requests of `workloads` as one. Rates add up when all have one.
+    """Return all requests of `workloads` as one. Arrivals are superposed when all have some.
 
     Raises `PlanError` for a distribution among several, which does not say how many requests it stands for.
     """
@@ -172,23 +174,27 @@ def merge(workloads: list[Workload]) -> Workload:
         outputs=np.concatenate([w.outputs for w in workloads]),
         caps=np.concatenate([w.caps for w in workloads]),
         weights=np.concatenate([w.weights for w in workloads]),
-        arrivals=_superpose([a for a in arrivals if a]) if all(arrivals) else None,
+        arrivals=superpose([a for a in arrivals if a]) if all(arrivals) else None,
         rows=sum(w.rows for w in workloads),
         bad=sum(w.bad for w in workloads),
         notes=tuple(dict.fromkeys(note for w in workloads for note in w.notes)),
+        untimed="; ".join(f"{w.name}: {w.untimed}" for w in workloads if w.untimed),
     )
 
 
-def _superpose(parts: list[Arrivals]) -> Arrivals:
-    """Rates add, minute by minute; the variation is the rate-weighted mean of the parts' squares."""
-    rate = sum(p.rate for p in parts)
-    known = [(p.rate, p.cv) for p in parts if p.cv is not None]
+def superpose(parts: list[Arrivals]) -> Arrivals:
+    """All `parts` together, from the same start. The mean is all requests over the longest recording, the peak the
+    busiest minute of the sum; the variation is the mean of the parts' squares, weighted with their requests."""
+    seconds = max(p.seconds for p in parts)
+    means = [p.rate * p.seconds / seconds if seconds else p.rate for p in parts]
+    rate = sum(means)
+    known = [(mean, p.cv) for mean, p in zip(means, parts, strict=True) if p.cv is not None]
     minutes = max(len(p.by_minute) for p in parts)
     by_minute = tuple(sum(p.by_minute[m] for p in parts if m < len(p.by_minute)) for m in range(minutes))
     return Arrivals(
         rate=rate,
-        peak=max(by_minute, default=sum(p.peak for p in parts)),
-        cv=None if len(known) < len(parts) else sum(rate * cv**2 for rate, cv in known) ** 0.5 / rate**0.5,
-        seconds=max(p.seconds for p in parts),
+        peak=max(rate, *by_minute) if by_minute else sum(p.peak for p in parts),
+        cv=None if len(known) < len(parts) else sum(mean * cv**2 for mean, cv in known) ** 0.5 / rate**0.5,
+        seconds=seconds,
         by_minute=by_minute,
     )

@@ -122,26 +122,20 @@ def test_html_report_is_checked_by_simulation(
 def test_fleet_that_misses_its_objective_in_simulation_is_not_met(
     trace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A fleet sized for exact lengths and full use misses in simulation: said so, exit code 1."""
-    code, out, _ = plan(
-        capsys,
-        trace,
-        "--rate",
-        "20",
-        "--check",
-        "--requests",
-        "3000",
-        "--utilisation",
-        "1",
-        "--tp",
-        "4",
-        "--ttft",
-        "1.35",
-        "--concurrency",
-        "reserved",
+    """A fleet sized for a throughput that its instances do not have misses in simulation: said so, exit code 1."""
+    measured = (
+        "--throughput",
+        "8192=50",
+        "--throughput",
+        "65536=50",
+        "--threshold",
+        "8192",
         "--estimates",
         "exact",
     )
+    options = ("--rate", "60", "--ttft", "5", "--estimates", "exact", *measured)
+    assert plan(capsys, trace, *options)[0] == 0
+    code, out, _ = plan(capsys, trace, *options, "--check", "--requests", "3000")
     assert code == 1
     assert "simulated, oracle routing" in out
 
@@ -185,6 +179,10 @@ def test_requests_longer_than_full_context_are_not_met(
         (
             ["--threshold", "70000"],
             "--threshold: 70000: must be at least 16 and below --max-model-len 65536",
+        ),
+        (
+            ["--pools", "3", "--threshold", "4096"],
+            "--pools: 3: with --threshold there are two pools: leave out one of them",
         ),
         (["--lengths", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
         (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour"),

@@ -86,6 +86,15 @@ def test_terminal_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "Policies on the same arrivals" in out
 
 
+def test_what_others_miss_is_a_remark(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The service's own policies decide whether the objective is met, not the baseline and not the oracle."""
+    options = ("--instances", "9,9,1", "--policies", "homogeneous,learned", "--ttft", "3", "--requests", "2000")
+    code, out, _ = simulate(capsys, trace, "--rate", "60", *options)
+    assert code == 0
+    assert "NOT MET" not in out
+    assert "simulated, homogeneous routing" in " ".join(out.split("Mind")[1].split())
+
+
 def test_fleet_too_small_is_not_met(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A simulated fleet that misses its objective is said to, and the exit code is 1."""
     code, out, _ = simulate(

@@ -37,6 +37,8 @@ def test_output_share_splits_every_total() -> None:
         ([[100, 0.5], [200, 0.9]], "row 2: fraction 0.9: the last must be 1"),
         ([[100, 0.5], [100, 1.0]], "row 2: tokens 100: must be above 100 and at most 100000000"),
         ([[-1, 0.5], [100, 1.0]], "row 1: tokens -1: must be above 0 and at most 100000000"),
+        ([[1, 0.5], [10**400, 1]], f"row 2: tokens 1{'0' * 59}: must be above 1 and at most 100000000"),
+        ([[1, 10**400], [2, 1]], f"row 1: fraction 1{'0' * 59}: must rise from 0 to 1"),
         ([[1, 0.5], "x"], "row 2: 'x': must be [tokens, fraction]"),
         ([[1, 0.5]], "must be a list of at least two [tokens, fraction] pairs"),
         ({}, "must be a list of at least two [tokens, fraction] pairs"),

@@ -41,10 +41,18 @@ def test_azure_trace(tmp_path: Path) -> None:
 
 
 def test_rate_and_peak_come_from_the_timestamps(tmp_path: Path) -> None:
-    """The mean rate is arrivals over the span, the peak that of the busiest whole minute."""
+    """The mean rate is arrivals over the span, the peak that of the busiest minute."""
     arrivals = workload(open_trace(write(tmp_path, AZURE))).needs_rate()
     assert arrivals.rate == pytest.approx(2 / 120)
     assert arrivals.peak == pytest.approx(2 / 60)
+
+
+def test_a_burst_in_the_last_minute_is_the_peak(tmp_path: Path) -> None:
+    """The last minute counts though it is cut short: 60 requests in its first second are one a second."""
+    times = [*range(0, 120, 2), *(120 + n / 60 for n in range(60))]
+    rows = "".join(f"{time},5,7\n" for time in times)
+    read = workload(open_trace(write(tmp_path, "timestamp,prompt_tokens,completion_tokens\n" + rows)))
+    assert read.needs_rate().peak == pytest.approx(1.0)
 
 
 def test_unsorted_rows_are_replayed_in_time_order_with_a_warning(tmp_path: Path) -> None:
@@ -67,6 +75,38 @@ def test_bad_rows_are_counted(tmp_path: Path) -> None:
     """A row without a readable count is left out and counted."""
     read = workload(open_trace(write(tmp_path, AZURE + "2023-11-16 18:03:00,many,1\n2023-11-16 18:03:01,,1\n")))
     assert (read.rows, read.bad) == (3, 2)
+
+
+@pytest.mark.parametrize("time", ["nan", "inf", "-inf", "1e300", "yesterday", ""])
+def test_a_row_without_a_time_is_bad_where_most_have_one(tmp_path: Path, time: str) -> None:
+    """One time that is none costs its row and no other; it is counted, named, and does not spoil the order."""
+    opened = open_trace(
+        write(tmp_path, "timestamp,prompt_tokens,completion_tokens\n0,5,7\n4,5,7\n" + time + ",9,7\n")
+    )
+    read = workload(opened)
+    assert (read.rows, read.bad, read.inputs.tolist()) == (2, 1, [5])
+    assert read.needs_rate().rate == pytest.approx(1 / 4)
+    assert read.notes == ("trace.csv: 1 of 3 rows have no readable time, the first is row 3: left out",)
+    assert [t for batch in opened.batches() for t in batch[0].tolist()] == [0, 4]
+
+
+def test_where_most_rows_have_no_time_none_is_used(tmp_path: Path) -> None:
+    """How many rows have none and which is the first is said where a rate is needed, and where it is not."""
+    text = "timestamp,prompt_tokens,completion_tokens\n0,5,7\n,5,7\nsoon,9,7\n3,5,many\n"
+    opened = open_trace(write(tmp_path, text))
+    why = "2 of 3 rows have no readable time, the first is row 2"
+    with pytest.raises(PlanError, match=f"trace.csv: {why}: give the arrival rate with --rate"):
+        workload(opened).needs_rate()
+    with pytest.raises(PlanError, match=f"cannot be replayed: {why}"):
+        list(opened.batches())
+    assert opened.notes == (f"trace.csv: {why}: times are not used",)
+
+
+def test_no_time_at_all(tmp_path: Path) -> None:
+    """A table without times, or with none that is readable, asks for a rate and says why."""
+    read = workload(open_trace(write(tmp_path, "timestamp,prompt_tokens,completion_tokens\nsoon,5,7\nlater,5,7\n")))
+    with pytest.raises(PlanError, match="no row has a readable time: give the arrival rate with --rate"):
+        read.needs_rate()
 
 
 def test_negative_tokens_name_file_row_and_value(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from extproc.planning.errors import PlanError
-from extproc.planning.workload import NO_CAP, merge, with_caps
+from extproc.planning.workload import NO_CAP, Arrivals, merge, superpose, with_caps
 from tests.unit.planning.conftest import make_workload
 
 
@@ -65,6 +65,16 @@ def test_rate_is_needed() -> None:
     """A workload without timestamps asks for a rate."""
     with pytest.raises(PlanError, match="give the arrival rate with --rate"):
         make_workload((1, 1, 1), rate=None).needs_rate()
+
+
+def test_a_short_recording_counts_for_its_requests() -> None:
+    """Traces of an hour and of five minutes: the mean is all requests over the hour, the peak while both come."""
+    hour = Arrivals(10.0, 10.0, 1.0, 3600.0, (10.0,) * 60)
+    minutes = Arrivals(10.0, 10.0, 1.0, 300.0, (10.0,) * 5)
+    both = superpose([hour, minutes])
+    assert both.rate == pytest.approx(39_000 / 3600)
+    assert both.cv == pytest.approx(1.0)
+    assert (both.peak, both.seconds) == (20.0, 3600.0)
 
 
 def test_merged_rates_add_up() -> None:
