@@ -10,9 +10,10 @@ from extproc.config import DEFAULT_POOL_SET, Config, Pool
 from extproc.planning.dispatch import Learned, Oracle, Policy, Pools, Static
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import taught
+from extproc.planning.latency import LATE
 from extproc.planning.nextsteps import pool_names
 from extproc.planning.simulator import SimulatedPool, Simulation
-from extproc.planning.sizing import LATE, FleetPlan
+from extproc.planning.sizing import FleetPlan, allowed_late
 from extproc.planning.text import TextModel
 from extproc.planning.trace import Batch
 from extproc.planning.workload import Workload
@@ -22,9 +23,6 @@ STATIC_RATIO = 4.0
 
 SETTLED = 5
 """Mean times in system for which requests must arrive before a pool is about as full as it will ever be."""
-
-MOST_LATE = 0.5
-"""Share of its own requests for which a pool of the smallest fleet may be late."""
 
 Arrivals = Callable[[], Iterator[Batch]]
 """Starts the same stream of arrivals anew."""
@@ -172,7 +170,7 @@ def sizes(policy: str, planned: list[SimulatedPool], setting: Setting) -> dict[s
 def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[SimulatedPool]:
     """Return the smallest pools that together meet the fleet's P99 objective by simulation.
 
-    Of the requests that may be late, 1 % of all, every pool has an equal part, but not more than `MOST_LATE` of its
+    Of the requests that may be late, 1 % of all, every pool has an equal part, but not more than half of its
     own: a pool that few requests reach must keep up with them all the same. Pools are searched one after the other,
     smallest capacity first, the others staying as they are given, which should therefore be large enough. Without
     spillover pools do not act on each other.
@@ -185,8 +183,7 @@ def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[
             trial = [replace(p, instances=middle) if i == place else p for i, p in enumerate(pools)]
             result = simulate(policy, trial, setting)
             part = result["pools"][place]
-            allowed = min(LATE / len(pools) * result["requests"], MOST_LATE * part["completed"])
-            if part["late"] * part["completed"] > allowed:
+            if part["late"] > allowed_late(len(pools), part["completed"] / result["requests"]):
                 low = middle
             else:
                 high = middle

@@ -1,8 +1,10 @@
-"""M/G/c: Erlang's C formula, Kimura's mean, and an exponential tail."""
+"""M/G/c by Erlang's C formula and Kimura's mean, M/G/1 by Pollaczek and Khinchine's; tails are exponential."""
 
 import math
 
 import numpy as np
+
+from extproc.planning.workload import Floats
 
 
 def erlang_c(servers: float, load: float) -> float:
@@ -51,3 +53,22 @@ def wait_quantile(q: float, servers: float, load: float, service: float, cv2: fl
     if waits <= 1 - q:
         return 0.0
     return math.log(waits / (1 - q)) * mean_wait(count, load, service, cv2) / waits
+
+
+def residual(service: Floats, shares: Floats) -> float:
+    """Mean time left of the service an arrival of M/G/1 finds under way: E[S²] / 2·E[S], in the unit of `service`.
+
+    Over 1 − ρ it is the mean wait of those who wait: the mean of all is ρ·E[S²] / (2·E[S]·(1 − ρ)), Pollaczek and
+    Khinchine's, and the share ρ of them waits. `shares`: of arrivals with each service time.
+    """
+    return float(shares @ service**2 / (2 * shares @ service))
+
+
+def exceeds(seconds: Floats, waits: float, mean: float, least: float = 0.0) -> Floats:
+    """Chance of a wait of more than each of `seconds`, 1 below 0.
+
+    The share `waits` of arrivals waits, exponentially with that `mean`: exact for M/M/1, and the limit of GI/G/1
+    in heavy traffic (Kingman, Proc. Cambridge Phil. Soc. 57, 1961). A share of `least` or less is taken as none.
+    """
+    chance = waits if waits > least else 0.0
+    return np.where(seconds < 0, 1.0, chance * np.exp(-np.maximum(seconds, 0.0) / mean))

@@ -12,7 +12,7 @@ import numpy as np
 from extproc.planning.errors import PlanError
 from extproc.planning.savings import general_savings
 from extproc.planning.scenario import Scenario
-from extproc.planning.sizing import FleetPlan, PoolPlan, size_pool
+from extproc.planning.sizing import FleetPlan, PoolPlan, allowed_late, size_pool
 
 Cost = Literal["gpus", "cost"]
 
@@ -46,21 +46,22 @@ class Planner:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self._sized: dict[tuple[int, int, int, bool], PoolPlan | None] = {}
+        self._sized: dict[tuple[int, int, int, int], PoolPlan | None] = {}
         _check(scenario)
 
-    def pool(self, low: int, high: int, smallest: int, strict: bool = False) -> PoolPlan | None:
+    def pool(self, low: int, high: int, smallest: int, among: int = 0) -> PoolPlan | None:
         """Size the pool for budgets in (low, high], or over `low` at full context; None without traffic.
 
-        `smallest`: capacity of the fleet's smallest pool. At full context there is always a pool: what does not
+        `smallest`: capacity of the fleet's smallest pool. `among`: pools that share what may be late, 0 for as many
+        instances as the throughput asks for. At full context there is always a pool: what does not
         come today may come tomorrow.
         """
-        key = (low, high, self.scenario.reserve(smallest), strict)
+        key = (low, high, self.scenario.reserve(smallest), among)
         if key not in self._sized:
             self._sized[key] = self._size(*key)
         return self._sized[key]
 
-    def _size(self, low: int, high: int, reserve: int, strict: bool) -> PoolPlan | None:
+    def _size(self, low: int, high: int, reserve: int, among: int) -> PoolPlan | None:
         scenario = self.scenario
         shares = scenario.within(high, reserve) - (scenario.within(low, reserve) if low else 0.0)
         share = float(np.average(shares, weights=scenario.workload.weights))
@@ -77,18 +78,18 @@ class Planner:
             scenario.objective,
             rate=scenario.load * share,
             share=share,
-            strict=strict,
+            allowed=allowed_late(among, share) if among else None,
         )
 
     def fleet(self, label: str, thresholds: tuple[int, ...]) -> FleetPlan:
         """Size a fleet cut at `thresholds`, none for a homogeneous one; pools without traffic are left out.
 
         The TTFT objective is the fleet's: a small long pool may miss it by itself as long as 99 % of all requests
-        meet it. When they do not, every pool is sized to meet it alone where it can.
+        meet it. When they do not, every pool is enlarged, where it can, until it is late for no more than its part.
         """
         edges = (0, *thresholds, self.scenario.full)
-        for strict in (False, True):
-            pools = [self.pool(low, high, edges[1], strict) for low, high in itertools.pairwise(edges)]
+        for among in (0, len(edges) - 1):
+            pools = [self.pool(low, high, edges[1], among) for low, high in itertools.pairwise(edges)]
             fleet = FleetPlan(label, tuple(p for p in pools if p), self.scenario.objective)
             if not fleet.problems:
                 break

@@ -3,17 +3,15 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from extproc.planning import queueing
 from extproc.planning.engine import Engine
-from extproc.planning.throughput import Throughput, prefill_chunks
-from extproc.planning.workload import Floats, Workload
+from extproc.planning.latency import LATE, PoolModel
+from extproc.planning.throughput import Throughput
+from extproc.planning.workload import Workload
 
 HOURS_A_YEAR = 8760
 
-LATE = 0.01
-"""Share of requests that may miss a P99 objective."""
+MOST_LATE = 0.5
+"""Share of its own requests for which a pool may be late, however few of all they are."""
 
 
 @dataclass(frozen=True)
@@ -106,47 +104,10 @@ class FleetPlan:
         return problems
 
 
-class PoolModel:
-    """Latency of a pool as a function of its instances: M/G/c over all slots, iterations slowed by the load."""
-
-    def __init__(self, part: Workload, engine: Engine, throughput: Throughput, rate: float) -> None:
-        self._engine, self._throughput, self._rate = engine, throughput, rate
-        inputs = part.inputs.astype(float)
-        self._chunks = prefill_chunks(inputs, engine)
-        self._own = engine.token_time * inputs + engine.pair_time * inputs**2 / 2
-        self._part = part
-        order = np.argsort(inputs, kind="stable")  # both terms grow with the prompt
-        cumulative = np.cumsum(part.weights[order])
-        self._slowest = order[min(int(np.searchsorted(cumulative, 0.99 * cumulative[-1])), len(order) - 1)]
-
-    def utilisation(self, instances: int) -> float:
-        """Share of the throughput in use."""
-        return self._rate / (instances * self._throughput.rate)
-
-    def prefill(self, instances: float) -> float:
-        """P99 over requests of the time from being scheduled to the first token."""
-        return float(self._prefills(instances)[self._slowest])
-
-    def _prefills(self, instances: float) -> Floats:
-        """Each request's own: its chunks share iterations of W / (1 − λ·D) with what else the instance does, and it
-        starts half an iteration late on average."""
-        busy = min(self._rate / instances * self._throughput.demand, 0.999)
-        iteration = self._engine.weights_time / (1 - busy)
-        return (self._chunks + 0.5) * iteration + self._own
-
-    def late(self, instances: int, ttft: float) -> float:
-        """Share of requests over `ttft`, each with the P99 of the wait on top of its own prefill."""
-        return self._part.share(self._prefills(instances) + self.wait(instances) > ttft)
-
-    def wait(self, instances: int) -> float:
-        """P99 of the wait for a free slot."""
-        slots = instances * self._throughput.slots
-        service = self._throughput.slots / self._throughput.rate
-        return queueing.wait_quantile(0.99, slots, self._rate * service, service, self._throughput.service_cv2)
-
-    def ttft(self, instances: int) -> float:
-        """P99 time to first token: P99 of the wait plus P99 of prefill, an upper bound of the P99 of their sum."""
-        return self.wait(instances) + self.prefill(instances)
+def allowed_late(pools: int, share: float) -> float:
+    """Share of its own requests that may be late in one of `pools`, with this `share` of all requests: an equal
+    part of the 1 % of all."""
+    return min(LATE / pools / share, MOST_LATE) if share > 0 else MOST_LATE
 
 
 def size_pool(
@@ -158,17 +119,17 @@ def size_pool(
     *,
     rate: float,
     share: float,
-    strict: bool = False,
+    allowed: float | None = None,
 ) -> PoolPlan:
     """Return the smallest pool for `rate` requests/s of `part` under the utilisation cap.
 
-    `strict`: also large enough that its own P99 meets the TTFT objective, where more instances can bring that about
-    (prefill takes its time however many there are).
+    `allowed`: also large enough that no more than this share of its requests miss the TTFT objective, where more
+    instances can bring that about (prefill takes its time however many there are).
     """
     model = PoolModel(part, engine, throughput, rate)
     least = max(1, math.ceil(rate / (throughput.rate * objective.utilisation) * (1 - 1e-12)))
-    if strict and objective.ttft is not None and model.prefill(math.inf) < objective.ttft:
-        least = _enough(model, least, objective.ttft)
+    if allowed is not None and objective.ttft is not None and model.late(math.inf, objective.ttft) < allowed:
+        least = _enough(model, least, objective.ttft, allowed)
     problem = ""
     if not engine.fits:
         problem = f"max_model_len {engine.max_model_len} does not fit the KV cache of {engine.kv_tokens} tokens"
@@ -188,15 +149,15 @@ def size_pool(
     )
 
 
-def _enough(model: PoolModel, least: int, ttft: float) -> int:
-    """Fewest instances from `least` on that meet `ttft`: latency falls as instances are added."""
+def _enough(model: PoolModel, least: int, ttft: float, allowed: float) -> int:
+    """Fewest instances from `least` on that keep `ttft` but for `allowed`: fewer are late the more there are."""
     high = least
-    while model.ttft(high) > ttft:
+    while model.late(high, ttft) > allowed:
         high *= 2
     low = least
     while low < high:
         middle = (low + high) // 2
-        if model.ttft(middle) > ttft:
+        if model.late(middle, ttft) > allowed:
             low = middle + 1
         else:
             high = middle

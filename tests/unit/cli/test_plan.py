@@ -122,26 +122,20 @@ def test_html_report_is_checked_by_simulation(
 def test_fleet_that_misses_its_objective_in_simulation_is_not_met(
     trace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A fleet sized for exact lengths and full use misses in simulation: said so, exit code 1."""
-    code, out, _ = plan(
-        capsys,
-        trace,
-        "--rate",
-        "20",
-        "--check",
-        "--requests",
-        "3000",
-        "--utilisation",
-        "1",
-        "--tp",
-        "4",
-        "--ttft",
-        "1.35",
-        "--concurrency",
-        "reserved",
+    """A fleet sized for a throughput that its instances do not have misses in simulation: said so, exit code 1."""
+    measured = (
+        "--throughput",
+        "8192=50",
+        "--throughput",
+        "65536=50",
+        "--threshold",
+        "8192",
         "--estimates",
         "exact",
     )
+    options = ("--rate", "60", "--ttft", "5", "--estimates", "exact", *measured)
+    assert plan(capsys, trace, *options)[0] == 0
+    code, out, _ = plan(capsys, trace, *options, "--check", "--requests", "3000")
     assert code == 1
     assert "simulated, oracle routing" in out
 

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from extproc.planning.queueing import erlang_c, mean_wait, wait_quantile
+from extproc.planning.queueing import erlang_c, exceeds, mean_wait, residual, wait_quantile
 
 
 def test_one_server_waits_with_its_utilisation() -> None:
@@ -61,3 +62,23 @@ def test_mm1_tail() -> None:
 def test_few_who_wait_do_not_reach_the_quantile() -> None:
     """When fewer than 1 % wait, the P99 is 0."""
     assert wait_quantile(0.99, 100, 50.0, 1.0, 1.0) == 0
+
+
+def test_residual_service() -> None:
+    """Half of a fixed service is left on average; of long ones among short ones more than half of the mean."""
+    assert residual(np.array([2.0]), np.array([1.0])) == 1
+    assert residual(np.array([1.0, 10.0]), np.array([0.9, 0.1])) == pytest.approx(10.9 / 3.8)
+
+
+def test_residual_over_idle_share_is_pollaczek_khinchine() -> None:
+    """ρ·E[S²] / (2·E[S]·(1−ρ)) is the mean of M/G/1 by its squared coefficient of variation as well."""
+    service, shares = np.array([1.0, 4.0]), np.array([0.75, 0.25])
+    mean = float(shares @ service)
+    cv2 = float(shares @ service**2) / mean**2 - 1
+    assert 0.8 * residual(service, shares) / 0.2 == pytest.approx(mean_wait(1, 0.8, mean, cv2))
+
+
+def test_tail_of_those_who_wait() -> None:
+    """Nobody waits less than nothing, the share who wait at all is that at 0, and a share too small is none."""
+    assert exceeds(np.array([-1.0, 0.0, 2.0]), 0.5, 2.0).tolist() == pytest.approx([1, 0.5, 0.5 / math.e])
+    assert exceeds(np.array([-1.0, 0.0]), 0.01, 2.0, least=0.01).tolist() == [1, 0]

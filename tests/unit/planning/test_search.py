@@ -15,7 +15,7 @@ from extproc.planning.savings import general_savings, savings
 from extproc.planning.scenario import Scenario
 from extproc.planning.search import Planner, against_present, best, saved, verdict
 from extproc.planning.sensitivity import changes, variations
-from extproc.planning.sizing import Objective
+from extproc.planning.sizing import Objective, allowed_late
 from extproc.planning.text import MEASURED
 from extproc.planning.throughput import Measured
 from extproc.planning.workload import NO_CAP
@@ -132,6 +132,14 @@ def test_more_instances_when_ttft_asks_for_them(engine: Engine) -> None:
     tight = planner(engine, objective=Objective(ttft=loose.pools[0].ttft - 1e-4)).homogeneous
     assert tight.instances > loose.instances
     assert not tight.problems
+
+
+def test_pools_share_what_may_be_late(engine: Engine) -> None:
+    """A pool that few requests reach may be late for more than 1 % of its own, as long as all are met together."""
+    fleet = planner(engine, objective=Objective(ttft=0.06)).split((100,)).fleet
+    assert fleet.late <= 0.01 < fleet.pools[1].late
+    assert fleet.instances > planner(engine).split((100,)).fleet.instances
+    assert [allowed_late(2, share) for share in (1.0, 0.1, 0.001, 0.0)] == pytest.approx([0.005, 0.05, 0.5, 0.5])
 
 
 def test_context_that_does_not_fit_is_a_problem(engine: Engine) -> None:
