@@ -34,7 +34,7 @@ keeps FILE before: it may not read what is added while it runs, and what it writ
 """
 
 Errors = dict[str, list[tuple[float, float]]]
-"""By kind of body: relative error of what was known at first, and of what had been learned when the request came."""
+"""By kind of body: relative error of what was known at first, and of what had been learned at a request."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +91,7 @@ def _starting(config: Config, kept: Figures) -> Learner:
 
 
 def _learn(config: Config, known: Learner, learner: Learner, args: argparse.Namespace) -> Errors:
-    """Teach `learner` every request, and return its errors on the way beside those of `known`. Raises `LogError`."""
+    """Teach `learner` every request; return its errors on the way beside those of `known`. Raises `LogError`."""
     fresh, learning = (new_budgeter(config, each) for each in (known, learner))
     largest = max((pools[-1] for pools in config.pools.values()), key=lambda pool: pool.capacity)
     errors: Errors = defaultdict(list)
