@@ -13,8 +13,17 @@ from pydantic import (
     model_validator,
 )
 
-from extproc.config_rules import address_problems, complain, model_problems, pool_problems, spillover_problems
-from extproc.config_types import File, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
+from extproc.config_rules import (
+    address_problems,
+    category_problems,
+    complain,
+    file_problems,
+    model_problems,
+    pool_problems,
+    spillover_problems,
+    taken_header,
+)
+from extproc.config_types import File, FilterFile, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
 
 DEFAULT_POOL_SET = "default"
 
@@ -28,7 +37,7 @@ class Settings(BaseModel):
 
 
 REDIS_URL = re.compile(
-    r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?(/[0-9]{1,6})?"
+    r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?(/[0-9]{1,6})?"
 )
 
 
@@ -129,6 +138,11 @@ class Routing(Settings):
         False, description="Keep a conversation in the largest pool once it has been sent there"
     )
 
+    @model_validator(mode="after")
+    def _heard(self) -> Self:
+        complain(taken_header("routing.conversation_header", self.conversation_header, self))
+        return self
+
 
 class Categories(Settings):
     """What figures are learned for. Each source can be left out."""
@@ -138,9 +152,13 @@ class Categories(Settings):
         description="model: figures per model. header: a request header names the category. content: the class of "
         "the text (latin, code, structured, cjk, other_script) is the category where no header names one",
     )
-    header: HeaderName = Field("x-token-category", description="Header read when `header` is among the sources")
+    header: HeaderName = Field(
+        "x-token-category", description="Header read when `header` is among the sources; not that of routing"
+    )
     allowed: tuple[Name, ...] = Field(
-        (), description="Categories the header may name; any other value is ignored", max_length=256
+        (),
+        description="Categories the header may name, at least one with `header`; any other value is ignored",
+        max_length=256,
     )
     limit: int = Field(
         256, ge=4, le=4096, description="Learned figures of each kind kept; the least recently used is dropped"
@@ -220,8 +238,10 @@ class Output(Settings):
 class InProxy(Settings):
     """The filter that decides inside the proxy, written for Envoy to load."""
 
-    file: File | None = Field(
-        None, description="File that Envoy watches (config_discovery), on a volume that both see; none: not written"
+    file: FilterFile | None = Field(
+        None,
+        description="File (.yaml or .yml) that Envoy watches (config_discovery), on a volume that both see; none: "
+        "not written",
     )
     interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Least time between two writes")
     step: float = Field(
@@ -246,11 +266,14 @@ class Redis(Settings):
     @field_validator("url")
     @classmethod
     def _without_password(cls, url: str) -> str:
-        if not REDIS_URL.fullmatch(url):
+        found = REDIS_URL.fullmatch(url)
+        if found is None:
             raise ValueError(
                 "state.redis.url: must be redis://[USER@]HOST[:PORT][/DATABASE] or rediss://..., without "
                 "options and without a password (that is DUALPOOL_STATE__REDIS__PASSWORD)"
             )
+        if not 0 < int(found["port"] or 6379) <= 65_535:
+            raise ValueError("state.redis.url: its port must be 1 to 65535")
         return url
 
     @model_validator(mode="after")
@@ -287,7 +310,8 @@ class Spillover(Settings):
     enabled: bool = Field(
         False,
         description="Watch how full the pools are and spill. By the first that is known of a pool: vLLM's metrics "
-        "(`pools.*.endpoints`), Envoy's gauges (`envoy`), decisions less ends told by the access log (`requests`)",
+        "(`pools.*.endpoints`), Envoy's gauges (`envoy`), decisions less ends told by the access log (`requests`). "
+        "A pool and the next larger one both need one of them",
     )
     waiting: float = Field(
         5.0, gt=0, le=1_000_000, description="vLLM: requests waiting at a server that saturate it"
@@ -316,7 +340,8 @@ class Spillover(Settings):
         10.0,
         ge=0.2,
         le=600,
-        description="Age at which a figure is forgotten; a pool of which nothing is known neither spills nor takes",
+        description="Age at which a figure is forgotten, at least 4 times `interval_seconds`; a pool of which "
+        "nothing is known neither spills nor takes",
     )
     longest_request_seconds: float = Field(
         600.0,
@@ -360,6 +385,18 @@ class Config(Settings):
         if pools is not None:
             complain(model_problems(models, pools))
         return models
+
+    @field_validator("categories")
+    @classmethod
+    def _heard(cls, categories: Categories, info: ValidationInfo) -> Categories:
+        complain(category_problems(info.data.get("routing"), categories))
+        return categories
+
+    @field_validator("in_proxy")
+    @classmethod
+    def _apart(cls, in_proxy: InProxy, info: ValidationInfo) -> InProxy:
+        complain(file_problems(info.data.get("state"), in_proxy))
+        return in_proxy
 
     @field_validator("spillover")
     @classmethod

@@ -8,18 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from extproc.config import Config
+from extproc.config import Config, Redis
+from extproc.config_yaml import parse
 
 ENVIRONMENT_PREFIX = "DUALPOOL_"
 _SERVICE_LINK = re.compile(r"DUALPOOL_(?!\w*__)(\w+_)?(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
 """What Kubernetes tells every pod of Services that are called dualpool, or dualpool-redis, or the like."""
 
 SECRET = ("state", "redis")
-"""What is set at or below this key is never shown: it may be, or hold, a password."""
-
+"""What is set here, above or below is never shown: it may be, or hold, a password."""
 
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]:")
 """How an address begins that would have to be quoted in YAML."""
@@ -27,21 +26,6 @@ _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]:")
 _SHORT = reprlib.Repr()  # a value may be of any size: a few aliases of YAML make millions of entries
 _SHORT.maxstring = _SHORT.maxother = 200
 _SHORT.maxlevel = 2
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is written twice in one mapping: the second would win without a word."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    twice = f"the key {key.value!r} is there twice"
-                    raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
-                seen.add((key.tag, key.value))
-        return node
 
 
 class ConfigError(Exception):
@@ -85,7 +69,7 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        tree = _parse(path.read_bytes())
+        tree = parse(path.read_bytes())
     except OSError as error:
         problems.append(f"{path}: cannot be read: {error.strerror}")
     except ValueError as error:
@@ -97,16 +81,6 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
             return tree
         problems.append(f"{path}: holds a {type(tree).__name__}: must be a mapping of sections")
     return {}
-
-
-def _parse(text: bytes | str) -> Any:
-    """Return the value of a YAML document. Raises `ValueError` with what is wrong when there is none."""
-    try:
-        return yaml.load(text, _Loader)
-    except RecursionError:
-        raise ValueError("is nested too deeply to be read") from None
-    except Exception as error:  # PyYAML lets through what a tag runs into: `!!int ''` is an IndexError
-        raise ValueError(f"is not YAML: {' '.join(str(error).split())}") from None
 
 
 def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: list[str]) -> dict[str, str]:
@@ -121,9 +95,9 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
             problems.append(f"{variable}: {keys[0]} is set to something else than keys and values, here or before")
             continue
         try:
-            branch[keys[-1]] = text if keys[-1] == "password" or _IPV6.match(text) else _parse(text)
-        except ValueError:
-            problems.append(f"{variable}: {_shown(keys, text)}is not YAML")
+            branch[keys[-1]] = text if keys[-1] == "password" or _IPV6.match(text) else parse(text)
+        except ValueError as error:
+            problems.append(f"{variable}: {error}")
             continue
         sources[".".join(keys)] = variable
     return sources
@@ -142,7 +116,7 @@ def _branch(tree: dict[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _shown(keys: Sequence[str | int], value: object) -> str:
-    return "" if tuple(keys[:2]) == SECRET else f"{_SHORT.repr(value)}: "
+    return "" if tuple(keys[:2]) == SECRET[: len(keys)] else f"{_SHORT.repr(value)}: "
 
 
 def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, str]) -> list[str]:
@@ -154,10 +128,17 @@ def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, st
         if problem["type"] == "value_error":
             lines.extend(f"{where}: {line}" for line in str(problem["ctx"]["error"]).splitlines())
         elif problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: {key}: unknown key")
+            lines.append(f"{where}: {_unknown(problem['loc'])}")
         else:
             lines.append(f"{where}: {key}: {_shown(problem['loc'], problem['input'])}{problem['msg']}")
     return lines
+
+
+def _unknown(keys: Sequence[str | int]) -> str:
+    """Name a key that is not known, but not where a password may have become one (`{password:sesame}`)."""
+    if tuple(keys[:2]) == SECRET:
+        return f"{'.'.join(SECRET)}: holds an unknown key; it takes {', '.join(Redis.model_fields)}"
+    return f"{'.'.join(map(str, keys))}: unknown key"
 
 
 def _where(key: str, path: Path | None, sources: Mapping[str, str]) -> str:

@@ -1,13 +1,13 @@
 """Rules that no single key can check by itself: each says in one line what is wrong, where, and what to do."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from extproc.config_types import host_and_port
 
 if TYPE_CHECKING:
-    from extproc.config import Pool, Spillover
+    from extproc.config import Categories, InProxy, Pool, Routing, Spillover, State
 
 
 def complain(problems: list[str]) -> None:
@@ -59,6 +59,37 @@ def model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[
     ]
 
 
+def taken_header(key: str, name: str | None, routing: "Routing") -> list[str]:
+    """What a client says is not read from the header that is taken away from it."""
+    if name != routing.header:
+        return []
+    return [f"{key}: {name!r}: is routing.header, which no client can set: name another"]
+
+
+def category_problems(routing: "Routing | None", categories: "Categories") -> list[str]:
+    """A header that names categories has to arrive, and to be believed in something."""
+    problems = []
+    if routing is not None:
+        problems += taken_header("categories.header", categories.header, routing)
+    if "header" in categories.sources and not categories.allowed:
+        problems.append(
+            "categories.allowed: []: with `header` among categories.sources, name the categories it may name"
+        )
+    return problems
+
+
+def file_problems(state: "State | None", in_proxy: "InProxy") -> list[str]:
+    """Two writers of one file would each undo the other."""
+    if state is None or state.file is None or state.file != in_proxy.file:
+        return []
+    return [f"in_proxy.file: {str(in_proxy.file)!r}: is state.file too: name another for the filter"]
+
+
+MARGIN = 4
+"""How many times `stale_seconds` holds `interval_seconds` at least. A question waits half of `stale_seconds`, and
+the next comes an interval later: with less, one that gets no answer makes what is known too old."""
+
+
 def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> list[str]:
     """Marks are for pools that are there, and something must tell how full they are."""
     members = [pool for each in pools.values() for pool in each]
@@ -72,9 +103,26 @@ def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, 
         problems.append(
             "spillover.requests: {}: Envoy's gauges say nothing without it: how many saturate each pool?"
         )
-    if spillover.enabled and not spillover.requests and not any(pool.endpoints for pool in members):
-        problems.append(
-            "spillover.enabled: true: nothing says how full a pool is: name its servers (pools.*.endpoints), or "
-            "how many requests saturate it (spillover.requests)"
+    return [*problems, *_idle(spillover, pools)] if spillover.enabled else problems
+
+
+def _idle(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> Iterator[str]:
+    """What is switched on and could never act: a pool of which nothing is known neither spills nor takes."""
+    known = {pool.name for each in pools.values() for pool in each if pool.endpoints} | {*spillover.requests}
+    spilling = [pair for each in pools.values() for pair in itertools.pairwise(each) if pair[0].name in known]
+    if not spilling:
+        yield f"spillover.enabled: true: nothing says how full a pool is that has a larger one: {_SOURCES}"
+    for smaller, larger in spilling:
+        if larger.name not in known:
+            yield (
+                f"spillover.enabled: true: nothing says how full {larger.name} is, so it would take nothing from "
+                f"{smaller.name}: {_SOURCES}"
+            )
+    if spillover.stale_seconds < MARGIN * spillover.interval_seconds:
+        yield (
+            f"spillover.stale_seconds: {spillover.stale_seconds:g}: must be at least {MARGIN} times "
+            f"spillover.interval_seconds ({spillover.interval_seconds:g}), or one late answer makes a pool unknown"
         )
-    return problems
+
+
+_SOURCES = "name its servers (pools.*.endpoints), or how many requests saturate it (spillover.requests)"

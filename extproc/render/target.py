@@ -6,6 +6,7 @@ import msgspec
 
 from extproc.budget.learner import new_learner
 from extproc.config import Config
+from extproc.render.clusters import name_problems
 from extproc.render.envoy import bootstrap, snippet
 from extproc.render.envoy_gateway import envoy_gateway
 from extproc.render.istio import istio
@@ -38,7 +39,7 @@ TARGETS = {
     "istio": Target("manifests for an Istio ingress gateway", istio),
     SEED: Target(
         "the filter file to start an in-proxy Envoy with, until the service writes it",
-        lambda config, _, __: {"in-proxy.yaml": [resource(figures(config, new_learner(config)))]},
+        lambda config, _, __: {_seed_name(config): [resource(figures(config, new_learner(config)))]},
     ),
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
@@ -65,7 +66,14 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     )
     pools = layout(config)
     check_options(pools, options)
+    if taken := name_problems(pools):
+        raise RenderError(taken)
     if config.server.tls is not None and kind != SEED:
         raise RenderError([f"server.tls: is set, and {_KUBERNETES_TLS if kind in KUBERNETES else _ENVOY_TLS}"])
     files = TARGETS[kind].files(config, pools, options)
     return {name: to_yaml(*documents) for name, documents in files.items()}
+
+
+def _seed_name(config: Config) -> str:
+    """Name of the file that the service writes, and Envoy looks for."""
+    return config.in_proxy.file.name if config.in_proxy.file else "in-proxy.yaml"

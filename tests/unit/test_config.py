@@ -50,6 +50,11 @@ FAULTS = [
         "FILE: server.admin: '127.0.0.1:9902': server.listen takes port 9902; take another",
     ),
     ("state: {file: /}", "FILE: state.file: '/': must be the path of a file"),
+    ("in_proxy: {file: /f/filter.txt}", "FILE: in_proxy.file: '/f/filter.txt': must end in .yaml or .yml: by that"),
+    (
+        "in_proxy: {file: /f/filter.json}",
+        "FILE: in_proxy.file: '/f/filter.json': must end in .yaml or .yml: by that",
+    ),
     ("routing: {header: host}", "FILE: routing.header: 'host': must be a header of its own"),
     ("routing: {header: 'a b'}", "FILE: routing.header: 'a b': String should match pattern"),
     ("pools: {default: []}", "FILE: pools.default: []: a set needs at least one pool"),
@@ -76,7 +81,35 @@ FAULTS = [
     ),
     (
         "spillover: {enabled: true}",
-        "FILE: spillover.enabled: true: nothing says how full a pool is: name its servers",
+        "FILE: spillover.enabled: true: nothing says how full a pool is that has a larger one: name its",
+    ),
+    (
+        "spillover: {enabled: true, requests: {long: 9}}",
+        "FILE: spillover.enabled: true: nothing says how full a pool is that has a larger one: name its servers",
+    ),
+    (
+        "spillover: {enabled: true, requests: {short: 9}}",
+        "FILE: spillover.enabled: true: nothing says how full long is, so it would take nothing from short: name",
+    ),
+    (
+        "spillover: {enabled: true, requests: {short: 9, long: 9}, stale_seconds: 3.9}",
+        "FILE: spillover.stale_seconds: 3.9: must be at least 4 times spillover.interval_seconds (1), or one late",
+    ),
+    (
+        "routing: {header: x-category}\ncategories: {header: x-category}",
+        "FILE: categories.header: 'x-category': is routing.header, which no client can set: name another",
+    ),
+    (
+        "routing: {conversation_header: x-token-pool}",
+        "FILE: routing.conversation_header: 'x-token-pool': is routing.header, which no client can set: name",
+    ),
+    (
+        "categories: {sources: [header]}",
+        "FILE: categories.allowed: []: with `header` among categories.sources, name",
+    ),
+    (
+        "state: {file: /f/both.yaml}\nin_proxy: {file: /f/both.yaml}",
+        "FILE: in_proxy.file: '/f/both.yaml': is state.file too: name another for the filter",
     ),
     ("- a list", "FILE: holds a list: must be a mapping of sections"),
     ("routing: {shadow: [", "FILE: is not YAML:"),
@@ -104,6 +137,23 @@ def test_each_fault_names_file_key_value_and_rule(tmp_path: Path, text: str, mes
     """One fault, one line that says where it is and what is wrong."""
     (problem,) = problems(tmp_path, text)
     assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "spillover: {enabled: true, requests: {short: 9, long: 9}, stale_seconds: 4}",
+        "spillover: {requests: {short: 9}, stale_seconds: 1}",
+        "pools: {default: [{name: a, capacity: 98, endpoints: ['a:1']}, "
+        "{name: b, capacity: 99, endpoints: ['b:1']}], other: [{name: c, capacity: 99}]}\n"
+        "spillover: {enabled: true}",
+    ],
+)
+def test_spillover_that_can_act_or_is_off_is_taken(tmp_path: Path, text: str) -> None:
+    """A set of one pool needs no source."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text(text, "utf-8")
+    load(file, {})
 
 
 def test_every_problem_is_listed(tmp_path: Path) -> None:
@@ -134,7 +184,7 @@ def test_environment_overrides_the_file(tmp_path: Path) -> None:
 def test_a_variable_that_is_not_yaml_is_a_problem() -> None:
     """The variable is named, not the file. An address of IPv6 needs no quotes."""
     assert load(None, {"DUALPOOL_SERVER__LISTEN": "[::1]:0"}).server.listen == "[::1]:0"
-    with pytest.raises(ConfigError, match=r"DUALPOOL_ROUTING__SHADOW: '\[': is not YAML"):
+    with pytest.raises(ConfigError, match=r"DUALPOOL_ROUTING__SHADOW: is not YAML: .* line 1, column 2"):
         load(None, {"DUALPOOL_ROUTING__SHADOW": "["})
 
 
@@ -202,6 +252,8 @@ def test_a_redis_is_named_by_url() -> None:
             "state.redis.url: must be redis://[USER@]HOST[:PORT][/DATABASE]",
         ),
         ("REDIS__URL", "http://sesame", "state.redis.url: must be redis://"),
+        ("REDIS__URL", "redis://sesame:65536", "state.redis.url: its port must be 1 to 65535"),
+        ("REDIS__URL", "redis://sesame:0/1", "state.redis.url: its port must be 1 to 65535"),
         ("REDIS__URL", "redis://host?ssl_cert_reqs=sesame", "state.redis.url: must be redis://"),
         ("REDIS__URL", "redis://:{sesame: [", "is not YAML"),
         ("REDIS", "redis://:sesame@host", "state.redis: Input should be a valid dictionary"),
@@ -226,6 +278,37 @@ def test_a_redis_that_cannot_be_used_is_a_problem_that_shows_no_secret(
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        *("@sesame", "%sesame", "'sesame", '"sesame', "{sesame", "[sesame", "sesame: x", "- sesame"),
+        *("*sesame", "!sesame x", "!sesame!x y", "!!int sesame", "!!binary sesame", "&sesame [&sesame x]"),
+        *("|sesame", ">sesame", "`sesame", "sesame\n    password: sesame", "\x07sesame", "!<sesame"),
+    ],
+)
+def test_a_password_that_breaks_the_yaml_is_not_shown(tmp_path: Path, value: str) -> None:
+    """Where the document is wrong is said by line and column alone; a value of `state` may hold the password."""
+    broken = f"state:\n  redis:\n    url: redis://h\n    password: {value}\n"
+    assert "sesame" not in str(problems(tmp_path, broken))
+    assert "sesame" not in str(problems(tmp_path, "", DUALPOOL_STATE=broken.partition("\n")[2]))
+
+
+@pytest.mark.parametrize("text", ["state: [{redis: {password: sesame}}]", "state: {redis: {password:sesame}}"])
+def test_a_password_in_a_wrong_place_is_not_shown(tmp_path: Path, text: str) -> None:
+    """A section that is a list is not printed, nor a key that a missing space makes of the password."""
+    (problem,) = [each for each in problems(tmp_path, text) if "url" not in each or "takes" in each]
+    assert problem.startswith("FILE: state")
+    assert "sesame" not in problem
+
+
+def test_a_syntax_error_is_placed(tmp_path: Path) -> None:
+    """What is wrong, line and column."""
+    assert problems(tmp_path, "routing:\n  shadow: @yes") == [
+        "FILE: is not YAML: while scanning for the next token: found character '@' that cannot start any token, "
+        "line 2, column 11"
+    ]
+
+
+@pytest.mark.parametrize(
     ("admin", "address"), [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:80", ("::1", 80)), ("host:0", ("host", 0))]
 )
 def test_admin_address(admin: str, address: tuple[str, int]) -> None:
@@ -237,10 +320,10 @@ def test_admin_address(admin: str, address: tuple[str, int]) -> None:
     ("text", "problem"),
     [
         ("pools: " + "{" * 2000, "is nested too deeply to be read"),
-        ("server: 2001-99-99", "is not YAML: month must be in 1..12"),
+        ("server: 2001-99-99", "is not YAML: the value is no timestamp, line 1, column 9"),
         ("routing: {shadow: true}\nrouting: {sticky_long: true}", "is not YAML: the key 'routing' is there twice"),
-        ("server: !!int ''", "is not YAML: string index out of range"),
-        ("server: !!bool foo", "is not YAML: 'foo'"),
+        ("server: !!int ''", "is not YAML: the value is no int"),
+        ("server: !!bool foo", "is not YAML: the value is no bool"),
     ],
 )
 def test_what_the_yaml_reader_chokes_on_is_a_problem_of_the_file(tmp_path: Path, text: str, problem: str) -> None:
