@@ -29,7 +29,7 @@ from extproc.state.file import FileStore
 log = logging.getLogger(__name__)
 
 SHARE_SECONDS = 0.5
-"""Time between two exchanges of a worker: what one learns all have after two of them."""
+"""Time between two exchanges of a worker or of the supervisor: what one learns all have after two of them."""
 
 BEAT_SECONDS = 0.5
 DEAD_SECONDS = 2.0
