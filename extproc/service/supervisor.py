@@ -30,7 +30,7 @@ from extproc.service.server import BindError
 from extproc.service.sharing import publish, tallies
 from extproc.service.tls import credentials
 from extproc.service.watch import Watch
-from extproc.service.workers import METRICS_VARIABLE, Pulse, SharedDirectory, ended, shared_directory
+from extproc.service.workers import METRICS_VARIABLE, SHARE_SECONDS, Pulse, SharedDirectory, ended, shared_directory
 from extproc.state.file import FileStore
 from extproc.state.store import Store
 from extproc.state.sync import Sync
@@ -107,9 +107,8 @@ class Supervisor:
         except OSError as error:
             raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
         self._stopping = signals.listen(self._reload, lambda: shutil.rmtree(shared.path, ignore_errors=True))
-        sync = Sync(
-            self._core.learner, self._stores(shared), self._core.config.state.interval_seconds, self._exchanged
-        )
+        interval = self._core.config.state.interval_seconds
+        sync = Sync(self._core.learner, self._stores(shared), SHARE_SECONDS, self._exchanged, copies=interval)
         await sync.start()
         await sync.exchange()  # so that workers start with what was kept
         keepers = [asyncio.create_task(self._keep(worker, shared)) for worker in range(settings.workers)]

@@ -8,9 +8,11 @@ stamps: one at every turn, one as long as it is healthy.
 """
 
 import asyncio
+import fcntl
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -30,7 +32,7 @@ from extproc.state.file import FileStore
 log = logging.getLogger(__name__)
 
 SHARE_SECONDS = 0.5
-"""Time between two exchanges of a worker: what one learns all have after two of them."""
+"""Time between two exchanges of a worker or of the supervisor: what one learns all have after two of them."""
 
 BEAT_SECONDS = 0.5
 DEAD_SECONDS = 2.0
@@ -42,6 +44,8 @@ START_LOOKS = 60
 """Looks in a row without a new sign of life until a worker is held to hang; without the first one of all."""
 
 MEMORY = Path("/dev/shm")
+PREFIX = "dualpool-"
+LOCK = "lock"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -173,10 +177,36 @@ def _stamped(path: Path) -> int:
 
 @contextmanager
 def shared_directory() -> Iterator[SharedDirectory]:
-    """A new directory, gone at the end; in memory where the system has a place for that."""
-    base = MEMORY if os.access(MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="dualpool-", dir=base, ignore_cleanup_errors=True) as name:
+    """A new directory, gone at the end; in memory where the system has a place for that.
+
+    What a service has left that was killed is removed: it may hold a password.
+    """
+    base = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for left in base.glob(f"{PREFIX}*/{LOCK}"):
+        _remove_unless_held(left)
+    new = tempfile.TemporaryDirectory(prefix=PREFIX, dir=base, ignore_cleanup_errors=True)
+    with new as name, _held(Path(name) / LOCK):
         yield SharedDirectory(Path(name))
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock as long as this process lives, on a file that nobody finds at `path` without it."""
+    new = path.with_suffix(".new")
+    with new.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        new.replace(path)
+        yield
+
+
+def _remove_unless_held(lock: Path) -> None:
+    """Remove the directory of `lock` if that is ours and its process has ended."""
+    with suppress(OSError):  # another user's, or gone meanwhile
+        if lock.parent.lstat().st_uid != os.geteuid() or lock.parent.is_symlink():
+            return
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def become(worker: int) -> None:

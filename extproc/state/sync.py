@@ -31,6 +31,8 @@ T = TypeVar("T")
 class Sync:
     """Syncs `learner` with `stores` every `interval` seconds. `report(store, worked)` is told of every exchange.
 
+    `copies`: seconds between two copies for a store that is not the one shared, by default as often as that.
+
     `quiet`: held while an exchange goes on; whoever rebuilds the learner holds it too.
     """
 
@@ -40,11 +42,14 @@ class Sync:
         stores: Sequence[Store],
         interval: float,
         report: Callable[[str, bool], None],
+        copies: float = 0.0,
     ) -> None:
         self._learner = learner
         self._stores = tuple(stores)
         self._interval = interval
         self._report = report
+        self._copies = copies
+        self._behind: set[str] = set()  # stores whose copy lacks what others have learned
         self._failing: set[str] = set()
         self._copied: dict[str, float] = {}  # when each store was given one, or first seen, s
         self.quiet = asyncio.Lock()
@@ -86,10 +91,13 @@ class Sync:
 
     async def _last(self) -> None:
         for _ in range(2):  # an offer that had failed is made again as it was; what came since follows
-            await self.exchange()
+            await self.exchange(last=True)
 
-    async def exchange(self) -> None:
-        """Exchange once with every store. A store that fails is reported, and tried again the next time."""
+    async def exchange(self, last: bool = False) -> None:
+        """Exchange once with every store. A store that fails is reported, and tried again the next time.
+
+        `last`: give copies now, there is no later.
+        """
         shared: Store | None = None
         changed = False
         async with self.quiet:
@@ -99,7 +107,7 @@ class Sync:
                         changed = await self._share(store)
                         shared = store
                     else:
-                        await self._copy(store, shared, changed)
+                        await self._copy(store, shared, changed, last)
 
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`; False when nothing is new on either side."""
@@ -109,13 +117,19 @@ class Sync:
         self._learner.settle(store.name, table)
         return table is not None
 
-    async def _copy(self, store: Store, shared: Store, changed: bool) -> None:
+    async def _copy(self, store: Store, shared: Store, changed: bool, last: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        waited = now - self._copied.setdefault(store.name, now)
+        if changed:
+            self._behind.add(store.name)
+        if waited < self._copies and not last:
+            return
         await self._end(store)
         store.lineage = shared.lineage
-        now = asyncio.get_running_loop().time()
-        old = now - self._copied.setdefault(store.name, now) >= AGEING_SECONDS
-        if self._learner.has_news(store.name) or changed or old or store.name in self._failing:
+        behind = self._learner.has_news(store.name) or store.name in self._behind | self._failing
+        if behind or waited >= AGEING_SECONDS:
             self._copied[store.name] = now
+            self._behind.discard(store.name)
             whole, limit = self._learner.copy(store.name), self._learner.limit
             worked = False
             try:

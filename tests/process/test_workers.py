@@ -153,6 +153,21 @@ def test_a_successor_is_what_its_predecessor_was(
     assert {exchange(address) for address in addresses} == {"long" if "shadow" in text else "short"}
 
 
+def test_only_the_file_waits_for_its_interval(tmp_path: Path) -> None:
+    """/state shows soon what was learned, and a shutdown keeps it."""
+    settings = {
+        "server": {"listen": f"unix://{tmp_path}/dualpool.sock"},
+        "state": {"file": str(tmp_path / "state.json"), "interval_seconds": 300},
+    }
+    with serving(tmp_path, settings, "--workers", "2") as service:
+        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        exchange(f"unix://{tmp_path}/dualpool-0.sock")
+        until(lambda: service.samples() == 1)
+        assert kept(tmp_path / "state.json") == 0
+        assert service.process.stop() == 0
+    assert kept(tmp_path / "state.json") == 1
+
+
 def test_a_state_file_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     """As by a service without workers: what they share in memory is another store."""
     (tmp_path / "state.json").mkdir()

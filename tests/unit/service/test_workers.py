@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from extproc.service import workers
-from extproc.service.workers import HUNG_LOOKS, START_LOOKS, Pulse, SharedDirectory, Worker, ended
+from extproc.service.workers import (
+    HUNG_LOOKS,
+    START_LOOKS,
+    Pulse,
+    SharedDirectory,
+    Worker,
+    ended,
+    shared_directory,
+)
 
 
 def looks(*stamps: int) -> Iterator[bool]:
@@ -93,6 +102,35 @@ async def test_signs_that_cannot_be_given_are_tried_again(tmp_path: Path, monkey
     shared.path.mkdir()
     await live(Worker(0, shared), healthy=True, turns=1)
     assert shared.alive(1) == 1
+
+
+def test_what_a_killed_service_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that runs, and what is not ours, is left alone: the lock of the first is held until it ends."""
+    monkeypatch.setattr(workers, "MEMORY", tmp_path)
+    script = "import os; from pathlib import Path; from extproc.service import workers\n"
+    script += f"workers.MEMORY = Path({str(tmp_path)!r})\n"
+    script += "with workers.shared_directory() as shared: os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "dualpool-other").mkdir()
+    with shared_directory() as one:
+        assert not left.exists()
+        with shared_directory() as other:
+            assert one.path.exists()
+            assert {path.name for path in other.path.iterdir()} == {"lock"}
+        assert one.path.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["dualpool-other"]
+
+
+def test_nothing_is_removed_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write beside it cannot have another directory of ours removed."""
+    monkeypatch.setattr(workers, "MEMORY", tmp_path)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "lock").touch()
+    (tmp_path / "dualpool-x").symlink_to(kept)
+    with shared_directory():
+        assert (kept / "lock").exists()
 
 
 def test_old_signs_do_not_count(tmp_path: Path) -> None:

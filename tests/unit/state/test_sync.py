@@ -323,6 +323,31 @@ async def test_a_copy_is_written_only_when_there_is_news() -> None:
     assert file.replaced == 1
 
 
+async def test_a_copy_waits_for_its_time_and_comes_at_the_end() -> None:
+    """What is shared is exchanged more often than it is written to a disk."""
+    one, shared, file = learner("shared", "file"), Fake("shared"), Fake("file")
+    each = Sync(one, [shared, file], 0.01, lambda *_: None, copies=1e9)
+    teach(one, 4.0, 10)
+    await each.exchange()
+    assert (samples(shared), file.kept) == (10, {})
+    await each.close()
+    assert samples(file) == 10
+
+
+async def test_what_others_taught_is_copied_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing has come since, and it was not learned here."""
+    other, one, shared, file = learner("shared"), learner("shared", "file"), Fake("shared"), Fake("file")
+    each = Sync(one, [shared, file], 0.01, lambda *_: None, copies=1e9)
+    teach(other, 4.0, 10)
+    await sync(other, shared).exchange()
+    await each.exchange()
+    assert file.kept == {}
+    monkeypatch.setattr(shared, "exchange", lambda *_: None)
+    monkeypatch.setattr(each, "_copies", 0.0)
+    await each.exchange()
+    assert samples(file) == 10
+
+
 async def test_a_copy_does_not_age_while_the_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is written again after a while, though nothing is new."""
     one, redis, file = learner("redis", "file"), Fake("redis"), Fake("file")
