@@ -3,6 +3,7 @@
 import argparse
 import statistics
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,20 +16,25 @@ from extproc.body.facts import PromptFacts
 from extproc.body.usage import Usage
 from extproc.budget.learner import Learner, new_budgeter, new_learner
 from extproc.budget.logs import LogError, Logged, RequestLog
+from extproc.budget.sums import Table as Figures
 from extproc.cli.console import Report
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
+from extproc.state.codec import BadStateError, faded
+from extproc.state.file import load as load_state
 from extproc.state.file import save
 
 EPILOG = """\
 A log holds a JSON object a line, gzipped or not:
   {"path": "/v1/chat/completions", "body": {...}, "prompt_tokens": 123}
   {"request": {...}, "response": {"usage": {"prompt_tokens": 123, "completion_tokens": 45}}}
-Point state.file at what is written, and `dualpool serve` starts with it.
+Point state.file at what is written, and `dualpool serve` starts with it. Figures that FILE
+holds are added to, so a log counts again each time it is given: delete FILE to start anew. Stop a service that
+keeps FILE before: it may not read what is added while it runs, and what it writes meanwhile is lost.
 """
 
 Errors = dict[str, list[tuple[float, float]]]
-"""By kind of body: relative error of the prior, and of what had been learned when the request came."""
+"""By kind of body: relative error of what was known at first, and of what had been learned at a request."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="request logs, in the order of time")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="state file to write (default: state.file)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="state file to write or add to (default: state.file)"
+    )
     parser.add_argument("--model", metavar="NAME", help="count every request as one of this model")
     parser.add_argument("--tokenizer", metavar="NAME", help="which of the tokenizers in the log is the model's")
 
@@ -49,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
         output = args.output or config.state.file
         if output is None:
             raise LogError("--output: needed, since no state.file is configured")
-        learner = new_learner(config)
-        errors = _learn(config, learner, args)
+        kept = _kept(config, output)
+        learner = _starting(config, kept)
+        errors = _learn(config, _starting(config, kept), learner, args)
         save(output, learner.export())
     except (ConfigError, LogError) as error:
         print(error, file=sys.stderr)
@@ -59,13 +68,31 @@ def run(args: argparse.Namespace) -> int:
         print(f"--output: {output}: cannot be written: {error.strerror}", file=sys.stderr)
         return 2
     Report().print(_table(errors))
-    print(f"{output}: figures of {sum(map(len, errors.values()))} requests; set state.file to it")
+    added = "are added to what it held" if kept else "are in it"
+    print(f"{output}: figures of {sum(map(len, errors.values()))} requests {added}; set state.file to it")
     return 0
 
 
-def _learn(config: Config, learner: Learner, args: argparse.Namespace) -> Errors:
-    """Teach `learner` every request, and return the errors that were made on the way. Raises `LogError`."""
-    fresh, learning = (new_budgeter(config, each) for each in (new_learner(config), learner))
+def _kept(config: Config, output: Path) -> Figures:
+    """Return what `output` holds, as sure as a start would take it. Raises `LogError` when it is no state."""
+    try:
+        stored = load_state(output)
+    except BadStateError as error:
+        raise LogError(f"--output: {output}: {error}: delete it, or name another file") from None
+    except OSError as error:
+        raise LogError(f"--output: {output}: cannot be read: {error.strerror}") from None
+    return {} if stored is None else faded(stored, time.time(), config.state.half_life_hours * 3600)
+
+
+def _starting(config: Config, kept: Figures) -> Learner:
+    learner = new_learner(config)
+    learner.adopt(kept)
+    return learner
+
+
+def _learn(config: Config, known: Learner, learner: Learner, args: argparse.Namespace) -> Errors:
+    """Teach `learner` every request; return its errors on the way beside those of `known`. Raises `LogError`."""
+    fresh, learning = (new_budgeter(config, each) for each in (known, learner))
     largest = max((pools[-1] for pools in config.pools.values()), key=lambda pool: pool.capacity)
     errors: Errors = defaultdict(list)
     skipped = 0
@@ -107,7 +134,7 @@ def _tokens(path: Path, logged: Logged, tokenizer: str | None) -> int:
 
 
 def _table(errors: Errors) -> Table:
-    """Median absolute error by kind: of the prior, and of what had been learned when a request came."""
+    """Median absolute error by kind: of what was known at first, and of what had been learned at a request."""
     columns = ("kind of body", "requests", "error before", "error after")
     table = Table(*columns, title="Median error of prompt tokens")
     for kind, found in sorted(errors.items()):

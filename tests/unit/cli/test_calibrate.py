@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from extproc.budget.linear import KIND
 from extproc.cli import main
+from extproc.state.file import load
 
 PROSE = "The service never rejects a request, whatever it is made of. "
 
@@ -62,6 +64,28 @@ def test_a_log_of_requests_and_answers(tmp_path: Path) -> None:
     lines = [*pairs, {"request": chat(3), "response": {"error": {}}}]
     assert main(["calibrate", log(tmp_path / "log.jsonl", lines), "--output", str(state)]) == 0
     assert state.is_file()
+
+
+def test_calibrate_adds_to_what_the_file_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model calibrated after another takes nothing from it, and a third log of the first adds to it."""
+    state, lines = tmp_path / "state.json", log(tmp_path / "log.jsonl", bodies())
+    samples = []
+    for model in ("first", "second", "first"):
+        assert main(["calibrate", lines, "--output", str(state), "--model", model]) == 0
+        stored = load(state)
+        assert stored is not None
+        samples.append({m: stored.table[KIND, m].samples for m in ("first", "second") if (KIND, m) in stored.table})
+    assert samples == [{"first": 60}, {"first": 60, "second": 60}, {"first": 120, "second": 60}]
+    assert capsys.readouterr().out.count("are added to what it held") == 2
+
+
+def test_calibrate_leaves_a_file_that_is_no_state_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be somebody's work."""
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    assert main(["calibrate", log(tmp_path / "log.jsonl", bodies()), "--output", str(other)]) == 2
+    assert f"--output: {other}: it was not written by this program" in capsys.readouterr().err
+    assert other.read_text() == "{}"
 
 
 @pytest.mark.parametrize(
