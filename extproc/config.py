@@ -28,7 +28,7 @@ class Settings(BaseModel):
 
 
 REDIS_URL = re.compile(
-    r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?(/[0-9]{1,6})?"
+    r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?(/[0-9]{1,6})?"
 )
 
 
@@ -250,11 +250,14 @@ class Redis(Settings):
     @field_validator("url")
     @classmethod
     def _without_password(cls, url: str) -> str:
-        if not REDIS_URL.fullmatch(url):
+        found = REDIS_URL.fullmatch(url)
+        if found is None:
             raise ValueError(
                 "state.redis.url: must be redis://[USER@]HOST[:PORT][/DATABASE] or rediss://..., without "
                 "options and without a password (that is DUALPOOL_STATE__REDIS__PASSWORD)"
             )
+        if not 0 < int(found["port"] or 6379) <= 65_535:
+            raise ValueError("state.redis.url: its port must be 1 to 65535")
         return url
 
     @model_validator(mode="after")

@@ -174,6 +174,8 @@ def test_a_redis_is_named_by_url() -> None:
             "state.redis.url: must be redis://[USER@]HOST[:PORT][/DATABASE]",
         ),
         ("REDIS__URL", "http://sesame", "state.redis.url: must be redis://"),
+        ("REDIS__URL", "redis://sesame:65536", "state.redis.url: its port must be 1 to 65535"),
+        ("REDIS__URL", "redis://sesame:0/1", "state.redis.url: its port must be 1 to 65535"),
         ("REDIS__URL", "redis://host?ssl_cert_reqs=sesame", "state.redis.url: must be redis://"),
         ("REDIS__URL", "redis://:{sesame: [", "is not YAML"),
         ("REDIS", "redis://:sesame@host", "state.redis: Input should be a valid dictionary"),
