@@ -294,7 +294,8 @@ class Spillover(Settings):
     enabled: bool = Field(
         False,
         description="Watch how full the pools are and spill. By the first that is known of a pool: vLLM's metrics "
-        "(`pools.*.endpoints`), Envoy's gauges (`envoy`), decisions less ends told by the access log (`requests`)",
+        "(`pools.*.endpoints`), Envoy's gauges (`envoy`), decisions less ends told by the access log (`requests`). "
+        "A pool and the next larger one both need one of them",
     )
     waiting: float = Field(
         5.0, gt=0, le=1_000_000, description="vLLM: requests waiting at a server that saturate it"
@@ -323,7 +324,8 @@ class Spillover(Settings):
         10.0,
         ge=0.2,
         le=600,
-        description="Age at which a figure is forgotten; a pool of which nothing is known neither spills nor takes",
+        description="Age at which a figure is forgotten, at least 4 times `interval_seconds`; a pool of which "
+        "nothing is known neither spills nor takes",
     )
     longest_request_seconds: float = Field(
         600.0,

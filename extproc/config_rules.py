@@ -1,7 +1,7 @@
 """Rules that no single key can check by itself: each says in one line what is wrong, where, and what to do."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[
     ]
 
 
+MARGIN = 4
+"""How many times `stale_seconds` holds `interval_seconds` at least. A question waits half of `stale_seconds`, and
+the next comes an interval later: with less, one that gets no answer makes what is known too old."""
+
+
 def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> list[str]:
     """Marks are for pools that are there, and something must tell how full they are."""
     members = [pool for each in pools.values() for pool in each]
@@ -52,9 +57,26 @@ def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, 
         problems.append(
             "spillover.requests: {}: Envoy's gauges say nothing without it: how many saturate each pool?"
         )
-    if spillover.enabled and not spillover.requests and not any(pool.endpoints for pool in members):
-        problems.append(
-            "spillover.enabled: true: nothing says how full a pool is: name its servers (pools.*.endpoints), or "
-            "how many requests saturate it (spillover.requests)"
+    return [*problems, *_idle(spillover, pools)] if spillover.enabled else problems
+
+
+def _idle(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> Iterator[str]:
+    """What is switched on and could never act: a pool of which nothing is known neither spills nor takes."""
+    known = {pool.name for each in pools.values() for pool in each if pool.endpoints} | {*spillover.requests}
+    spilling = [pair for each in pools.values() for pair in itertools.pairwise(each) if pair[0].name in known]
+    if not spilling:
+        yield f"spillover.enabled: true: nothing says how full a pool is that has a larger one: {_SOURCES}"
+    for smaller, larger in spilling:
+        if larger.name not in known:
+            yield (
+                f"spillover.enabled: true: nothing says how full {larger.name} is, so it would take nothing from "
+                f"{smaller.name}: {_SOURCES}"
+            )
+    if spillover.stale_seconds < MARGIN * spillover.interval_seconds:
+        yield (
+            f"spillover.stale_seconds: {spillover.stale_seconds:g}: must be at least {MARGIN} times "
+            f"spillover.interval_seconds ({spillover.interval_seconds:g}), or one late answer makes a pool unknown"
         )
-    return problems
+
+
+_SOURCES = "name its servers (pools.*.endpoints), or how many requests saturate it (spillover.requests)"

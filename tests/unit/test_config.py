@@ -64,7 +64,19 @@ FAULTS = [
     ),
     (
         "spillover: {enabled: true}",
-        "FILE: spillover.enabled: true: nothing says how full a pool is: name its servers",
+        "FILE: spillover.enabled: true: nothing says how full a pool is that has a larger one: name its",
+    ),
+    (
+        "spillover: {enabled: true, requests: {long: 9}}",
+        "FILE: spillover.enabled: true: nothing says how full a pool is that has a larger one: name its servers",
+    ),
+    (
+        "spillover: {enabled: true, requests: {short: 9}}",
+        "FILE: spillover.enabled: true: nothing says how full long is, so it would take nothing from short: name",
+    ),
+    (
+        "spillover: {enabled: true, requests: {short: 9, long: 9}, stale_seconds: 3.9}",
+        "FILE: spillover.stale_seconds: 3.9: must be at least 4 times spillover.interval_seconds (1), or one late",
     ),
     ("- a list", "FILE: holds a list: must be a mapping of sections"),
     ("routing: {shadow: [", "FILE: is not YAML:"),
@@ -76,6 +88,23 @@ def test_each_fault_names_file_key_value_and_rule(tmp_path: Path, text: str, mes
     """One fault, one line that says where it is and what is wrong."""
     (problem,) = problems(tmp_path, text)
     assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "spillover: {enabled: true, requests: {short: 9, long: 9}, stale_seconds: 4}",
+        "spillover: {requests: {short: 9}, stale_seconds: 1}",
+        "pools: {default: [{name: a, capacity: 98, endpoints: ['a:1']}, "
+        "{name: b, capacity: 99, endpoints: ['b:1']}], other: [{name: c, capacity: 99}]}\n"
+        "spillover: {enabled: true}",
+    ],
+)
+def test_spillover_that_can_act_or_is_off_is_taken(tmp_path: Path, text: str) -> None:
+    """A set of one pool needs no source."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text(text, "utf-8")
+    load(file, {})
 
 
 def test_every_problem_is_listed(tmp_path: Path) -> None:

@@ -78,5 +78,5 @@ def test_pools_of_every_set_are_known_by_name() -> None:
 @pytest.mark.parametrize("enabled", [True, False])
 def test_requests_are_counted_where_spillover_asks_for_it(enabled: bool) -> None:
     """A ticket for each request is no use to anybody else."""
-    found = composed(spillover={"enabled": enabled, "requests": {"short": 9}}).in_flight
+    found = composed(spillover={"enabled": enabled, "requests": {"short": 9, "long": 9}}).in_flight
     assert (found is not None) is enabled

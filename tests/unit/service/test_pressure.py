@@ -103,7 +103,7 @@ async def serving(*pages: Callable[[], str | None]) -> AsyncIterator[list[str]]:
 
 def config(endpoints: list[str] | None = None, **spillover: Any) -> Config:
     pools = [{"name": "short", "capacity": 1000, "endpoints": endpoints or []}, {"name": "long", "capacity": 9000}]
-    settings = {"enabled": True, "interval_seconds": 0.05, "stale_seconds": 60, **spillover}
+    settings = {"interval_seconds": 0.05, "stale_seconds": 60, **spillover}
     return Config.model_validate({"pools": {"default": pools}, "spillover": settings})
 
 

@@ -20,7 +20,9 @@ from extproc.service.watch import Watch, described
 from extproc.service.workers import SharedDirectory, Worker
 from tests.unit.service.waiting import until
 
-ON = Config.model_validate({"spillover": {"enabled": True, "requests": {"short": 4}, "interval_seconds": 0.05}})
+ON = Config.model_validate(
+    {"spillover": {"enabled": True, "requests": {"short": 4, "long": 4}, "interval_seconds": 0.05}}
+)
 OFF = Config()
 
 
