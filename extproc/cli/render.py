@@ -21,6 +21,8 @@ Every pool needs its servers' addresses: pools.*[].endpoints. Example:
   dualpool render envoy-gateway --config dualpool.yaml --output manifests/ && kubectl apply -f manifests/
 """
 
+NAMED = "of the file, where there is one (default: KIND.yaml; in-proxy-filter: that of in_proxy.file)"
+
 APPLIES = {
     "exchange": ("envoy", "envoy-filter", "istio"),
     "usage": ("envoy", "envoy-filter", "istio"),
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=TARGETS, metavar="KIND", help=kinds)
     parser.add_argument("--config", type=Path, metavar="FILE", help="Dualpool's YAML configuration")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write files there (default: print them)")
-    parser.add_argument("--name", metavar="NAME", help="of the file, where there is one (default: KIND.yaml)")
+    parser.add_argument("--name", metavar="NAME", help=NAMED)
     defaults = Options()
     parser.add_argument("--exchange", choices=get_args(Exchange), help="what the service sees of a request")
     parser.add_argument("--usage", choices=get_args(Usage), help="where usage is learned from")

@@ -38,7 +38,7 @@ TARGETS = {
     "istio": Target("manifests for an Istio ingress gateway", istio),
     SEED: Target(
         "the filter file to start an in-proxy Envoy with, until the service writes it",
-        lambda config, _, __: {"in-proxy.yaml": [resource(figures(config, new_learner(config)))]},
+        lambda config, _, __: {_seed_name(config): [resource(figures(config, new_learner(config)))]},
     ),
 }
 """Kinds of proxy, by the name given to `dualpool render`."""
@@ -69,3 +69,8 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
         raise RenderError([f"server.tls: is set, and {_KUBERNETES_TLS if kind in KUBERNETES else _ENVOY_TLS}"])
     files = TARGETS[kind].files(config, pools, options)
     return {name: to_yaml(*documents) for name, documents in files.items()}
+
+
+def _seed_name(config: Config) -> str:
+    """Name of the file that the service writes, and Envoy looks for."""
+    return config.in_proxy.file.name if config.in_proxy.file else "in-proxy.yaml"

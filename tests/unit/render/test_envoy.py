@@ -123,6 +123,18 @@ def test_command_writes_files(tmp_path: Any, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == (out / "envoy.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("file", "name"), [("/var/lib/dualpool/filter.yml", "filter.yml"), ("null", "in-proxy.yaml")]
+)
+def test_the_first_filter_has_the_name_that_the_service_writes(tmp_path: Any, file: str, name: str) -> None:
+    """Envoy looks for no other; without one it is that of the documents."""
+    config = tmp_path / "dualpool.yaml"
+    pools = "[{name: short, capacity: 4096, endpoints: ['s:1']}, {name: long, capacity: 9999, endpoints: ['l:1']}]"
+    config.write_text(f"pools: {{default: {pools}}}\nin_proxy: {{file: {file}}}\n")
+    assert main(["render", "in-proxy-filter", "--config", str(config), "--output", str(tmp_path / "out")]) == 0
+    assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
+
+
 def test_command_needs_endpoints(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Pools without servers are an error that names file, key and remedy."""
     config = tmp_path / "dualpool.yaml"
