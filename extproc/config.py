@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from extproc.config_rules import complain, model_problems, pool_problems, spillover_problems
-from extproc.config_types import File, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
+from extproc.config_types import File, FilterFile, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
 
 DEFAULT_POOL_SET = "default"
 
@@ -224,8 +224,10 @@ class Output(Settings):
 class InProxy(Settings):
     """The filter that decides inside the proxy, written for Envoy to load."""
 
-    file: File | None = Field(
-        None, description="File that Envoy watches (config_discovery), on a volume that both see; none: not written"
+    file: FilterFile | None = Field(
+        None,
+        description="File (.yaml or .yml) that Envoy watches (config_discovery), on a volume that both see; none: "
+        "not written",
     )
     interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Least time between two writes")
     step: float = Field(

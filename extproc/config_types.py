@@ -56,9 +56,16 @@ def _file(path: Path) -> Path:
     return path
 
 
+def _filter_file(path: Path) -> Path:
+    if path.suffix not in (".yaml", ".yml"):
+        raise PydanticCustomError("filter_file", "must end in .yaml or .yml: by that Envoy knows how to read it")
+    return path
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Listen = Annotated[str, AfterValidator(_listen)]
 HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
 OwnHeaderName = Annotated[HeaderName, AfterValidator(_not_framing)]
 File = Annotated[Path, AfterValidator(_file)]
+FilterFile = Annotated[File, AfterValidator(_filter_file)]

@@ -38,6 +38,11 @@ FAULTS = [
     ("routing: {rollout_percent: 101}", "FILE: routing.rollout_percent: 101: Input should be less than or equal"),
     ("server: {listen: 'unix://tmp/x'}", "FILE: server.listen: 'unix://tmp/x': a socket must be unix:///PATH"),
     ("state: {file: /}", "FILE: state.file: '/': must be the path of a file"),
+    ("in_proxy: {file: /f/filter.txt}", "FILE: in_proxy.file: '/f/filter.txt': must end in .yaml or .yml: by that"),
+    (
+        "in_proxy: {file: /f/filter.json}",
+        "FILE: in_proxy.file: '/f/filter.json': must end in .yaml or .yml: by that",
+    ),
     ("routing: {header: host}", "FILE: routing.header: 'host': must be a header of its own"),
     ("routing: {header: 'a b'}", "FILE: routing.header: 'a b': String should match pattern"),
     ("pools: {default: []}", "FILE: pools.default: []: a set needs at least one pool"),
