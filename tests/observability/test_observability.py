@@ -22,6 +22,7 @@ from tests.envoy.client import chat
 from tests.envoy.stack import until
 
 OBSERVABILITY = Path(__file__).parents[2] / "envoy" / "observability"
+DOCS = OBSERVABILITY.parents[1] / "docs"
 DASHBOARD = json.loads((OBSERVABILITY / "dualpool.json").read_text())
 
 pytestmark = pytest.mark.skipif(
@@ -43,6 +44,24 @@ def test_configuration() -> None:
 def test_alerts() -> None:
     """Each alert fires when it should and is silent when all is well."""
     promtool("test", "rules", str(Path(__file__).parent / "alerts_test.yaml"))
+
+
+READ = 'dualpool_observations_total{verdict="%s"}'
+PASSED = 'dualpool_unread_answers_total{reason="%s"}'
+
+
+@pytest.mark.parametrize(("passed", "share"), [({"sampling": 4, "encoded": 9}, 0.6), ({}, 1)])
+def test_the_documented_share_of_answers(tmp_path: Path, passed: dict[str, int], share: float) -> None:
+    """It is over all verdicts and services, and there while no answer has passed unread."""
+    text = (DOCS / "exchanges.md").read_text("utf-8")
+    found = re.search(r"^    sum\(dualpool_observations_total\)(\n    .+)+", text, re.MULTILINE)
+    assert found is not None
+    counts = {READ % "used": 5, READ % "outlier": 1, **{PASSED % reason: n for reason, n in passed.items()}}
+    check = {"expr": found[0], "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": share}]}
+    series = [{"series": name, "values": f"{count}x2"} for name, count in counts.items()]
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": [check]}]
+    (tmp_path / "tests.yaml").write_text(json.dumps({"tests": tests}))
+    promtool("test", "rules", str(tmp_path / "tests.yaml"))
 
 
 def with_access_log(tree: dict[str, Any]) -> dict[str, Any]:
