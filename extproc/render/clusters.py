@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from extproc.config_types import host_and_port, socket_path
 from extproc.render.filters import SERVICE_CLUSTER
-from extproc.render.layout import Layout, Options
+from extproc.render.layout import Layout, Options, name_clashes
 from extproc.render.routes import COMPOSITE_SINCE, retrying_cluster
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
@@ -25,6 +25,15 @@ def clusters(layout: Layout, options: Options) -> list[Tree]:
         *(_pool(name, list(pool.endpoints)) for name, pool in layout.pools.items()),
         service(options),
     ]
+
+
+def name_problems(layout: Layout) -> list[str]:
+    """Say of each pool whose name another cluster has: Envoy takes no two of one name."""
+    taken = {SERVICE_CLUSTER: "Dualpool's own cluster"}
+    for pool in layout.larger:
+        larger = layout.larger[pool]
+        taken[retrying_cluster(layout, pool)] = f"the cluster of {pool} and, for what that refuses, {larger}"
+    return name_clashes(layout, taken)
 
 
 def service(options: Options, endpoint: str = "") -> Tree:

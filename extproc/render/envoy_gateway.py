@@ -4,7 +4,7 @@ from extproc.config import Config
 from extproc.render.clusters import IDLE_COMMENT, MANY
 from extproc.render.filters import buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
-from extproc.render.layout import Layout, Options, RenderError, backend_of, qualified
+from extproc.render.layout import Layout, Options, RenderError, backend_of, name_clashes, qualified
 from extproc.render.text import Tree
 from extproc.service.metadata import NAMESPACE
 from extproc.service.received import ATTEMPTS
@@ -107,7 +107,11 @@ def _backend(layout: Layout, pool: str, options: Options, fallback: bool = False
 
 
 def _fallbacks(layout: Layout, options: Options) -> list[Tree]:
-    return [_backend(layout, pool, options, fallback=True) for pool in dict.fromkeys(layout.larger.values())]
+    pools = dict.fromkeys(layout.larger.values())
+    taken = {f"{pool}-fallback": f"the Backend for what a smaller pool of {pool} refuses" for pool in pools}
+    if clashes := name_clashes(layout, taken):
+        raise RenderError(clashes)
+    return [_backend(layout, pool, options, fallback=True) for pool in pools]
 
 
 def _inference_pool(layout: Layout, pool: str, options: Options) -> Tree:

@@ -1,6 +1,7 @@
 """What a proxy needs to know of a configuration: pools by name, and where a refused request is sent again."""
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -86,6 +87,15 @@ def layout(config: Config) -> Layout:
         header=config.routing.header,
         filter_file=str(config.in_proxy.file or ""),
     )
+
+
+def name_clashes(layout: Layout, taken: Mapping[str, str]) -> list[str]:
+    """Say of each pool whose name is taken by what. `taken`: names of other things, and what these are."""
+    return [
+        f"pool {name!r}: {taken[name]} has this name: give the pool another"
+        for name in layout.pools
+        if name in taken
+    ]
 
 
 def is_kubernetes_name(text: str) -> bool:

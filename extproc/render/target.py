@@ -6,6 +6,7 @@ import msgspec
 
 from extproc.budget.learner import new_learner
 from extproc.config import Config
+from extproc.render.clusters import name_problems
 from extproc.render.envoy import bootstrap, snippet
 from extproc.render.envoy_gateway import envoy_gateway
 from extproc.render.istio import istio
@@ -65,6 +66,8 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     )
     pools = layout(config)
     check_options(pools, options)
+    if taken := name_problems(pools):
+        raise RenderError(taken)
     if config.server.tls is not None and kind != SEED:
         raise RenderError([f"server.tls: is set, and {_KUBERNETES_TLS if kind in KUBERNETES else _ENVOY_TLS}"])
     files = TARGETS[kind].files(config, pools, options)

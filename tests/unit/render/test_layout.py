@@ -53,6 +53,26 @@ def test_ambiguous_name(other: dict[str, Any]) -> None:
         layout(config(default=[pool("s", 100), pool("l", 300)], other=[other, pool("l", 300)]))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "problem"),
+    [
+        ("envoy", "dualpool", "Dualpool's own cluster has this name: give the pool another"),
+        ("istio", "short-then-long", "the cluster of short and, for what that refuses, long has this name: give"),
+        (
+            "envoy-gateway",
+            "long-fallback",
+            "the Backend for what a smaller pool of long refuses has this name: give",
+        ),
+    ],
+)
+def test_a_name_that_is_taken(kind: str, name: str, problem: str) -> None:
+    """Envoy would refuse the whole configuration, and of two objects of Kubernetes the second would be applied."""
+    sets = config(default=[pool("short", 100), pool("long", 300)], other=[pool(name, 50), pool("x", 400)])
+    with pytest.raises(RenderError) as error:
+        render(kind, sets, Options())
+    assert error.value.problems[0].startswith(f"pool {name!r}: {problem}")
+
+
 def test_ambiguous_larger() -> None:
     """One pool with two largest pools is an error: a refused request could go to the wrong one."""
     with pytest.raises(RenderError, match=r"pools\.other\.0\.name: 's'"):
