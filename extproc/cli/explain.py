@@ -11,10 +11,16 @@ from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.features import NAMES, text_bytes
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.config_file import ConfigError, load
-from extproc.routing.decision import Decision
+from extproc.routing.decision import Decision, Reason
 from extproc.routing.router import Head, PoolSet, Router
 from extproc.state.codec import BadStateError
 from extproc.state.file import load as load_state
+
+OVERRULED: dict[Reason, str] = {
+    "shadow": "routing.shadow: false",
+    "rollout": "a routing.rollout_percent that its conversation is in (100: all are)",
+}
+"""Why a request goes to the largest pool whatever its budget, and what to set for another outcome."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,19 +99,23 @@ def _estimate(decision: Decision, budget: Budget) -> Iterator[str]:
 
 
 def _otherwise(pools: PoolSet, decision: Decision) -> Iterator[str]:
-    """What would have to be different for another of `pools`."""
+    """What would have to be different for another of `pools`, and before that for the budget to have a say."""
     place = pools.index(decision.chosen)
     assert decision.estimate is not None
     assert decision.reserve is not None
     room = decision.chosen.capacity - decision.budget
+    change = "would     go to"
+    if decision.reason in OVERRULED:
+        yield f"would     go by its budget with {OVERRULED[decision.reason]}"
+        change = "          which would then ask for"
     if decision.reserve.source == "unknown":
         yield "would     be split by budget with a max_tokens of its own, or once completions have been learned"
     elif room >= 0 and place < len(pools) - 1:
-        yield f"would     go to {pools[place + 1].name} with {room + 1} tokens more"
+        yield f"{change} {pools[place + 1].name} with {room + 1} tokens more"
     if place > 0:
         smaller = pools[place - 1]
         left = smaller.capacity - decision.estimate.upper
         if left > 0:
-            yield f"would     go to {smaller.name} with an output cap of {left} or less"
+            yield f"{change} {smaller.name} with an output cap of {left} or less"
         else:
-            yield f"would     go to {smaller.name} with {-left + decision.reserve.tokens} tokens less"
+            yield f"{change} {smaller.name} with {-left + decision.reserve.tokens} tokens less"

@@ -152,6 +152,32 @@ def test_explain(
 
 
 @pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        ("DUALPOOL_ROUTING__SHADOW", "true", "routing.shadow: false"),
+        ("DUALPOOL_ROUTING__ROLLOUT_PERCENT", "5", "a routing.rollout_percent that"),
+    ],
+)
+def test_explain_names_first_what_overrules_the_budget(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    key: str,
+) -> None:
+    """Another size of the request would change nothing."""
+    monkeypatch.setenv(variable, value)
+    (tmp_path / "body.json").write_text(json.dumps(chat(5, max_tokens=5)))
+    assert main(["explain", str(tmp_path / "body.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("would"))
+    assert lines[first].startswith(f"would     go by its budget with {key}")
+    assert lines[first + 1].startswith("          which would then ask for long with ")
+    assert "go to" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
     "arguments", [["missing.json"], ["{body}", "--state", "missing"], ["{body}", "--config", "missing"]]
 )
 def test_explain_says_what_cannot_be_read(
