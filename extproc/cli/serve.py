@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from extproc.service.logs import configure
 from extproc.service.server import BindError
 from extproc.service.supervisor import Supervisor, command
 from extproc.service.workers import SharedDirectory, Worker, become
+
+log = logging.getLogger(__name__)
 
 WORKERS = f"{ENVIRONMENT_PREFIX}SERVER__WORKERS"
 
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         print(text if args.workers is None else text.replace(f"{WORKERS}:", "--workers:"), file=sys.stderr)
         return 2
     configure(config.server.log_level)
+    log.info("%s", _in_short(config, args.config))
     if config.server.workers == 1:
         return _serve(App(config, args.config, reader))
     return _serve(Supervisor(config, args.config, reader, command(args.config, args.workers)))
@@ -67,6 +71,19 @@ def _serve(service: App | Supervisor) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _in_short(config: Config, path: Path | None) -> str:
+    """Say what is served, for whoever wonders whether it is what was meant."""
+    sets = [
+        f"{name}: {', '.join(f'{pool.name} {pool.capacity}' for pool in members)}"
+        for name, members in config.pools.items()
+    ]
+    shadow = "on" if config.routing.shadow else "off"
+    return (
+        f"configuration: {path or 'defaults and environment'}; pools: {'; '.join(sets)}; shadow mode: {shadow}; "
+        f"roll-out: {config.routing.rollout_percent:g} %"
+    )
 
 
 def _environment(args: argparse.Namespace) -> dict[str, str]:

@@ -44,6 +44,7 @@ def service(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
     )
     assert process.stderr is not None
     try:
+        next(process.stderr)  # what is served
         line = process.stderr.readline()
         match = re.search(r"\(port (\d+)\), admin on ([0-9.:]+)", line)
         assert match, line
@@ -88,6 +89,17 @@ def test_check_accepts_a_good_file(tmp_path: Path) -> None:
     file.write_text("routing: {shadow: true}", "utf-8")
     done = dualpool("check", str(file))
     assert (done.returncode, done.stdout) == (0, f"{file}: good\n")
+
+
+def test_the_log_begins_with_what_is_served(tmp_path: Path) -> None:
+    """Configuration, pools and capacities, shadow mode and roll-out: is it what was meant?"""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text("routing: {shadow: true, rollout_percent: 5}", "utf-8")
+    with service() as (_, _, admin):
+        done = dualpool("serve", "--config", str(file), DUALPOOL_SERVER__ADMIN=admin)
+    assert json.loads(done.stderr.splitlines()[0])["message"] == (
+        f"configuration: {file}; pools: default: short 8192, long 131072; shadow mode: on; roll-out: 5 %"
+    )
 
 
 def test_admin_pages() -> None:
