@@ -18,7 +18,7 @@ from extproc.service.handover import take_over
 from extproc.service.logs import configure
 from extproc.service.server import BindError
 from extproc.service.supervisor import Supervisor, command
-from extproc.service.workers import SharedDirectory, Worker, become
+from extproc.service.workers import METRICS_VARIABLE, SharedDirectory, Worker, become
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
     parser.add_argument("--workers", metavar="N", help="processes that answer (default: server.workers)")
-    # How the supervisor starts a worker: its number, and the directory that the workers share.
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    # How the supervisor starts a worker: its number, and the directory that the workers share. Not --worker, which
+    # is taken for --workers.
+    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; 0 after a drain, 1 when a port is taken, 2 for a bad configuration."""
     reader = partial(load, environment=_environment(args))
-    if args.worker is not None:
-        return _serve(_worker(args, reader))
+    if args.number is not None or args.shared is not None:
+        return _work(args, reader)
     try:
         config = reader(args.config)
         require_extras(config)
@@ -91,9 +92,16 @@ def _environment(args: argparse.Namespace) -> dict[str, str]:
     return {**os.environ, **({WORKERS: args.workers} if args.workers is not None else {})}
 
 
-def _worker(args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> App:
-    become(args.worker)
-    shared = SharedDirectory(args.shared)
-    config, seen = take_over(shared)
+def _work(args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> int:
+    """Serve as one of the workers of a supervisor, which is the only one to ask for it."""
+    try:
+        if args.number is None or args.shared is None or METRICS_VARIABLE not in os.environ:
+            raise FileNotFoundError
+        shared = SharedDirectory(args.shared)
+        config, seen = take_over(shared)
+    except OSError:
+        print("--number, --shared: how a service starts its own workers: give it --workers N", file=sys.stderr)
+        return 2
+    become(args.number)
     configure(config.server.log_level)
-    return App(config, args.config, reader, Worker(args.worker, shared), seen)
+    return _serve(App(config, args.config, reader, Worker(args.number, shared), seen))

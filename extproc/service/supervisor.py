@@ -144,7 +144,7 @@ class Supervisor:
 
     async def _live(self, worker: int, shared: SharedDirectory) -> str:
         """Start a worker, wait for its end, and say what it came to."""
-        arguments = [*self._command, "--worker", str(worker), "--shared", str(shared.path)]
+        arguments = [*self._command, "--number", str(worker), "--shared", str(shared.path)]
         try:
             process = await asyncio.create_subprocess_exec(
                 *arguments,

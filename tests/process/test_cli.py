@@ -102,6 +102,23 @@ def test_the_log_begins_with_what_is_served(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", [("--number", "2"), ("--shared", "."), ("--number", "2", "--shared", ".")])
+def test_only_a_supervisor_starts_a_worker(arguments: tuple[str, ...]) -> None:
+    """Typed by hand, its options say what to give in their place."""
+    done = dualpool("serve", *arguments, PROMETHEUS_MULTIPROC_DIR=".")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "--number, --shared: how a service starts its own workers: give it --workers N\n",
+    )
+
+
+def test_worker_is_short_for_workers() -> None:
+    """What is mistyped is what is meant."""
+    done = dualpool("serve", "--worker", "none")
+    assert done.returncode == 2
+    assert done.stderr.startswith("--workers: server.workers: 'none': ")
+
+
 def test_admin_pages() -> None:
     """Probes, metrics and state answer; other paths say what there is."""
     with service() as (_, _, admin):
