@@ -13,7 +13,15 @@ from pydantic import (
     model_validator,
 )
 
-from extproc.config_rules import complain, model_problems, pool_problems, spillover_problems
+from extproc.config_rules import (
+    category_problems,
+    complain,
+    file_problems,
+    model_problems,
+    pool_problems,
+    spillover_problems,
+    taken_header,
+)
 from extproc.config_types import File, FilterFile, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
 
 DEFAULT_POOL_SET = "default"
@@ -133,6 +141,11 @@ class Routing(Settings):
         False, description="Keep a conversation in the largest pool once it has been sent there"
     )
 
+    @model_validator(mode="after")
+    def _heard(self) -> Self:
+        complain(taken_header("routing.conversation_header", self.conversation_header, self))
+        return self
+
 
 class Categories(Settings):
     """What figures are learned for. Each source can be left out."""
@@ -142,9 +155,13 @@ class Categories(Settings):
         description="model: figures per model. header: a request header names the category. content: the class of "
         "the text (latin, code, structured, cjk, other_script) is the category where no header names one",
     )
-    header: HeaderName = Field("x-token-category", description="Header read when `header` is among the sources")
+    header: HeaderName = Field(
+        "x-token-category", description="Header read when `header` is among the sources; not that of routing"
+    )
     allowed: tuple[Name, ...] = Field(
-        (), description="Categories the header may name; any other value is ignored", max_length=256
+        (),
+        description="Categories the header may name, at least one with `header`; any other value is ignored",
+        max_length=256,
     )
     limit: int = Field(
         256, ge=4, le=4096, description="Learned figures of each kind kept; the least recently used is dropped"
@@ -371,6 +388,18 @@ class Config(Settings):
         if pools is not None:
             complain(model_problems(models, pools))
         return models
+
+    @field_validator("categories")
+    @classmethod
+    def _heard(cls, categories: Categories, info: ValidationInfo) -> Categories:
+        complain(category_problems(info.data.get("routing"), categories))
+        return categories
+
+    @field_validator("in_proxy")
+    @classmethod
+    def _apart(cls, in_proxy: InProxy, info: ValidationInfo) -> InProxy:
+        complain(file_problems(info.data.get("state"), in_proxy))
+        return in_proxy
 
     @field_validator("spillover")
     @classmethod

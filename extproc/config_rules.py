@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extproc.config import Pool, Spillover
+    from extproc.config import Categories, InProxy, Pool, Routing, Spillover, State
 
 
 def complain(problems: list[str]) -> None:
@@ -37,6 +37,32 @@ def model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[
         for model, name in models.items()
         if name not in pools
     ]
+
+
+def taken_header(key: str, name: str | None, routing: "Routing") -> list[str]:
+    """What a client says is not read from the header that is taken away from it."""
+    if name != routing.header:
+        return []
+    return [f"{key}: {name!r}: is routing.header, which no client can set: name another"]
+
+
+def category_problems(routing: "Routing | None", categories: "Categories") -> list[str]:
+    """A header that names categories has to arrive, and to be believed in something."""
+    problems = []
+    if routing is not None:
+        problems += taken_header("categories.header", categories.header, routing)
+    if "header" in categories.sources and not categories.allowed:
+        problems.append(
+            "categories.allowed: []: with `header` among categories.sources, name the categories it may name"
+        )
+    return problems
+
+
+def file_problems(state: "State | None", in_proxy: "InProxy") -> list[str]:
+    """Two writers of one file would each undo the other."""
+    if state is None or state.file is None or state.file != in_proxy.file:
+        return []
+    return [f"in_proxy.file: {str(in_proxy.file)!r}: is state.file too: name another for the filter"]
 
 
 MARGIN = 4

@@ -53,7 +53,7 @@ def test_nothing_that_is_private_is_shown(tmp_path: Path, level: str, monkeypatc
     settings = {
         "server": {"log_level": level},
         "state": {**places, **QUICK},
-        "categories": {"sources": ["model", "header"]},
+        "categories": {"sources": ["model", "header"], "allowed": ["prose"]},
     }
     with serving(tmp_path, settings) as service, grpc.insecure_channel(service.address) as channel:
         for body in (json.dumps(BODY).encode(), BROKEN):

@@ -83,6 +83,22 @@ FAULTS = [
         "spillover: {enabled: true, requests: {short: 9, long: 9}, stale_seconds: 3.9}",
         "FILE: spillover.stale_seconds: 3.9: must be at least 4 times spillover.interval_seconds (1), or one late",
     ),
+    (
+        "routing: {header: x-category}\ncategories: {header: x-category}",
+        "FILE: categories.header: 'x-category': is routing.header, which no client can set: name another",
+    ),
+    (
+        "routing: {conversation_header: x-token-pool}",
+        "FILE: routing.conversation_header: 'x-token-pool': is routing.header, which no client can set: name",
+    ),
+    (
+        "categories: {sources: [header]}",
+        "FILE: categories.allowed: []: with `header` among categories.sources, name",
+    ),
+    (
+        "state: {file: /f/both.yaml}\nin_proxy: {file: /f/both.yaml}",
+        "FILE: in_proxy.file: '/f/both.yaml': is state.file too: name another for the filter",
+    ),
     ("- a list", "FILE: holds a list: must be a mapping of sections"),
     ("routing: {shadow: [", "FILE: is not YAML:"),
 ]
