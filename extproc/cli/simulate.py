@@ -19,6 +19,7 @@ from extproc.planning.trace import Batch
 from extproc.planning.workload import Arrivals
 
 DEFAULT_REQUESTS = 100_000
+DEFAULT_SEED = 1
 
 MOST_CV = 100
 """Beyond it nearly all requests of a simulation arrive at once."""
@@ -63,7 +64,7 @@ def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
     )
-    group.add_argument("--seed", type=int, default=1, help="of everything random (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,6 +87,8 @@ def make(args: argparse.Namespace) -> Record:
     args.lengths = str(args.threshold)
     if not 0 < args.cv <= MOST_CV:
         raise PlanError(f"--cv: {args.cv:g}: must be above 0 and at most {MOST_CV}")
+    if args.replay and args.cv != 1:
+        raise PlanError("--cv: goes with drawn arrivals, not with --replay, which has those of the trace")
     scenario, _, _ = scenarios.scenario(args)
     planner = Planner(scenario)
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
