@@ -140,6 +140,15 @@ def test_a_taken_admin_port_exits_with_1() -> None:
     assert f"server.admin: '{admin}': cannot be listened on" in done.stderr
 
 
+def test_grpc_says_nothing_of_its_own() -> None:
+    """Its lines are no JSON; what matters of them is said by us."""
+    with service() as (_, address, _):
+        done = dualpool("serve", DUALPOOL_SERVER__LISTEN=address)
+    assert done.returncode == 1
+    assert [line[:2] for line in done.stderr.splitlines()[:-1]] == ['{"']
+    assert done.stderr.splitlines()[-1].startswith(f"server.listen: '{address}': ")
+
+
 def test_sigterm_drains_open_exchanges_and_exits_with_0() -> None:
     """Health fails at once, an open exchange is still answered, then the process ends."""
     with service(DUALPOOL_SERVER__LAME_DUCK_SECONDS="2") as (process, address, admin):
