@@ -78,7 +78,7 @@ def test_a_bad_configuration_exits_with_2_and_every_problem(tmp_path: Path, comm
     done = dualpool(*command, str(file))
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"{file}: routing.shadow: 'maybe': Input should be a valid boolean, unable to interpret input",
+        f"{file}: routing.shadow: 'maybe': must be true or false",
         f"{file}: routing.colour: unknown key",
     ]
 
