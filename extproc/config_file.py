@@ -4,6 +4,7 @@ import os
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,24 @@ SECRET = ("state", "redis")
 
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]:")
 """How an address begins that would have to be quoted in YAML."""
+
+_WORDS = {
+    "missing": "is missing",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be keys and values",
+    "model_type": "must be keys and values",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "string_type": "must be text, in quotes where it looks like something else",
+    "path_type": "must be the path of a file",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+}
+"""What pydantic says in the words of Python."""
 
 _SHORT = reprlib.Repr()  # a value may be of any size: a few aliases of YAML make millions of entries
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -47,6 +66,8 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
     problems: list[str] = []
     tree = _read(path, problems)
     sources = _override(tree, environment, problems)
+    # A section whose keys are all comments is its defaults.
+    tree = {key: value for key, value in tree.items() if value is not None or key not in Config.model_fields}
     try:
         config = Config.model_validate(tree, context={})
     except ValidationError as error:
@@ -130,7 +151,8 @@ def _explain(error: ValidationError, path: Path | None, sources: Mapping[str, st
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{where}: {_unknown(problem['loc'])}")
         else:
-            lines.append(f"{where}: {key}: {_shown(problem['loc'], problem['input'])}{problem['msg']}")
+            shown = "" if problem["type"] == "missing" else _shown(problem["loc"], problem["input"])
+            lines.append(f"{where}: {key}: {shown}{_WORDS.get(problem['type'], problem['msg'])}")
     return lines
 
 
@@ -138,7 +160,11 @@ def _unknown(keys: Sequence[str | int]) -> str:
     """Name a key that is not known, but not where a password may have become one (`{password:sesame}`)."""
     if tuple(keys[:2]) == SECRET:
         return f"{'.'.join(SECRET)}: holds an unknown key; it takes {', '.join(Redis.model_fields)}"
-    return f"{'.'.join(map(str, keys))}: unknown key"
+    model: Any = Config
+    for key in keys[:-1]:
+        model = getattr(model.model_fields.get(key), "annotation", None) if hasattr(model, "model_fields") else None
+    near = get_close_matches(str(keys[-1]), getattr(model, "model_fields", ()), 1)
+    return f"{'.'.join(map(str, keys))}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _where(key: str, path: Path | None, sources: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _SOCKET = re.compile(r"unix:(//)?/[^/].*")
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _FRAMING = frozenset({"host", "connection", "content-length", "content-type", "te", "transfer-encoding", "upgrade"})
 _OTHERS = frozenset({"authorization", "cookie", "x-request-id"})
 """Headers that say what a message is, or are needed by others: to set one would break it."""
@@ -42,6 +43,12 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _header(name: str) -> str:
+    if not _HEADER.fullmatch(name):
+        raise PydanticCustomError("header_name", "must be the name of a header, in lower case")
+    return name
+
+
 def _not_framing(name: str) -> str:
     if name in _FRAMING | _OTHERS:
         raise PydanticCustomError("header", "must be a header of its own: messages depend on this one")
@@ -65,7 +72,7 @@ def _filter_file(path: Path) -> Path:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Listen = Annotated[str, AfterValidator(_listen)]
-HeaderName = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderName = Annotated[str, AfterValidator(_header)]
 OwnHeaderName = Annotated[HeaderName, AfterValidator(_not_framing)]
 File = Annotated[Path, AfterValidator(_file)]
 FilterFile = Annotated[File, AfterValidator(_filter_file)]

@@ -78,6 +78,11 @@ def run(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> Record:
     """Return the record of the plan `args` asks for. Raises `PlanError`."""
+    if args.endpoints and not args.write_config:
+        raise PlanError("--endpoints: goes with --write-config, which is not given")
+    for option, default in (("requests", simulations.DEFAULT_REQUESTS), ("seed", simulations.DEFAULT_SEED)):
+        if getattr(args, option) != default and not (args.check or args.html):
+            raise PlanError(f"--{option}: is of a simulation: add --check or --html")
     if args.present is not None and args.present < 1:
         raise PlanError(f"--present: {args.present}: must be at least 1 instance")
     if args.threshold is not None:

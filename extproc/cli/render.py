@@ -18,10 +18,14 @@ EPILOG = """\
 Every pool needs its servers' addresses: pools.*[].endpoints. Example:
 
   dualpool render envoy --config dualpool.yaml > envoy.yaml && envoy -c envoy.yaml
-  dualpool render envoy-gateway --config dualpool.yaml --output manifests/ && kubectl apply -f manifests/
+  dualpool render envoy-gateway --config kubernetes.yaml --namespace llm --output gateway
+  kubectl apply -k gateway/     # with a kustomization.yaml of yours: docs/attach.md, In Kubernetes
 """
 
 NAMED = "of the file, where there is one (default: KIND.yaml; in-proxy-filter: that of in_proxy.file)"
+
+OLDEST = (1, 36)
+"""Envoy version that the tests begin with."""
 
 APPLIES = {
     "exchange": ("envoy", "envoy-filter", "istio"),
@@ -84,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--envoy",
         type=_version,
         metavar="X.Y",
-        help="oldest Envoy to run on (default: 1.37)",
+        help="oldest Envoy to run on, 1.36 or later (default: 1.37)",
     )
     parser.add_argument(
         "--json-log",
@@ -94,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Render and print or write; 0 when done, 2 when the configuration is bad or an option does not apply."""
+    """Render and print or write; 0 when done, 2 for a bad configuration or option, or an output not writable."""
     refused = list(_refused(args))
     if refused:
         print("\n".join(refused), file=sys.stderr)
@@ -115,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         _write(files, args.output, args.name)
     except OSError as error:
         print(f"--output: {error.filename}: cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 
@@ -139,7 +143,10 @@ def _version(text: str) -> tuple[int, int]:
     if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", text):
         raise argparse.ArgumentTypeError(f"{text!r}: not a version: X.Y")
     major, _, minor = text.partition(".")
-    return int(major), int(minor)
+    version = int(major), int(minor)
+    if version < OLDEST:
+        raise argparse.ArgumentTypeError(f"{text!r}: not {OLDEST[0]}.{OLDEST[1]} or later, for which this is")
+    return version
 
 
 def _host_port(text: str) -> str:

@@ -20,6 +20,7 @@ from extproc.planning.trace import Batch, recorded
 from extproc.planning.workload import Arrivals, superpose
 
 DEFAULT_REQUESTS = 100_000
+DEFAULT_SEED = 1
 
 LEARNED = "learned"
 """Begins the names of the policies that are the service's own, which must meet the objective."""
@@ -67,7 +68,7 @@ def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
     )
-    group.add_argument("--seed", type=int, default=1, help="of everything random (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
     group.set_defaults(replay=False, cv=1.0, cold=False)
 
 
@@ -91,6 +92,8 @@ def make(args: argparse.Namespace) -> Record:
     args.lengths = str(args.threshold)
     if not 0 < args.cv <= MOST_CV:
         raise PlanError(f"--cv: {args.cv:g}: must be above 0 and at most {MOST_CV}")
+    if args.replay and args.cv != 1:
+        raise PlanError("--cv: goes with drawn arrivals, not with --replay, which has those of the trace")
     scenario, _, _ = scenarios.scenario(args)
     planner = Planner(scenario)
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)

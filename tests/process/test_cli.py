@@ -78,7 +78,7 @@ def test_a_bad_configuration_exits_with_2_and_every_problem(tmp_path: Path, comm
     done = dualpool(*command, str(file))
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"{file}: routing.shadow: 'maybe': Input should be a valid boolean, unable to interpret input",
+        f"{file}: routing.shadow: 'maybe': must be true or false",
         f"{file}: routing.colour: unknown key",
     ]
 
@@ -138,6 +138,15 @@ def test_a_taken_admin_port_exits_with_1() -> None:
         done = dualpool("serve", DUALPOOL_SERVER__ADMIN=admin)
     assert done.returncode == 1
     assert f"server.admin: '{admin}': cannot be listened on" in done.stderr
+
+
+def test_grpc_says_nothing_of_its_own() -> None:
+    """Its lines are no JSON; what matters of them is said by us."""
+    with service() as (_, address, _):
+        done = dualpool("serve", DUALPOOL_SERVER__LISTEN=address)
+    assert done.returncode == 1
+    assert [line[:2] for line in done.stderr.splitlines()[:-1]] == ['{"']
+    assert done.stderr.splitlines()[-1].startswith(f"server.listen: '{address}': ")
 
 
 def test_sigterm_drains_open_exchanges_and_exits_with_0() -> None:

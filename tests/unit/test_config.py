@@ -28,9 +28,20 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load(file, {}) == Config()
 
 
+def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
+    """As it is when all of its keys are comments."""
+    file = tmp_path / "dualpool.yaml"
+    file.write_text("routing:\n  # shadow: true\nmodels:\n", "utf-8")
+    assert load(file, {}) == Config()
+
+
 FAULTS = [
-    ("routing: {shadow: maybe}", "FILE: routing.shadow: 'maybe': Input should be a valid boolean"),
+    ("routing: {shadow: maybe}", "FILE: routing.shadow: 'maybe': must be true or false"),
     ("routing: {colour: red}", "FILE: routing.colour: unknown key"),
+    ("routing: {shadows: true}", "FILE: routing.shadows: unknown key; did you mean shadow?"),
+    ("rooting: {}", "FILE: rooting: unknown key; did you mean routing?"),
+    ("routing: [1]", "FILE: routing: [1]: must be keys and values"),
+    ("pools: {default: 5}", "FILE: pools.default: 5: must be a list"),
     ("nonsense: 1", "FILE: nonsense: unknown key"),
     ("server: {listen: nowhere}", "FILE: server.listen: 'nowhere': must be HOST:PORT"),
     ("server: {admin: 'a:65536'}", "FILE: server.admin: 'a:65536': Port should be less than or equal to 65535"),
@@ -56,7 +67,7 @@ FAULTS = [
         "FILE: in_proxy.file: '/f/filter.json': must end in .yaml or .yml: by that",
     ),
     ("routing: {header: host}", "FILE: routing.header: 'host': must be a header of its own"),
-    ("routing: {header: 'a b'}", "FILE: routing.header: 'a b': String should match pattern"),
+    ("routing: {header: 'a b'}", "FILE: routing.header: 'a b': must be the name of a header, in lower case"),
     ("pools: {default: []}", "FILE: pools.default: []: a set needs at least one pool"),
     ("pools: {other: [{name: a, capacity: 99}]}", "FILE: pools: ['other']: one set must be named 'default'"),
     (
@@ -67,7 +78,7 @@ FAULTS = [
         "pools: {default: [{name: a, capacity: 98}, {name: a, capacity: 99}]}",
         "FILE: pools.default: ['a', 'a']: pool names must differ",
     ),
-    ("pools: {default: [{name: a}]}", "FILE: pools.default.0.capacity: {'name': 'a'}: Field required"),
+    ("pools: {default: [{name: a}]}", "FILE: pools.default.0.capacity: is missing"),
     ("models: {llama: huge}", "FILE: models.llama: 'huge': no such pool set; there are ['default']"),
     ("categories: {sources: [moon]}", "FILE: categories.sources.0: 'moon': Input should be"),
     (
@@ -203,7 +214,9 @@ def test_a_variable_does_not_hide_a_wrong_section(
     file.write_text(text, "utf-8")
     with pytest.raises(ConfigError) as raised:
         load(file, environment)
-    assert [line.partition(":")[0] for line in raised.value.problems if "keys and values" in line] == [variable]
+    assert [line.partition(":")[0] for line in raised.value.problems if "is set to something else" in line] == [
+        variable
+    ]
     assert len(raised.value.problems) == 2
 
 
@@ -256,9 +269,9 @@ def test_a_redis_is_named_by_url() -> None:
         ("REDIS__URL", "redis://sesame:0/1", "state.redis.url: its port must be 1 to 65535"),
         ("REDIS__URL", "redis://host?ssl_cert_reqs=sesame", "state.redis.url: must be redis://"),
         ("REDIS__URL", "redis://:{sesame: [", "is not YAML"),
-        ("REDIS", "redis://:sesame@host", "state.redis: Input should be a valid dictionary"),
-        ("REDIS", "{url: 'redis://a', name: [sesame]}", "state.redis.name: Input should be a valid string"),
-        ("REDIS__NAME", "sesame", "state.redis.url: Field required"),
+        ("REDIS", "redis://:sesame@host", "state.redis: must be keys and values"),
+        ("REDIS", "{url: 'redis://a', name: [sesame]}", "state.redis.name: must be text"),
+        ("REDIS__NAME", "sesame", "state.redis.url: is missing"),
         (
             "REDIS",
             "{url: 'rediss://a', certificate: sesame}",

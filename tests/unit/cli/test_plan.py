@@ -187,6 +187,8 @@ def test_requests_longer_than_full_context_are_not_met(
         (["--lengths", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
         (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour"),
         (["--tp", "3"], "--tp: 3: must divide the 64 attention heads of Llama-3-70B"),
+        (["--requests", "50"], "--requests: is of a simulation: add --check or --html"),
+        (["--endpoints", "short=a:1"], "--endpoints: goes with --write-config, which is not given"),
         (["--check", "--seed", "-1"], "--seed: -1: must not be negative"),
         (["--throughput", "8192=0tok"], "--throughput: 8192=0: must be above 0 tokens per second"),
         (["--throughput", "9000=1"], "--throughput: 9000: no pool with this max_model_len is looked at"),

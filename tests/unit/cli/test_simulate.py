@@ -109,6 +109,10 @@ def test_fleet_too_small_is_not_met(trace: str, capsys: pytest.CaptureFixture[st
     [
         (["--threshold", "65536"], "--threshold: 65536: must be at least 16 and below --max-model-len 65536"),
         (["--cv", "0"], "--cv: 0: must be above 0 and at most 100"),
+        (
+            ["--replay", "--cv", "5"],
+            "--cv: goes with drawn arrivals, not with --replay, which has those of the trace",
+        ),
         (["--cv", "inf"], "--cv: inf: must be above 0 and at most 100"),
         (["--cv", "1e200"], "--cv: 1e+200: must be above 0 and at most 100"),
         (["--requests", "1"], "--requests: 1: must be at least 2"),

@@ -160,6 +160,7 @@ def test_command_with_a_bad_file(capsys: pytest.CaptureFixture[str]) -> None:
         ("--service", "dualpool"),
         ("--namespace", "A_b"),
         ("--envoy", "1.x"),
+        ("--envoy", "1.30"),
     ],
 )
 def test_command_with_a_bad_option(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,5 +178,5 @@ def test_command_that_cannot_write(tmp_path: Any, capsys: pytest.CaptureFixture[
     """Where files cannot be written, the path and the reason are told."""
     config = tmp_path / "dualpool.yaml"
     config.write_text(yaml.safe_dump({"pools": {"default": POOLS}}))
-    assert main(["render", "envoy", "--config", str(config), "--output", str(config / "out")]) == 1
+    assert main(["render", "envoy", "--config", str(config), "--output", str(config / "out")]) == 2
     assert capsys.readouterr().err == f"--output: {config / 'out'}: cannot be written: Not a directory\n"
