@@ -5,7 +5,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -80,7 +79,7 @@ def build(
 
 
 Processor = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Awaitable[None]]
-Decider = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Awaitable[bytes | None]]
+Decider = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes | None]]
 
 
 class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
@@ -91,8 +90,7 @@ class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no t
 
     def __init__(self, current: Callable[[], Context], body_seconds: float) -> None:
         self._stream = grpc.stream_stream_rpc_method_handler(_processor(current, body_seconds))
-        # A unary handler is asked once the message is there, and nothing of ours can end gRPC's wait for it.
-        self._single = grpc.stream_unary_rpc_method_handler(_decider(current, body_seconds))
+        self._single = grpc.unary_unary_rpc_method_handler(_decider(current))
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """Return what serves `call`, None when it is for another service."""
@@ -101,57 +99,10 @@ class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no t
         return self._single if is_single(call.invocation_metadata) else self._stream
 
 
-class _Silent:
-    """Calls whose one message has not come: each is cancelled after `seconds`.
+def _decider(current: Callable[[], Context]) -> Decider:
+    """Return what serves an exchange of one message."""
 
-    One timer looks after all of them: one each would cost 5 µs a call.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._since: dict[asyncio.Task[Any] | None, float] = {}  # the oldest first
-        self._looks = False
-
-    async def message(self, call: grpc.aio.ServicerContext) -> bytes | None:
-        """Return the message of the running call, None when none came."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        self._since[task] = loop.time()
-        if not self._looks:
-            self._looks = True
-            loop.call_later(self._seconds, self._look)
-        try:
-            message = await call.read()
-            return message if isinstance(message, bytes) else None
-        except asyncio.CancelledError:
-            if task in self._since:  # reset by Envoy
-                raise
-            return None
-        finally:
-            self._since.pop(task, None)
-
-    def _look(self) -> None:
-        """Cancel those that have waited too long, and look again when the next one will have."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() - self._seconds
-        for task, since in list(self._since.items()):
-            if since > due:
-                loop.call_later(since - due, self._look)
-                return
-            del self._since[task]
-            if task is not None:
-                task.cancel()
-        self._looks = False
-
-
-def _decider(current: Callable[[], Context], seconds: float) -> Decider:
-    """Return what serves an exchange of one message, which may be `seconds` late."""
-    silent = _Silent(seconds)
-
-    async def decide(_: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> bytes | None:
-        message = await silent.message(call)
-        if message is None:
-            await call.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no message came")
-            return None
+    async def decide(message: bytes, call: grpc.aio.ServicerContext) -> bytes | None:
         exchange = Exchange(current(), ours(call.invocation_metadata()))
         answer = exchange.handle(message)
         exchange.close()

@@ -78,20 +78,6 @@ async def test_headers_alone_are_one_message_and_its_answer() -> None:
     assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == 1
 
 
-async def test_a_single_message_that_does_not_come_ends_the_call() -> None:
-    """It holds none of the calls that may be open; one whose message comes is answered, before and after."""
-    path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": "300"}
-    message = pb.ProcessingRequest(request_headers=headers(path))
-    async with serving(Harness(), most=1, seconds=0.5) as (channel, _):
-        for _ in range(2):
-            call = channel.stream_stream(METHOD)(metadata=NO_MORE, timeout=30)
-            assert pool(await exchange(call, message)) == "long"
-            assert await call.read() is grpc.aio.EOF
-            silent = channel.stream_stream(METHOD)(metadata=NO_MORE, timeout=30)
-            with pytest.raises(grpc.aio.AioRpcError, match="no message came"):
-                await silent.read()
-
-
 async def test_an_undecodable_message_alone_ends_the_call() -> None:
     """There is no answer to it that Envoy would understand, so the call fails, which Envoy takes no offence at."""
     harness = Harness()
