@@ -85,8 +85,8 @@ Decider = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes | None]]
 class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """Serves an exchange as a stream, or where Envoy says that it is one message and its answer, as such a call.
 
-    On the wire the two are the same, but gRPC takes fewer steps for one message and its answer. How long it waits for
-    that message has no bound: an Envoy that says so has it at hand.
+    On the wire the two are the same, but gRPC takes fewer steps for one message and its answer. Its wait for that
+    message has no bound: an Envoy that says so has it at hand.
     """
 
     def __init__(self, current: Callable[[], Context], body_seconds: float) -> None:

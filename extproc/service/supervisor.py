@@ -45,6 +45,10 @@ SETTLED_SECONDS = 10.0
 START_ERROR = 1
 """What a worker ends with that cannot start, as `dualpool serve` does."""
 
+PATIENCE_SECONDS = 5.0
+"""How long, beyond a lame duck's time, workers that cannot start are started again at the beginning: those of a
+supervisor that was killed may still hold their addresses."""
+
 KILL_SECONDS = 5.0
 """After its time to drain, how long a worker may take to end."""
 
@@ -66,6 +70,7 @@ class Supervisor:
         self._processes: dict[int, Process] = {}
         self._stopping = asyncio.Event()
         self._has_served = False
+        self._patient_until = 0.0
         self._unable: int | None = None  # the worker that could not start
 
     async def run(self) -> None:
@@ -106,6 +111,7 @@ class Supervisor:
             admin = Admin(settings.admin_address, self, self._registry, self._describe, asyncio.get_running_loop())
         except OSError as error:
             raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
+        self._patient_until = asyncio.get_running_loop().time() + settings.lame_duck_seconds + PATIENCE_SECONDS
         self._stopping = signals.listen(self._reload, lambda: shutil.rmtree(shared.path, ignore_errors=True))
         interval = self._core.config.state.interval_seconds
         sync = Sync(self._core.learner, self._stores(shared), SHARE_SECONDS, self._exchanged, copies=interval)
@@ -168,7 +174,7 @@ class Supervisor:
             process.terminate()
         code = await ended(process, Pulse(lambda: shared.last_beat(worker)))
         self._has_served |= any(shared.last_beat(each) for each in self._processes)
-        if code == START_ERROR and not self._has_served:  # it would be no different the next time
+        if code == START_ERROR and not self._has_served and self._patient_until < asyncio.get_running_loop().time():
             self._unable = worker
             self._stopping.set()
         shared.forget(worker)

@@ -117,7 +117,7 @@ TLS = "{certificate: /nowhere/tls.crt, key: /nowhere/tls.key}"
 @pytest.mark.parametrize(
     ("server", "reason"),
     [
-        ("{listen: 'unix:///nowhere/at.sock'}", "server.workers: 2: worker "),
+        ("{listen: 'unix:///nowhere/at.sock', lame_duck_seconds: 0}", "server.workers: 2: worker "),
         (f"{{listen: 'unix:///nowhere/at.sock', tls: {TLS}}}", "server.tls.certificate: /nowhere/tls.crt: "),
     ],
 )
