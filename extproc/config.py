@@ -240,7 +240,7 @@ class InProxy(Settings):
 
     file: FilterFile | None = Field(
         None,
-        description="File (.yaml or .yml) that Envoy watches (config_discovery), on a volume that both see; none: "
+        description="File (.yaml, .yml, .json) that Envoy watches (config_discovery), on a volume both see; none: "
         "not written",
     )
     interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Least time between two writes")
@@ -340,7 +340,7 @@ class Spillover(Settings):
         10.0,
         ge=0.2,
         le=600,
-        description="Age at which a figure is forgotten, at least 4 times `interval_seconds`; a pool of which "
+        description="Age at which a figure is forgotten, at least twice `interval_seconds`; a pool of which "
         "nothing is known neither spills nor takes",
     )
     longest_request_seconds: float = Field(

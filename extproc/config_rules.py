@@ -69,7 +69,7 @@ def taken_header(key: str, name: str | None, routing: "Routing") -> list[str]:
 def category_problems(routing: "Routing | None", categories: "Categories") -> list[str]:
     """A header that names categories has to arrive, and to be believed in something."""
     problems = []
-    if routing is not None:
+    if routing is not None and "header" in categories.sources:
         problems += taken_header("categories.header", categories.header, routing)
     if "header" in categories.sources and not categories.allowed:
         problems.append(
@@ -85,9 +85,9 @@ def file_problems(state: "State | None", in_proxy: "InProxy") -> list[str]:
     return [f"in_proxy.file: {str(in_proxy.file)!r}: is state.file too: name another for the filter"]
 
 
-MARGIN = 4
-"""How many times `stale_seconds` holds `interval_seconds` at least. A question waits half of `stale_seconds`, and
-the next comes an interval later: with less, one that gets no answer makes what is known too old."""
+MARGIN = 2
+"""How many times `stale_seconds` holds `interval_seconds` at least. Pools are judged by answers that are up to an
+interval old, and an answer may take its time."""
 
 
 def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> list[str]:
@@ -112,16 +112,16 @@ def _idle(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> It
     spilling = [pair for each in pools.values() for pair in itertools.pairwise(each) if pair[0].name in known]
     if not spilling:
         yield f"spillover.enabled: true: nothing says how full a pool is that has a larger one: {_SOURCES}"
-    for smaller, larger in spilling:
-        if larger.name not in known:
-            yield (
-                f"spillover.enabled: true: nothing says how full {larger.name} is, so it would take nothing from "
-                f"{smaller.name}: {_SOURCES}"
-            )
+    elif not any(larger.name in known for _, larger in spilling):
+        smaller, larger = spilling[0]
+        yield (
+            f"spillover.enabled: true: nothing says how full {larger.name} is, so it would take nothing from "
+            f"{smaller.name}: {_SOURCES}"
+        )
     if spillover.stale_seconds < MARGIN * spillover.interval_seconds:
         yield (
             f"spillover.stale_seconds: {spillover.stale_seconds:g}: must be at least {MARGIN} times "
-            f"spillover.interval_seconds ({spillover.interval_seconds:g}), or one late answer makes a pool unknown"
+            f"spillover.interval_seconds ({spillover.interval_seconds:g}), or nothing is known between two answers"
         )
 
 

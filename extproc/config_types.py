@@ -64,8 +64,10 @@ def _file(path: Path) -> Path:
 
 
 def _filter_file(path: Path) -> Path:
-    if path.suffix not in (".yaml", ".yml"):
-        raise PydanticCustomError("filter_file", "must end in .yaml or .yml: by that Envoy knows how to read it")
+    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        raise PydanticCustomError(
+            "filter_file", "must end in .yaml, .yml or .json: by that Envoy knows how to read it"
+        )
     return path
 
 

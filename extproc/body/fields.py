@@ -21,6 +21,9 @@ CAPS: dict[Api, tuple[str, ...]] = {
 }
 """Output caps by API: the first that is there counts. An API's own comes first, since its server reads no other."""
 
+CUT_SIDES = ("max_tokens_per_query", "max_tokens_per_doc")
+"""Tokens to which vLLM cuts what is scored; 0 for none."""
+
 LONGEST_KEY = 8192
 """Of a longer name of a conversation the beginning counts: in a proxy, each byte of it takes time."""
 
@@ -96,7 +99,7 @@ def _is_verbatim(body: schema.Body) -> bool:
         # Tools that are not to be called are printed or not, as vLLM was started (--exclude-tools-when-...-none).
         return not (body.documents or body.chat_template or (body.tools and body.tool_choice == NO_TOOL))
     if isinstance(body, schema.Score):
-        return not (body.max_tokens_per_query or body.max_tokens_per_doc)
+        return not any(getattr(body, name) for name in CUT_SIDES)
     return not isinstance(body, schema.Responses) or body.truncation in (None, "disabled")
 
 

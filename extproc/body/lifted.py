@@ -7,7 +7,7 @@ prompt is the size of the body, JSON syntax, images and all, so facts read here 
 from collections.abc import Mapping
 
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
-from extproc.body.fields import ANY_CAP, CAPS, LARGEST_CAP, UNCAPPED_APIS, conversation_of
+from extproc.body.fields import ANY_CAP, CAPS, CUT_SIDES, LARGEST_CAP, UNCAPPED_APIS, conversation_of
 
 Lifted = Mapping[str, str | float | bool | None]
 
@@ -15,6 +15,7 @@ REQUEST_FIELDS = (
     "model",
     *ANY_CAP,
     "truncate_prompt_tokens",
+    *CUT_SIDES,
     "n",
     "stream",
     "previous_response_id",
@@ -60,7 +61,7 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
         cap=0 if api in UNCAPPED_APIS else _count(cap),
         choices=_count(choices) or 1,
         truncated_to=_count(truncated_to),
-        teaches=truncated_to is None,
+        teaches=truncated_to is None and not any(lifted.get(name) for name in CUT_SIDES),
         conversation=conversation_of(_text(lifted.get("prompt_cache_key")), _text(lifted.get("user"))),
     )
 

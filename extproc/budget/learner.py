@@ -68,7 +68,8 @@ class Learner:
         """Whether enough is known of all that the answer to `request` would teach."""
         known = self.estimator.is_settled(request.model, request.category, request.basis)
         prompt = known or request.basis == "tokens" or not request.teaches
-        return prompt and (request.cap is not None or self.output.is_settled(request.model, request.category))
+        answer = request.cap is not None or not request.prompts  # such answers teach nothing of their length
+        return prompt and (answer or self.output.is_settled(request.model, request.category))
 
     def _learn_prompt(self, observation: Observation) -> Verdict:
         if observation.basis == "tokens":

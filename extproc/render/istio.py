@@ -9,7 +9,7 @@ from extproc.render.clusters import retrying, service
 from extproc.render.envoy import manager_parts
 from extproc.render.filters import buffer_bytes, http_filters
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
-from extproc.render.layout import Layout, Options, RenderError, backend_of, qualified
+from extproc.render.layout import Layout, Options, RenderError, backend_of, name_clashes, qualified
 from extproc.render.lifting import ANSWER_FILTERS, READ_ANSWERS
 from extproc.render.routes import IDLE, READ, retry_policy, retrying_cluster
 from extproc.render.text import Tree
@@ -51,6 +51,10 @@ def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tr
     """
     if options.exchange == "in-proxy":
         raise RenderError(["--exchange in-proxy: only with Envoy's own configuration: its file has to be shared"])
+    if options.usage == "access-log" and (
+        taken := name_clashes(layout, {READ: "the route of answers that are read"})
+    ):
+        raise RenderError(taken)
     options = msgspec.structs.replace(options, envoy=_WITH_AGGREGATE)
     hosts = dict.fromkeys(_backend(layout, pool, options)[0] for pool in layout.pools)  # pools may share one
     destinations = [_destination(host, options) for host in hosts]

@@ -1,5 +1,6 @@
 """What can be rendered: one function for each kind of proxy."""
 
+import json
 from collections.abc import Callable
 
 import msgspec
@@ -11,7 +12,7 @@ from extproc.render.envoy import bootstrap, snippet
 from extproc.render.envoy_gateway import envoy_gateway
 from extproc.render.istio import istio
 from extproc.render.layout import Layout, Options, RenderError, check_options, layout
-from extproc.render.text import Tree, to_yaml
+from extproc.render.text import Tree, plain, to_yaml
 from extproc.service.in_proxy import figures, resource
 
 Files = dict[str, list[Tree]]
@@ -56,6 +57,10 @@ _KUBERNETES_TLS = (
 )
 
 
+_OWN_CLUSTERS = ("envoy", "envoy-filter")
+"""Kinds of proxy whose pools are clusters by their own names."""
+
+
 def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     """Return the text of each file for a proxy of `kind` (a key of `TARGETS`), by file name.
 
@@ -66,12 +71,19 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
     )
     pools = layout(config)
     check_options(pools, options)
-    if taken := name_problems(pools):
+    if kind in _OWN_CLUSTERS and (taken := name_problems(pools)):
         raise RenderError(taken)
     if config.server.tls is not None and kind != SEED:
         raise RenderError([f"server.tls: is set, and {_KUBERNETES_TLS if kind in KUBERNETES else _ENVOY_TLS}"])
     files = TARGETS[kind].files(config, pools, options)
-    return {name: to_yaml(*documents) for name, documents in files.items()}
+    return {name: _text(name, documents) for name, documents in files.items()}
+
+
+def _text(name: str, documents: list[Tree]) -> str:
+    """Write the documents of a file as its name says."""
+    if name.lower().endswith(".json"):
+        return json.dumps(plain(documents[0]), indent=2) + "\n"
+    return to_yaml(*documents)
 
 
 def _seed_name(config: Config) -> str:

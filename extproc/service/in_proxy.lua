@@ -37,6 +37,11 @@ local function text(value)
   return type(value) == "string" and value or ""
 end
 
+-- Whether a field is there and says something, as Python would have it.
+local function said(value)
+  return value and value ~= "" and value ~= 0 and true or false
+end
+
 local function optional(value, kind)
   return value == nil or type(value) == kind
 end
@@ -52,7 +57,7 @@ local function read_lifted(api, lifted)
   if api == "responses" and (lifted.conversation or lifted.prompt or lifted.previous_input_messages) then
     return nil, "stored_prompt"
   end
-  if lifted.previous_response_id and lifted.previous_response_id ~= "" and lifted.previous_response_id ~= 0 then
+  if said(lifted.previous_response_id) then
     return nil, "stored_prompt"
   end
   local cap
@@ -60,6 +65,8 @@ local function read_lifted(api, lifted)
     if cap == nil then cap = lifted[name] end
   end
   local truncated_to = lifted.truncate_prompt_tokens
+  local cut = truncated_to ~= nil
+  for _, name in ipairs(F.cut_sides) do cut = cut or said(lifted[name]) end
   local choices = lifted.n
   if choices == nil then choices = 1 end
   if not (optional(lifted.model, "string") and optional(lifted.stream, "boolean") and whole(choices, 1)
@@ -73,6 +80,7 @@ local function read_lifted(api, lifted)
     cap = F.uncapped[api] and 0 or cap and math.min(cap, F.largest_cap),
     choices = math.min(choices, F.largest_cap),
     truncated_to = truncated_to and math.min(truncated_to, F.largest_cap),
+    teaches = not cut,
     conversation = conversation,
   }
 end
@@ -109,7 +117,7 @@ local function observation(api, facts, category, estimate, size, pool)
       .. '"choices":%.0f,"teaches":%s,%s',
     quoted(key_of(facts.model)), quoted(category), size, F.no_more_features, estimate,
     facts.cap and string.format("%.0f", facts.cap) or "null", F.batch[api] and 0 or 1, facts.choices,
-    tostring(not facts.truncated_to), pool.said)
+    tostring(facts.teaches), pool.said)
 end
 
 local function pools_of(model)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from extproc.body.fields import BATCH_APIS, CAPS, LARGEST_CAP, LONGEST_KEY, UNCAPPED_APIS
+from extproc.body.fields import BATCH_APIS, CAPS, CUT_SIDES, LARGEST_CAP, LONGEST_KEY, UNCAPPED_APIS
 from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
 from extproc.body.request import LARGEST_BODY, SUFFIXES
 from extproc.budget.budget import MODEL_BYTES
@@ -50,6 +50,7 @@ def figures(config: Config, learner: Learner) -> Figures:
         "noted": dict.fromkeys(NOTED_FIELDS, True),
         "no_more_features": ",0" * (len(NAMES) - 1),
         "apis": [list(known) for known in SUFFIXES],
+        "cut_sides": list(CUT_SIDES),
         "batch": dict.fromkeys(sorted(BATCH_APIS), True),
         "caps": {api: list(names) for api, names in CAPS.items()},
         "uncapped": dict.fromkeys(sorted(UNCAPPED_APIS), True),

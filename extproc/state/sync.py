@@ -62,7 +62,7 @@ class Sync:
                 table = await self._ask(store, "read", store.read, START_SECONDS)
                 if table:
                     self._learner.adopt(table)
-                    for each in self._stores:  # whose state, if it is this one, holds what is known now
+                    for each in self._stores[: self._stores.index(store)]:  # a later one may hold an older copy
                         each.lineage = store.lineage
                     log.info("state: %d learned figures read from %s", len(table), store.name)
                     return

@@ -49,6 +49,7 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "conversation": ({"id": "conv_1"}, "conv_1", None),
     "prompt": ({"id": "p"}, "text", None),
     "previous_input_messages": ([{"role": "user"}], None),
+    "max_tokens_per_doc": (512, 0, None, "512", True),
     "truncate_prompt_tokens": (512, -1, None, 9000, -2, "512"),
 }
 USUAL = {
@@ -59,6 +60,7 @@ USUAL = {
     "prompt": 0.1,
     "previous_input_messages": 0.1,
     "truncate_prompt_tokens": 0.1,
+    "max_tokens_per_doc": 0.1,
 }
 """How often a field is there at all; the others three times in ten."""
 

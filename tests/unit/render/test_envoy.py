@@ -1,5 +1,6 @@
 """What is rendered for Envoy holds all that its facts demand."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from extproc.cli import main
 from extproc.config import Config
 from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
+from extproc.service.in_proxy import RESOURCE
 
 POOLS = [
     {"name": "short", "capacity": 8192, "endpoints": ["10.0.0.1:8000", "10.0.0.2:8000"]},
@@ -124,7 +126,12 @@ def test_command_writes_files(tmp_path: Any, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("file", "name"), [("/var/lib/dualpool/filter.yml", "filter.yml"), ("null", "in-proxy.yaml")]
+    ("file", "name"),
+    [
+        ("/var/lib/dualpool/filter.yml", "filter.yml"),
+        ("/var/lib/dualpool/filter.JSON", "filter.JSON"),
+        ("null", "in-proxy.yaml"),
+    ],
 )
 def test_the_first_filter_has_the_name_that_the_service_writes(tmp_path: Any, file: str, name: str) -> None:
     """Envoy looks for no other; without one it is that of the documents."""
@@ -132,7 +139,10 @@ def test_the_first_filter_has_the_name_that_the_service_writes(tmp_path: Any, fi
     pools = "[{name: short, capacity: 4096, endpoints: ['s:1']}, {name: long, capacity: 9999, endpoints: ['l:1']}]"
     config.write_text(f"pools: {{default: {pools}}}\nin_proxy: {{file: {file}}}\n")
     assert main(["render", "in-proxy-filter", "--config", str(config), "--output", str(tmp_path / "out")]) == 0
-    assert [each.name for each in (tmp_path / "out").iterdir()] == [name]
+    (written,) = (tmp_path / "out").iterdir()
+    assert written.name == name
+    tree = (json.loads if name.endswith("JSON") else yaml.safe_load)(written.read_text())
+    assert tree["resources"][0]["name"] == RESOURCE
 
 
 def test_command_needs_endpoints(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,12 @@ def test_ambiguous_name(other: dict[str, Any]) -> None:
     ("kind", "name", "problem"),
     [
         ("envoy", "dualpool", "Dualpool's own cluster has this name: give the pool another"),
-        ("istio", "short-then-long", "the cluster of short and, for what that refuses, long has this name: give"),
+        (
+            "envoy-filter",
+            "short-then-long",
+            "the cluster of short and, for what that refuses, long has this name: give",
+        ),
+        ("istio", "read-answers", "the route of answers that are read has this name: give"),
         (
             "envoy-gateway",
             "long-fallback",
@@ -69,7 +74,7 @@ def test_a_name_that_is_taken(kind: str, name: str, problem: str) -> None:
     """Envoy would refuse the whole configuration, and of two objects of Kubernetes the second would be applied."""
     sets = config(default=[pool("short", 100), pool("long", 300)], other=[pool(name, 50), pool("x", 400)])
     with pytest.raises(RenderError) as error:
-        render(kind, sets, Options())
+        render(kind, sets, Options(envoy=(1, 38), usage="access-log" if kind == "istio" else "response-body"))
     assert error.value.problems[0].startswith(f"pool {name!r}: {problem}")
 
 

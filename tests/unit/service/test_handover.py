@@ -16,3 +16,10 @@ def test_a_configuration_arrives_whole(tmp_path: Path) -> None:
         hand_over(shared, config, seen)
         assert take_over(shared) == (config, seen)
         assert shared.start.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_left_at_its_default_arrives_too(tmp_path: Path) -> None:
+    """A worker is told of all sections, and finds no fault in those that nobody has written."""
+    config = Config.model_validate({"routing": {"header": "x-token-category"}})
+    hand_over(SharedDirectory(tmp_path), config, None)
+    assert take_over(SharedDirectory(tmp_path)) == (config, None)

@@ -292,6 +292,29 @@ async def test_a_restart_while_the_first_store_is_away_counts_nothing_twice(
     assert samples(again) == 25
 
 
+async def test_a_start_is_not_overruled_by_an_older_copy(server: StandIn, tmp_path: Path) -> None:
+    """What Redis knew at the start stays known when it is away before the file has a copy of that."""
+    redis = Redis(url=f"redis://127.0.0.1:{server.port}")
+
+    def started(name: str) -> tuple[Learner, Sync]:
+        one = learner("redis", "file")
+        stores = RedisStore(redis, 3600, clock=itertools.count(0, 10).__next__), FileStore(tmp_path / name, 3600)
+        return one, sync(one, *stores)
+
+    for name, times in (("a", 10), ("b", 90)):
+        one, each = started(name)
+        await each.start()
+        teach(one, 4.0, times)
+        await each.exchange()
+        await each.close()
+    again, each = started("a")
+    await each.start()
+    assert samples(again) == 100
+    server.errors["WATCH"] = server.errors["GETRANGE"] = "ERR away"
+    await each.exchange()
+    assert samples(again) == 100
+
+
 async def test_a_start_prefers_the_first_store() -> None:
     """What Redis has is what counts, whatever the file has kept."""
     shared, old, one = learner(), learner(), learner("redis", "file")
