@@ -18,7 +18,7 @@ from extproc.body.fields import NO_TOOL, facts_of
 from extproc.body.text import Text
 
 LARGEST_BODY = 2 * 1024 * 1024
-MOST_BRACKETS = 32_768
+MOST_BRACKETS = 16_384
 MOST_COLONS = 65_536
 MOST_COMMAS = 262_144
 MOST_DIGITS = 2048

@@ -52,11 +52,11 @@ SHAPES: dict[str, tuple[Api, bytes]] = {
     ),
     "some documents of one letter": (
         "messages",
-        b'{"messages":[{"content":[{}%b]}]}' % (b',{"source":{"type":"text","data":"a"}}' * 16_000),
+        b'{"messages":[{"content":[{}%b]}]}' % (b',{"source":{"type":"text","data":"a"}}' * 8_000),
     ),
     "outputs of one letter": (
         "responses",
-        b'{"input":[%b]}' % b",".join([b'{"type":"function_call_output","output":[{"text":"a"}]}'] * 10_000),
+        b'{"input":[%b]}' % b",".join([b'{"type":"function_call_output","output":[{"text":"a"}]}'] * 5_000),
     ),
     "a key again and again": ("chat", filled(b'{"a":1', b',"a":1', b"}")),
 }
