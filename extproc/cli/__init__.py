@@ -27,8 +27,7 @@ ENVIRONMENT = {"serve": {"GRPC_EXPERIMENTS": "-event_engine_listener", "GRPC_VER
 """Variables that a command's libraries read when they are imported, where the environment does not have them.
 
 Without gRPC's event engine the thread that wakes the event loop reads the sockets itself: one thread less on the
-way of every message (`docs/performance.md`). What gRPC itself writes is no JSON; what
-matters of it we say."""
+way of every message (`docs/performance.md`). What gRPC itself writes is no JSON; what matters of it we say."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What writing to standard output fails with when it is a file; an error of another file has its name."""

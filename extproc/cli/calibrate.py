@@ -28,9 +28,9 @@ EPILOG = """\
 A log holds a JSON object a line, gzipped or not:
   {"path": "/v1/chat/completions", "body": {...}, "prompt_tokens": 123}
   {"request": {...}, "response": {"usage": {"prompt_tokens": 123, "completion_tokens": 45}}}
-Point state.file at what is written, and `dualpool serve` starts with it. Figures that FILE
-holds are added to, so a log counts again each time it is given: delete FILE to start anew. Stop a service that
-keeps FILE before: it may not read what is added while it runs, and what it writes meanwhile is lost.
+Point state.file at what is written, and `dualpool serve` starts with it. Figures that FILE holds are added to, so a
+log counts again each time it is given: delete FILE to start anew. Stop a service that keeps FILE before: it may not
+read what is added while it runs, and what it writes meanwhile is lost.
 """
 
 Errors = dict[str, list[tuple[float, float]]]

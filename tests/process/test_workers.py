@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,22 @@ from tests.process.talk import Serving, exchange, serving
 from tests.process.test_state import kept
 
 
+@contextmanager
+def two_workers(directory: Path, interval: float) -> Iterator[tuple[Serving, list[str]]]:
+    """Start a service of two and its state file, written each `interval` seconds; yield it with their addresses."""
+    settings = {
+        "server": {"listen": f"unix://{directory}/dualpool.sock"},
+        "state": {"file": str(directory / "state.json"), "interval_seconds": interval},
+    }
+    with serving(directory, settings, "--workers", "2") as service:
+        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        yield service, [f"unix://{directory}/dualpool-{number}.sock" for number in range(2)]
+
+
 @pytest.fixture
 def workers(tmp_path: Path) -> Iterator[tuple[Serving, list[str]]]:
-    settings = {
-        "server": {"listen": f"unix://{tmp_path}/dualpool.sock"},
-        "state": {"file": str(tmp_path / "state.json"), "interval_seconds": 0.2},
-    }
-    with serving(tmp_path, settings, "--workers", "2") as service:
-        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
-        yield service, [f"unix://{tmp_path}/dualpool-{number}.sock" for number in range(2)]
+    with two_workers(tmp_path, 0.2) as started:
+        yield started
 
 
 def children(pid: int) -> list[int]:
@@ -155,13 +163,8 @@ def test_a_successor_is_what_its_predecessor_was(
 
 def test_only_the_file_waits_for_its_interval(tmp_path: Path) -> None:
     """/state shows soon what was learned, and a shutdown keeps it."""
-    settings = {
-        "server": {"listen": f"unix://{tmp_path}/dualpool.sock"},
-        "state": {"file": str(tmp_path / "state.json"), "interval_seconds": 300},
-    }
-    with serving(tmp_path, settings, "--workers", "2") as service:
-        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
-        exchange(f"unix://{tmp_path}/dualpool-0.sock")
+    with two_workers(tmp_path, 300) as (service, addresses):
+        exchange(addresses[0])
         until(lambda: service.samples() == 1)
         assert kept(tmp_path / "state.json") == 0
         assert service.process.stop() == 0
@@ -171,13 +174,8 @@ def test_only_the_file_waits_for_its_interval(tmp_path: Path) -> None:
 def test_a_state_file_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     """As by a service without workers: what they share in memory is another store."""
     (tmp_path / "state.json").mkdir()
-    settings = {
-        "server": {"listen": f"unix://{tmp_path}/dualpool.sock"},
-        "state": {"file": str(tmp_path / "state.json"), "interval_seconds": 0.1},
-    }
-    with serving(tmp_path, settings, "--workers", "2") as service:
-        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
-        exchange(f"unix://{tmp_path}/dualpool-0.sock")
+    with two_workers(tmp_path, 0.1) as (service, addresses):
+        exchange(addresses[0])
         until(lambda: service.metric('dualpool_state_exchanges_total{result="failed",store="file"}') > 0)
         assert service.metric('dualpool_state_exchanges_total{result="ok",store="shared"}') > 0
         assert service.metric('dualpool_state_exchanges_total{result="ok",store="file"}') == 0

@@ -53,6 +53,14 @@ def kept(server: StandIn) -> Table:
     return decode(server.values[b"dualpool"]).table
 
 
+def unanswered(server: StandIn, one: RedisStore, pending: Table, whole: Table) -> None:
+    """Exchange, and lose the answer to a write that the server has carried out."""
+    server.lost = {"EXEC"}
+    with pytest.raises(StoreError):
+        one.exchange(pending, whole, limit=64)
+    server.lost = set()
+
+
 def test_an_empty_server_is_given_everything(server: StandIn) -> None:
     """The first replica, or whoever finds a Redis restarted empty, writes all that is known."""
     assert store(server).read() == {}
@@ -76,10 +84,7 @@ def test_a_server_begun_anew_takes_nothing_away(server: StandIn) -> None:
     assert two.exchange({}, {}, limit=64) == table(40)
     server.set(b"dualpool", b"")
     assert new.exchange(table(1), table(1), limit=64) == table(1)
-    server.lost = {"EXEC"}
-    with pytest.raises(StoreError):
-        one.exchange(table(2), table(42), limit=64)
-    server.lost = set()
+    unanswered(server, one, table(2), table(42))
     clock.rest()
     assert one.exchange(table(2), table(42), limit=64) == table(42)
     assert two.exchange(table(3), table(43), limit=64) == table(45)
@@ -134,10 +139,7 @@ def test_a_write_whose_answer_was_lost_is_not_merged_again(server: StandIn) -> N
     clock = Clock()
     one, other = store(server, clock), store(server)
     one.exchange({}, table(5), limit=64)
-    server.lost = {"EXEC"}
-    with pytest.raises(StoreError):
-        one.exchange(table(1), table(6), limit=64)
-    server.lost = set()
+    unanswered(server, one, table(1), table(6))
     other.exchange(table(2), table(2), limit=64)
     clock.rest()
     assert one.exchange(table(1), table(6), limit=64) == table(8)
@@ -148,10 +150,7 @@ def test_a_first_write_whose_answer_was_lost_is_not_merged_again(server: StandIn
     """Nor when what was written was everything."""
     clock = Clock()
     one = store(server, clock)
-    server.lost = {"EXEC"}
-    with pytest.raises(StoreError):
-        one.exchange(table(1), table(5), limit=64)
-    server.lost = set()
+    unanswered(server, one, table(1), table(5))
     clock.rest()
     assert one.exchange(table(1), table(5), limit=64) == table(5)
 
