@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from extproc.cli import reference
 from extproc.config import Config
 from extproc.config_file import load
+from extproc.metrics import Metrics, export_learned, export_pressure, export_workers
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -52,3 +54,39 @@ def test_rooms_import_what_the_map_says(room: str) -> None:
 def test_every_room_is_on_the_map() -> None:
     """And none that is not there."""
     assert {path.parent.name for path in (ROOT / "extproc").glob("*/__init__.py")} == set(ROOMS)
+
+
+def test_every_metric_is_in_the_table() -> None:
+    """The table of docs/operations.md names all metrics there are, and none that is not there."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    export_learned(registry, dict)
+    export_pressure(registry, dict, dict)
+    export_workers(registry, lambda: 0)
+    names = {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in registry.collect()}
+    page = (DOCS / "operations.md").read_text("utf-8").partition("## Metrics\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`dualpool_[^|]+) \|", page, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(names)
+
+
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(DOCS.glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page can be linked by, as GitHub makes it of them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    plain = (re.sub(r"[^\w -]", "", heading.lower()) for heading in HEADING.findall(text))
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link to a page or file of the project finds it, and the heading it names."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if link.startswith("https:"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
