@@ -48,7 +48,8 @@ class Tls(Settings):
     key: File = Field(description="PEM file with its private key")
     client_ca: File | None = Field(
         None,
-        description="PEM file of authorities; when set, only clients with their certificates are served (mTLS)",
+        description="PEM file of certificate authorities. If set, only clients with a certificate of theirs are "
+        "served (mTLS)",
     )
 
 
@@ -61,35 +62,40 @@ class Server(Settings):
         1,
         ge=1,
         le=64,
-        description="Processes that answer, each on its own address: name-0.sock, name-1.sock ... or the next "
-        "ports. All of them are to be endpoints of Envoy's cluster",
+        description="Number of worker processes. Above 1, each listens on its own address (the next ports, or "
+        "name-0.sock, name-1.sock ...): list all of them as endpoints of Envoy's cluster",
     )
-    tls: Tls | None = Field(None, description="certificate, key and, for mTLS, client_ca; none: plain text")
+    tls: Tls | None = Field(
+        None, description="TLS for the gRPC port: certificate, key and, for mTLS, client_ca. Without it: plain text"
+    )
     max_exchanges: int = Field(
         4096,
         ge=1,
         le=1_000_000,
-        description="Calls open at once; more are refused, and Envoy sends those requests on without asking",
+        description="Most calls open at once. Further ones are refused, and Envoy sends their requests to the "
+        "largest pool",
     )
     body_seconds: float = Field(
         30.0,
         gt=0,
         le=3600,
-        description="How long a call waits for the body of its request; a slower one goes to the largest pool",
+        description="How long to wait for the body of a request before sending it to the largest pool",
     )
     lame_duck_seconds: float = Field(
         1.0,
         ge=0,
         le=300,
-        description="On SIGTERM, how long exchanges are still accepted while health already fails",
+        description="After SIGTERM, how long new exchanges are still accepted while health checks already fail",
     )
     drain_seconds: float = Field(
-        5.0, ge=0, le=300, description="On SIGTERM, how long open exchanges may take to finish"
+        5.0, ge=0, le=300, description="After that, how long open exchanges may take to finish"
     )
     probe_limit_seconds: float = Field(
-        0.1, gt=0, le=10, description="Health fails when a probe decision takes longer than this"
+        0.1, gt=0, le=10, description="Health checks fail if a probe decision takes longer than this"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level that is logged"
+    )
 
     @model_validator(mode="after")
     def _addresses(self) -> Self:
@@ -109,13 +115,15 @@ class Pool(Settings):
     capacity: int = Field(
         ge=16,
         le=100_000_000,
-        description="Tokens one request may use in it, prompt and output: its max_model_len",
+        description="Tokens that one request may use, prompt and output together: the --max-model-len of its "
+        "servers",
     )
     endpoints: tuple[HostPort, ...] = Field(
         (),
         max_length=1024,
-        description="HOST:PORT of its vLLM servers, plain HTTP. Rendered as the pool's cluster in Envoy; read for "
-        "/v1/models (does max_model_len equal the capacity?) and /metrics (is there room?). None: neither is read",
+        description="HOST:PORT of its vLLM servers, plain HTTP. `dualpool render` makes Envoy's cluster of "
+        "them. The "
+        "service reads their /v1/models (is max_model_len the capacity?) and, for spillover, their /metrics",
     )
 
 
@@ -123,16 +131,20 @@ class Routing(Settings):
     """How a pool is chosen and announced."""
 
     header: OwnHeaderName = Field("x-token-pool", description="Request header that carries the chosen pool")
-    shadow: bool = Field(False, description="Decide and count, but send everything to the largest pool of its set")
+    shadow: bool = Field(
+        False,
+        description="Shadow mode: decide, count and learn, but send every request to the largest pool of its set",
+    )
     rollout_percent: float = Field(
         100.0,
         ge=0,
         le=100,
-        description="Share of conversations that are split; the others go to the largest pool",
+        description="Share of conversations that are routed by budget; the others go to the largest pool",
     )
     conversation_header: HeaderName | None = Field(
         None,
-        description="Header that names a conversation; without it prompt_cache_key, user, or the request id",
+        description="Header that names a conversation. Without it: the body's prompt_cache_key or user, else "
+        "the request id",
     )
     sticky_long: bool = Field(
         False, description="Keep a conversation in the largest pool once it has been sent there"
@@ -149,19 +161,25 @@ class Categories(Settings):
 
     sources: tuple[CategorySource, ...] = Field(
         ("model", "content"),
-        description="model: figures per model. header: a request header names the category. content: the class of "
-        "the text (latin, code, structured, cjk, other_script) is the category where no header names one",
+        description="What sets figures apart. model: the model. header: a category named by a request header. "
+        "content: the class of the text (latin, code, structured, cjk, other_script), if no header names a "
+        "category",
     )
     header: HeaderName = Field(
-        "x-token-category", description="Header read when `header` is among the sources; not that of routing"
+        "x-token-category",
+        description="Header that names the category, if `header` is among the sources. Not the routing header",
     )
     allowed: tuple[Name, ...] = Field(
         (),
-        description="Categories the header may name, at least one with `header`; any other value is ignored",
+        description="Categories that the header may name; any other value is ignored. Required if `header` is "
+        "among the sources",
         max_length=256,
     )
     limit: int = Field(
-        256, ge=4, le=4096, description="Learned figures of each kind kept; the least recently used is dropped"
+        256,
+        ge=4,
+        le=4096,
+        description="Most learned figures of each kind to keep; beyond it the least recently used is dropped",
     )
 
 
@@ -170,36 +188,39 @@ class Estimation(Settings):
 
     estimator: Literal["linear", "ratio"] = Field(
         "linear",
-        description="linear: what each kind of byte costs, per model. ratio: bytes per token, per category. Bodies "
-        "that stay in Envoy (exchanges bodyless and in-proxy) have only the ratio",
+        description="linear: tokens for each kind of byte, per model. ratio: bytes per token, per category. Bodies "
+        "that stay in Envoy (exchanges bodyless and in-proxy) are always estimated by a ratio",
     )
     misroute_percent: float = Field(
         0.1,
         gt=0,
         le=50,
-        description="Share of all requests that may be sent to a pool which does not hold them. The output reserve "
-        "follows from it, and with `linear` the margin above an estimate, from the errors seen",
+        description="Share of all requests that may be sent to a pool that does not hold them. Sets the output "
+        "reserve and, with `linear`, the margin above an estimate",
     )
     prior_bytes_per_token: float = Field(
         3.0,
         ge=0.5,
         le=16,
-        description="Bytes per token that the ratio starts from; lower is more careful",
+        description="Bytes per token that a ratio starts from, before anything is learned. Lower is more careful",
     )
     smoothing: float = Field(
         0.05,
         gt=0,
         le=1,
-        description="Weight of a new observation in the ratio's moving averages (alpha)",
+        description="Weight of a new observation in a ratio's moving averages (alpha)",
     )
     deviations: float = Field(
         2.0,
         ge=0,
         le=10,
-        description="ratio: standard deviations subtracted to be on the safe side (z)",
+        description="ratio: standard deviations subtracted as a safety margin (z)",
     )
     min_samples: int = Field(
-        20, ge=1, le=1_000_000, description="Observations before a learned figure replaces a more general one"
+        20,
+        ge=1,
+        le=1_000_000,
+        description="Observations needed before a learned figure replaces a more general one",
     )
     tokens_per_message: float = Field(
         4.0, ge=0, le=100, description="ratio: tokens the chat template adds to each message"
@@ -211,7 +232,8 @@ class Estimation(Settings):
         100.0,
         ge=0,
         le=100,
-        description="Share of answers read for their usage once a figure is learned (not with the access log)",
+        description="Share of answers read for their usage once what they would teach is learned. No effect on "
+        "the access log",
     )
 
 
@@ -222,16 +244,20 @@ class Output(Settings):
         None,
         gt=0,
         lt=1,
-        description="Quantile of completions that is reserved; none: what estimation.misroute_percent asks for",
+        description="Quantile of past completion lengths to reserve. Without it: what "
+        "estimation.misroute_percent asks for",
     )
     min_samples: int = Field(
-        100, ge=1, le=1_000_000, description="Completions seen before what they say is used; until then: long"
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Completions needed before their lengths are used. Until then requests without a cap go long",
     )
     default: int | None = Field(
         None,
         ge=0,
         le=10_000_000,
-        description="Tokens reserved until enough completions are seen, instead of going long",
+        description="Tokens to reserve until enough completions are seen, instead of going long",
     )
 
 
@@ -240,27 +266,36 @@ class InProxy(Settings):
 
     file: FilterFile | None = Field(
         None,
-        description="File (.yaml, .yml, .json) that Envoy watches (config_discovery), on a volume both see; none: "
-        "not written",
+        description="File (.yaml, .yml, .json) to write, on a volume shared with Envoy, which watches it "
+        "(config_discovery). Without it no filter is written",
     )
-    interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Least time between two writes")
+    interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Shortest time between two writes")
     step: float = Field(
-        0.02, ge=0, le=1, description="Written only when a figure has moved by more than this share of itself"
+        0.02, ge=0, le=1, description="Write only when a figure has moved by more than this share of itself"
     )
 
 
 class Redis(Settings):
     """A server that speaks the Redis protocol, through which replicas share what they learn."""
 
-    url: str = Field(description="redis://[USER@]HOST[:PORT][/DATABASE], or rediss:// for TLS; without a password")
+    url: str = Field(
+        description="redis://[USER@]HOST[:PORT][/DATABASE], or rediss:// for TLS. Without the password"
+    )
     password: SecretStr | None = Field(
-        None, description="Best given as DUALPOOL_STATE__REDIS__PASSWORD, which is taken letter by letter"
+        None, description="Best set as DUALPOOL_STATE__REDIS__PASSWORD, which is taken literally, not as YAML"
     )
     name: str = Field(
-        "dualpool", min_length=1, max_length=512, description="Key in Redis; who shares it shares what is learned"
+        "dualpool",
+        min_length=1,
+        max_length=512,
+        description="Key in Redis. Replicas with the same key share what they learn",
     )
-    ca: File | None = Field(None, description="PEM file of authorities for TLS; none: those of the system")
-    certificate: File | None = Field(None, description="PEM file with our certificate, if the server wants one")
+    ca: File | None = Field(
+        None, description="PEM file of certificate authorities for TLS. Without it: those of the system"
+    )
+    certificate: File | None = Field(
+        None, description="PEM file with the client certificate, if the server wants one"
+    )
     certificate_key: File | None = Field(None, description="PEM file with its private key")
 
     @field_validator("url")
@@ -289,18 +324,24 @@ class State(Settings):
     """Where learned figures are kept and shared."""
 
     file: File | None = Field(
-        None, description="File that keeps what is learned over restarts; its directory must be writable"
+        None, description="File that keeps what is learned across restarts. Its directory must be writable"
     )
     redis: Redis | None = Field(
         None,
-        description="A server through which replicas share what they learn, as its url and more; none: each learns "
-        "alone. Needs the extra `redis`",
+        description="Redis, or a server that speaks its protocol, through which replicas share what they learn. "
+        "Without it each learns alone. Needs the extra `redis`",
     )
     interval_seconds: float = Field(
-        1.0, ge=0.1, le=300, description="Time between two exchanges with file and Redis: what a kill loses at most"
+        1.0,
+        ge=0.1,
+        le=300,
+        description="Time between two exchanges with file and Redis. A kill loses at most this much",
     )
     half_life_hours: float = Field(
-        168.0, gt=0, le=87_600, description="Age at which kept figures count for half as many observations"
+        168.0,
+        gt=0,
+        le=87_600,
+        description="Age at which stored figures count for half as many observations when they are read at a start",
     )
 
 
@@ -309,45 +350,47 @@ class Spillover(Settings):
 
     enabled: bool = Field(
         False,
-        description="Watch how full the pools are and spill. By the first that is known of a pool: vLLM's metrics "
-        "(`pools.*.endpoints`), Envoy's gauges (`envoy`), decisions less ends told by the access log (`requests`). "
-        "A pool and the next larger one both need one of them",
+        description="Watch how full the pools are, and spill. The load of a pool comes from the first source "
+        "that is "
+        "known: vLLM's metrics (`pools.*.endpoints`), Envoy's gauges (`envoy` and `requests`), or decisions minus "
+        "ends in the access log (`requests`). A pool and the next larger one each need one",
     )
     waiting: float = Field(
-        5.0, gt=0, le=1_000_000, description="vLLM: requests waiting at a server that saturate it"
+        5.0, gt=0, le=1_000_000, description="vLLM: number of waiting requests that saturates a server"
     )
     kv_use: float = Field(0.9, gt=0, le=1, description="vLLM: share of the KV cache in use that saturates a server")
     requests: dict[Name, Annotated[int, Field(ge=1, le=10_000_000)]] = Field(
         {},
         max_length=1000,
-        description="Requests in a pool at once that saturate it, by its name: about its servers times "
-        "--max-num-seqs. For Envoy's gauges and the access log, which do not know where a queue begins",
+        description="By pool name, the number of requests at once that saturates the pool: about its servers times "
+        "--max-num-seqs. Needed for Envoy's gauges and the access log, which do not know where a queue begins",
     )
     envoy: tuple[HostPort, ...] = Field(
         (),
         max_length=64,
-        description="HOST:PORT of the admin port of each Envoy in front of the pools, clusters named as pools; "
-        "their gauges are summed",
+        description="HOST:PORT of the admin port of each Envoy in front of the pools. Their gauges are summed; "
+        "clusters "
+        "must be named as the pools",
     )
     leave: float = Field(
         0.75,
         gt=0,
         lt=1,
-        description="Share of these marks to which a saturated pool has to fall",
+        description="A saturated pool takes requests again once it has fallen to this share of its mark",
     )
-    interval_seconds: float = Field(1.0, ge=0.05, le=60, description="Time between two looks")
+    interval_seconds: float = Field(1.0, ge=0.05, le=60, description="Time between two looks at the pools")
     stale_seconds: float = Field(
         10.0,
         ge=0.2,
         le=600,
-        description="Age at which a figure is forgotten, at least twice `interval_seconds`; a pool of which "
-        "nothing is known neither spills nor takes",
+        description="Age at which a figure is forgotten, at least twice `interval_seconds`. A pool whose load is "
+        "unknown neither spills nor takes",
     )
     longest_request_seconds: float = Field(
         600.0,
         ge=10,
         le=3600,
-        description="Access log: a request that has not ended after so long is taken for lost",
+        description="Access log: a request that has not ended after this long is counted as lost",
     )
 
 
@@ -357,10 +400,10 @@ class Config(Settings):
     server: Server = Server()
     pools: dict[Name, tuple[Pool, ...]] = Field(
         {DEFAULT_POOL_SET: (Pool(name="short", capacity=8192), Pool(name="long", capacity=131_072))},
-        description="Pool sets by name, one of them `default`; each a list of pools, smallest first",
+        description="Pool sets by name, one of them `default`. Each is a list of pools, smallest first",
     )
     models: dict[str, Name] = Field(
-        {}, description="Pool set of a model; models not named here use `default`", max_length=1000
+        {}, description="Pool set for each model. Models not named here use `default`", max_length=1000
     )
     routing: Routing = Routing()
     categories: Categories = Categories()
