@@ -13,12 +13,12 @@ from extproc import __version__
 COMMANDS = {
     "serve": "answer Envoy: read each request, choose its pool, learn from its usage",
     "check": "validate a configuration file and list every problem",
-    "explain": "say why a request body goes to its pool, and what would change that",
-    "calibrate": "learn from a log of requests with usage, and write the state that the service starts from",
+    "explain": "say why a request goes where it goes, and what would change that",
+    "calibrate": "learn from a log of requests with usage, before the first request",
     "plan": "say what two pools would save for your traffic, where to cut, and how many instances each needs",
-    "render": "print the proxy's configuration for this configuration of Dualpool",
+    "render": "write the proxy's configuration that goes with a configuration of Dualpool",
     "reference": "print every configuration key with its default and meaning",
-    "simulate": "run planned fleets against your traffic, routing policy by routing policy",
+    "simulate": "simulate planned fleets on your traffic, under several routing policies",
     "demo": "run Envoy, the service and two stand-in pools here, and show what happens",
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""

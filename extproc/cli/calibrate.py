@@ -46,8 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="state file to write or add to (default: state.file)"
     )
-    parser.add_argument("--model", metavar="NAME", help="count every request as one of this model")
-    parser.add_argument("--tokenizer", metavar="NAME", help="which of the tokenizers in the log is the model's")
+    parser.add_argument("--model", metavar="NAME", help="take every request for one of this model")
+    parser.add_argument(
+        "--tokenizer", metavar="NAME", help="which tokenizer's counts to use, if the log has several"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,15 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `plan`."""
     add_scenario_arguments(parser)
     search = parser.add_argument_group("search")
-    search.add_argument("--pools", type=int, default=2, choices=(2, 3, 4), help="pools to split into (default: 2)")
-    search.add_argument("--threshold", type=int, help="size two pools cut here, instead of searching")
+    search.add_argument(
+        "--pools", type=int, default=2, choices=(2, 3, 4), help="number of pools to split into (default: 2)"
+    )
+    search.add_argument(
+        "--threshold", type=int, help="size two pools for this threshold instead of searching for the best"
+    )
     search.add_argument(
         "--objective", choices=("gpus", "cost"), default="gpus", help="what to minimise (default: gpus)"
     )
-    search.add_argument("--present", type=int, metavar="INSTANCES", help="size of the fleet in use, as a baseline")
+    search.add_argument(
+        "--present", type=int, metavar="INSTANCES", help="size of your present fleet, as another baseline"
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print everything as JSON")
-    output.add_argument("--html", type=Path, metavar="FILE", help="write a report of one page; implies --check")
+    output.add_argument(
+        "--html", type=Path, metavar="FILE", help="write the report as one HTML page; implies --check"
+    )
     output.add_argument(
         "--write-config", type=Path, metavar="DIR", help="write the configuration of Dualpool and of Envoy there"
     )
@@ -50,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="POOL=HOST:PORT,…",
-        help="servers of a pool, for the configuration; once for each pool (default: POOL_NAME.vllm.internal:8000)",
+        help="servers of a pool, for --write-config; once for each pool (default: POOL_NAME.vllm.internal:8000)",
     )
     check = parser.add_argument_group("check by simulation")
     check.add_argument(

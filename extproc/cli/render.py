@@ -15,14 +15,14 @@ from extproc.render.layout import Exchange, Options, RenderError, Usage, is_kube
 from extproc.render.target import TARGETS, render
 
 EPILOG = """\
-Every pool needs its servers' addresses: pools.*[].endpoints. Example:
+Every pool needs the addresses of its servers (pools.*[].endpoints). Examples:
 
   dualpool render envoy --config dualpool.yaml > envoy.yaml && envoy -c envoy.yaml
   dualpool render envoy-gateway --config kubernetes.yaml --namespace llm --output gateway
-  kubectl apply -k gateway/     # with a kustomization.yaml of yours: docs/attach.md, In Kubernetes
+  kubectl apply -k gateway/     # needs a kustomization.yaml: docs/attach.md, In Kubernetes
 """
 
-NAMED = "of the file, where there is one (default: KIND.yaml; in-proxy-filter: that of in_proxy.file)"
+NAMED = "name of the file, if KIND is one file (default: KIND.yaml; in-proxy-filter: that of in_proxy.file)"
 
 OLDEST = (1, 36)
 """Envoy version that the tests begin with."""
@@ -49,22 +49,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
     parser.add_argument("kind", choices=TARGETS, metavar="KIND", help=kinds)
     parser.add_argument("--config", type=Path, metavar="FILE", help="Dualpool's YAML configuration")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write files there (default: print them)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="directory to write to (default: print instead)")
     parser.add_argument("--name", metavar="NAME", help=NAMED)
     defaults = Options()
-    parser.add_argument("--exchange", choices=get_args(Exchange), help="what the service sees of a request")
-    parser.add_argument("--usage", choices=get_args(Usage), help="where usage is learned from")
+    parser.add_argument(
+        "--exchange", choices=get_args(Exchange), help="what the service sees of a request (default: body)"
+    )
+    parser.add_argument(
+        "--usage", choices=get_args(Usage), help="where it learns token usage from (default: response-body)"
+    )
     parser.add_argument(
         "--listen",
         type=_host_port,
         metavar="HOST:PORT",
-        help=f"of the proxy (default: {defaults.listen})",
+        help=f"address the proxy listens on (default: {defaults.listen})",
     )
     parser.add_argument(
         "--admin",
         type=_host_port,
         metavar="HOST:PORT",
-        help=f"of the proxy's admin (default: {defaults.admin})",
+        help=f"address of the proxy's admin port (default: {defaults.admin})",
     )
     parser.add_argument(
         "--service",
@@ -76,24 +80,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--namespace",
         type=_namespace,
         metavar="NAME",
-        help=f"of Kubernetes objects (default: {defaults.namespace})",
+        help=f"namespace of the Kubernetes objects (default: {defaults.namespace})",
     )
     parser.add_argument(
         "--inference-pools",
         action="store_true",
         default=None,
-        help="InferencePools as backends of envoy-gateway, not Services",
+        help="envoy-gateway: use InferencePools as backends, not Services",
     )
     parser.add_argument(
         "--envoy",
         type=_version,
         metavar="X.Y",
-        help="oldest Envoy to run on, 1.36 or later (default: 1.37)",
+        help="oldest Envoy that has to run this, 1.36 or later (default: 1.37)",
     )
     parser.add_argument(
         "--json-log",
         metavar="PATH",
-        help="have Envoy write a line of JSON a request there, for `dualpool plan`",
+        help="file to which Envoy writes a line of JSON for each request, for `dualpool plan`",
     )
 
 

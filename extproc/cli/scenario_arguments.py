@@ -31,13 +31,13 @@ def _add_traffic(traffic: Group) -> None:
         "--columns",
         default="",
         metavar="input=A,output=B,time=C,cap=D,bytes=E",
-        help="names of a trace's own columns",
+        help="names of the columns of a table",
     )
     traffic.add_argument(
         "--bytes-per-token",
         type=float,
         default=tables.DEFAULT_BYTES_PER_TOKEN,
-        help="for traces that hold text, as LMSYS-Chat-1M does (default: %(default)g)",
+        help="bytes per token of traces that hold text, as LMSYS-Chat-1M does (default: %(default)g)",
     )
     traffic.add_argument(
         "--output-share",
@@ -66,37 +66,59 @@ def _add_instances(fleet: Group) -> None:
         "--model", default="Llama-3-70B", help=f"{', '.join(MODELS)}, or a config.json (default: %(default)s)"
     )
     fleet.add_argument("--tp", type=int, default=8, help="GPUs per instance (default: %(default)s)")
-    fleet.add_argument("--dtype", choices=("bfloat16", "fp8", "int4"), default="bfloat16", help="of the weights")
-    fleet.add_argument("--kv-dtype", choices=("bfloat16", "fp8"), default="bfloat16", help="of the KV cache")
-    fleet.add_argument("--max-model-len", type=int, default=65_536, help="full context (default: %(default)s)")
-    fleet.add_argument("--max-num-seqs", type=int, help="default: vLLM's for the GPU")
-    fleet.add_argument("--max-num-batched-tokens", type=int, help="default: vLLM's for the GPU")
+    fleet.add_argument(
+        "--dtype",
+        choices=("bfloat16", "fp8", "int4"),
+        default="bfloat16",
+        help="of the weights (default: %(default)s)",
+    )
+    fleet.add_argument(
+        "--kv-dtype",
+        choices=("bfloat16", "fp8"),
+        default="bfloat16",
+        help="of the KV cache (default: %(default)s)",
+    )
+    fleet.add_argument(
+        "--max-model-len", type=int, default=65_536, help="full context, in tokens (default: %(default)s)"
+    )
+    fleet.add_argument("--max-num-seqs", type=int, help="as in vLLM (default: vLLM's for the GPU)")
+    fleet.add_argument("--max-num-batched-tokens", type=int, help="as in vLLM (default: vLLM's for the GPU)")
     fleet.add_argument("--price", type=float, help="dollars per GPU and hour (default: the catalog's)")
     fleet.add_argument(
         "--concurrency",
         choices=("paged", "reserved"),
         default="paged",
-        help="KV blocks on demand, as vLLM does, or max_model_len set aside per sequence, as the paper assumes "
-        "(default: %(default)s)",
+        help="paged: KV blocks on demand, as in vLLM; reserved: max_model_len set aside per sequence, as the paper "
+        "assumes (default: %(default)s)",
     )
     fleet.add_argument(
         "--throughput",
         action="append",
         default=[],
         metavar="MAX_MODEL_LEN=RATE",
-        help="measured at that max_model_len, per instance: requests/s (8.5), input and output tokens/s (9000tok), "
-        "or the JSON result of `vllm bench serve`",
+        help="throughput measured per instance at that max_model_len: requests/s (8.5), input and output tokens/s "
+        "(9000tok), or the JSON result of `vllm bench serve`; once for each length",
     )
 
 
 def _add_objective(goal: Group) -> None:
-    goal.add_argument("--ttft", type=float, default=2.0, help="P99 time to first token, s (default: %(default)g)")
-    goal.add_argument("--utilisation", type=float, default=0.85, help="cap on it (default: %(default)g)")
-    goal.add_argument("--spare", type=int, default=0, help="instances a pool may lose: 1 for N+1 (default: 0)")
+    goal.add_argument(
+        "--ttft", type=float, default=2.0, help="P99 time to first token to meet, in seconds (default: %(default)g)"
+    )
+    goal.add_argument(
+        "--utilisation",
+        type=float,
+        default=0.85,
+        help="share of an instance's throughput to use at most (default: %(default)g)",
+    )
+    goal.add_argument(
+        "--spare", type=int, default=0, help="instances that each pool may lose: 1 for N+1 (default: 0)"
+    )
     goal.add_argument(
         "--lengths",
         default=",".join(map(str, LENGTHS)),
-        help="allowed max_model_len values of the smaller pools (default: %(default)s)",
+        metavar="N,N,...",
+        help=f"allowed max_model_len values of the smaller pools (default: {', '.join(map(str, LENGTHS))})",
     )
 
 
@@ -105,10 +127,17 @@ def _add_estimates(router: Group) -> None:
         "--estimates",
         choices=("learned", "exact"),
         default="learned",
-        help="size for the router's estimates, or for lengths known exactly (default: %(default)s)",
+        help="size for what the router estimates, or for lengths known exactly (default: %(default)s)",
     )
-    router.add_argument("--config", type=Path, help="Dualpool configuration whose estimator settings are used")
-    router.add_argument("--texts", type=Path, help="request bodies with token counts (JSONL) to measure text from")
     router.add_argument(
-        "--text-spread", type=float, default=1.0, help="scales the spread of bytes per token (default: %(default)g)"
+        "--config", type=Path, help="Dualpool configuration: its estimation, output and spillover count"
+    )
+    router.add_argument(
+        "--texts", type=Path, help="request bodies with token counts (JSONL) to take the composition of text from"
+    )
+    router.add_argument(
+        "--text-spread",
+        type=float,
+        default=1.0,
+        help="factor for the spread of bytes per token (default: %(default)g)",
     )

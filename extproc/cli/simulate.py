@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instances of the two pools and of the homogeneous fleet (default: as the closed form sizes them)",
     )
     run.add_argument(
-        "--replay", action="store_true", help="original arrival times, instead of lengths drawn at a rate"
+        "--replay",
+        action="store_true",
+        help="replay the trace with its own arrival times, instead of drawing lengths at a rate",
     )
     run.add_argument(
         "--cv",
@@ -52,9 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--cold",
         action="store_true",
-        help="the service has learned nothing before (as with --replay; default: from 3,000 answers)",
+        help="the service begins with nothing learned (as with --replay; default: from 3,000 answers)",
     )
-    run.add_argument("--policies", default=",".join(POLICIES), help="comma-separated (default: all)")
+    run.add_argument(
+        "--policies", default=",".join(POLICIES), help="comma-separated, of %(default)s (default: all)"
+    )
     run.add_argument(
         "--smallest",
         action="store_true",
@@ -68,7 +72,9 @@ def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
     )
-    group.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
+    group.add_argument(
+        "--seed", type=int, default=DEFAULT_SEED, help="seed of everything random (default: %(default)s)"
+    )
     group.set_defaults(replay=False, cv=1.0, cold=False)
 
 
