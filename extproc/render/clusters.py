@@ -13,7 +13,9 @@ from extproc.service.workers import address as worker_address
 MANY = 20_000
 """Connections, requests, retries at once. Envoy's default, 1,024, is soon reached by answers that last a minute."""
 
-IDLE_COMMENT = "# vLLM closes a connection that was idle for 5 s. Closed here earlier, no request meets that."
+IDLE_COMMENT = (
+    "# vLLM closes connections that are idle for 5 s. Close them here first, so that no request is caught by it."
+)
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -43,8 +45,8 @@ def service(options: Options, endpoint: str = "") -> Tree:
         "name": SERVICE_CLUSTER,
         **_discovery(endpoints),
         "connect_timeout": "0.2s",
-        "# A service that is stopped, not dead, would make each request wait for the whole message_timeout. It is "
-        "checked twice a second and not asked while the check fails (panic threshold 0).": None,
+        "# A service that hangs would make every request wait for the whole message_timeout. So it is "
+        "checked twice a second, and not asked while the check fails (panic threshold 0).": None,
         "health_checks": [
             {
                 "interval": "0.5s",
@@ -63,8 +65,8 @@ def service(options: Options, endpoint: str = "") -> Tree:
                 {
                     "explicit_http_config": {
                         "http2_protocol_options": {
-                            "# A streamed answer on its way through a service that stops would freeze; this "
-                            "cuts the connection, and the answer goes on without it.": None,
+                            "# A streamed answer that is passing through a service that hangs would freeze. "
+                            "This cuts the connection, and the answer goes on without the service.": None,
                             "connection_keepalive": {"interval": "0.5s", "timeout": "0.25s"},
                         }
                     }
@@ -81,7 +83,7 @@ def _pool(name: str, endpoints: list[str]) -> Tree:
         "name": name,
         "type": "STRICT_DNS",
         "connect_timeout": "2s",
-        "# Requests differ a thousandfold in length: count those in flight, do not take turns.": None,
+        "# Requests differ a thousandfold in length, so balance by requests in flight, not in turn.": None,
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": _breakers(),
         "typed_extension_protocol_options": {
@@ -118,14 +120,14 @@ def retrying(layout: Layout, pool: str, options: Options, names: Mapping[str, st
         "connect_timeout": "2s",
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {"name": f"envoy.clusters.{kind}", "typed_config": any_of(name, config)},
-        "# Retries are limited here, not at the pools. By default 3 at once: a burst of them would fail.": None,
+        "# Retries are limited by this cluster, not by the pools. The default of 3 at once fails in a burst.": None,
         "circuit_breakers": _breakers(),
     }
 
 
 def _discovery(endpoints: list[str]) -> Tree:
     if endpoints[0].startswith("unix:"):
-        return {"# A socket has no name to resolve: STRICT_DNS would never find it.": None, "type": "STATIC"}
+        return {"# A socket has no name to resolve, so STRICT_DNS would never find it.": None, "type": "STATIC"}
     return {"type": "STRICT_DNS"}
 
 

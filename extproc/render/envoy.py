@@ -13,7 +13,7 @@ _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _HEADER_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 
 _NODE: Tree = {
-    "# Envoy loads filters from a file only when it has a name.": None,
+    "# Needed to load filters from a file.": None,
     "node": {"id": "dualpool", "cluster": "dualpool"},
 }
 
@@ -22,8 +22,8 @@ def bootstrap(layout: Layout, options: Options) -> Tree:
     """Return a complete configuration. Raises `ValueError` if Envoy's types do not agree."""
     tree: Tree = {
         "# A complete Envoy in front of the pools, with Dualpool choosing between them, made by `dualpool render "
-        f"envoy`. For Envoy {'.'.join(map(str, options.envoy))} and later. Dualpool absent, slow or wrong: every "
-        f"request goes to {layout.default!r}, which holds them all.\n\n"
+        f"envoy`. For Envoy {'.'.join(map(str, options.envoy))} and later. If Dualpool is absent, slow "
+        f"or wrong, every request goes to {layout.default!r}, which holds them all.\n\n"
         "To try it: dualpool serve --config dualpool.yaml & envoy -c envoy.yaml": None,
         **(_NODE if options.exchange == "in-proxy" else {}),
         "admin": {"address": address(options.admin)},
@@ -41,15 +41,15 @@ def snippet(layout: Layout, options: Options) -> Tree:
     manager = manager_parts(layout, options)
     tree: Tree = {
         **(_NODE if options.exchange == "in-proxy" else {}),
-        "# The parts of Dualpool, to paste into an Envoy configuration that is there, made by `dualpool render "
-        "envoy-filter`. Taken out again, they leave traffic as it was.\n\nInto the listener:": None,
+        "# What Dualpool needs, to paste into an existing Envoy configuration, made by `dualpool render "
+        "envoy-filter`. Take it out again, and traffic is as it was.\n\nInto the listener:": None,
         "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
         "# Into its connection manager. Filters: after authentication, before the router.": None,
         **manager,
         "# Into its route configuration, in place of the routes to the model servers.": None,
         "virtual_hosts": [virtual_host(layout, options)],
-        "# Into the clusters. Pools that are there already under another name: use that name in the routes and "
-        "in the clusters in pairs.": None,
+        "# Into the clusters. If you already have a cluster for a pool under another name, use that name in the "
+        "routes and in the cluster that pairs two pools.": None,
         "clusters": clusters(layout, options),
     }
     bootstrap(layout, options)  # the same parts, at their places
@@ -60,7 +60,7 @@ def _listener(layout: Layout, options: Options) -> Tree:
     return {
         "name": "llm",
         "address": address(options.listen),
-        "# What is buffered of a request, for Dualpool and for the retry. The default of 1 MiB cuts long "
+        "# How much of a request is buffered, for Dualpool and for the retry. The default of 1 MiB cuts long "
         "prompts.": None,
         "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
         "filter_chains": [
@@ -83,7 +83,7 @@ def _manager(layout: Layout, options: Options) -> Tree:
         "stat_prefix": "llm",
         "use_remote_address": True,
         "normalize_path": True,
-        "# Realtime APIs: without this an upgrade would be refused here.": None,
+        "# For realtime APIs: without this Envoy refuses an upgrade.": None,
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         **parts,
         "http_filters": [*parts["http_filters"], router],
@@ -101,8 +101,8 @@ def manager_parts(layout: Layout, options: Options) -> Tree:
         },
         "# A long prompt may wait before its first token: 10 minutes without a byte, not the default 5.": None,
         "stream_idle_timeout": "600s",
-        "# A client that sends the routing header would choose its pool whenever Dualpool is away. It is removed "
-        "before the first route is picked.": None,
+        "# Removes the routing header of a client before the first route is picked. Otherwise clients could choose "
+        "their pool whenever Dualpool is away.": None,
         "early_header_mutation_extensions": [
             {
                 "name": "envoy.http.early_header_mutation.header_mutation",

@@ -22,8 +22,8 @@ _PROXIES: Tree = {
 }
 
 _HEADLESS: Tree = {
-    "# The name of a headless Service: of one with an address Envoy sees one host, and cannot tell its servers "
-    "apart.": None
+    "# Name a headless Service. Envoy sees a Service with an address of its own as one host, and cannot balance "
+    "over its servers.": None
 }
 
 
@@ -58,7 +58,7 @@ def _envoy_proxy(options: Options) -> Tree:
                         "sinks": [{"type": "ALS", "als": als}],
                     },
                     {
-                        "# The log that was there before: naming one sink takes the default away.": None,
+                        "# The default log, which naming a sink of your own takes away.": None,
                         "sinks": [{"type": "File", "file": {"path": "/dev/stdout"}}],
                     },
                 ]
@@ -80,9 +80,9 @@ def _gateway(options: Options) -> Tree:
 def _client_policy(layout: Layout, options: Options) -> Tree:
     spec = {
         "targetRefs": [{"group": GATEWAY_API, "kind": "Gateway", "name": GATEWAY}],
-        "# A client that sends the routing header would choose its pool whenever Dualpool is away.": None,
+        "# Otherwise clients could choose their pool whenever Dualpool is away.": None,
         "headers": {"earlyRequestHeaders": {"remove": [layout.header]}},
-        "# Envoy Gateway's default of 32 KiB cuts every longer prompt, and a buffered body over it is a 413.": None,
+        "# Envoy Gateway's default is 32 KiB: a longer prompt is cut, and a longer buffered body is a 413.": None,
         "connection": {"bufferLimit": buffer_bytes(layout)},
         "http2": {
             "initialStreamWindowSize": buffer_bytes(layout),
@@ -137,8 +137,8 @@ def _route(layout: Layout, options: Options) -> Tree:
     spec = {"parentRefs": [{"name": GATEWAY}], "rules": [*rules, default]}
     route = named(f"{GATEWAY_API}/v1", "HTTPRoute", ROUTE, options, spec)
     hint = (
-        "# This route can speak for itself, in place of Dualpool's configuration, by annotations: "
-        f"{ENVOY_GATEWAY}/dualpool-shadow: 'true', and so -pools, -thresholds, -category, -rollout-percent, "
+        "# Annotations of this route override Dualpool's configuration: "
+        f"{ENVOY_GATEWAY}/dualpool-shadow: 'true', likewise -pools, -thresholds, -category, -rollout-percent, "
         "-default-output."
     )
     route["metadata"][hint] = None
@@ -153,9 +153,9 @@ def _rule(layout: Layout, pool: str, options: Options) -> Tree:
     return {
         "name": pool,
         "matches": [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [header]}],
-        "# A compressed answer cannot be read for its usage, so none is asked for.": None,
+        "# The usage in a compressed answer cannot be read, so none is asked for.": None,
         "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["accept-encoding"]}}],
-        "# An answer may take longer than any fixed time.": None,
+        "# No limit on how long an answer takes.": None,
         "timeouts": {"request": "0s"},
         "backendRefs": backends,
     }
@@ -169,8 +169,8 @@ def _backend_ref(name: str, options: Options) -> Tree:
 
 def _traffic_policies(layout: Layout, options: Options) -> list[Tree]:
     retry = {
-        "# vLLM answers 400 to a request that does not fit. Sent once more, with one attempt for each priority, it "
-        "goes to the fallback: the larger pool. reset: so does one whose server died before its answer "
+        "# vLLM answers 400 to a request that does not fit. It is retried once, on the fallback: the larger pool "
+        "(one attempt for each priority). reset: so is a request whose server died before its answer "
         "began.": None,
         "numRetries": 1,
         "numAttemptsPerPriority": 1,
@@ -194,7 +194,7 @@ def _traffic_policy(layout: Layout, pool: str, options: Options, extra: Tree) ->
         IDLE_COMMENT: None,
         "timeout": {"http": {"requestTimeout": "0s", "connectionIdleTimeout": "4s"}},
         "connection": {"bufferLimit": buffer_bytes(layout)},
-        "# The defaults of 1,024 are soon reached by answers that last a minute.": None,
+        "# Answers last a minute: the defaults of 1,024 are soon reached.": None,
         "circuitBreaker": {
             "maxConnections": MANY,
             "maxPendingRequests": MANY,
@@ -215,14 +215,14 @@ def _extension_policy(layout: Layout, options: Options) -> Tree:
         "messageTimeout": "200ms",
         "processingMode": {
             "allowModeOverride": True,
-            "# Headers are sent only where `request` and `response` are present, be they empty. Buffered would "
-            "answer 413 to a body over the buffer limit.": None,
+            "# Headers are sent only if `request` and `response` are present, even empty. Buffered would answer "
+            "413 to a body over the buffer limit.": None,
             "request": {"body": "BufferedPartial", "attributes": ["xds.route_metadata"]},
             "response": {"attributes": [ATTEMPTS]},
         },
         "metadata": {"writableNamespaces": [NAMESPACE]},
         "backendSettings": {
-            "# A service that is stopped, not dead, is not asked while its check fails.": None,
+            "# A service that hangs is not asked while its check fails.": None,
             "healthCheck": {
                 "panicThreshold": 0,
                 "active": {

@@ -44,8 +44,8 @@ def in_proxy(layout: Layout) -> Tree:
     """Return the filter that decides by itself, with figures the service keeps fresh."""
     nothing = {"default_source_code": {"inline_string": "function envoy_on_request(handle) end"}}
     return {
-        "# Decides here, by figures that Dualpool writes into the file. The file has to be there when Envoy starts "
-        "(dualpool render in-proxy-filter); while it is broken, default_config lets everything go long.": None,
+        "# Decides here, by figures that Dualpool writes into the file. The file must exist when Envoy starts "
+        "(dualpool render in-proxy-filter). If it is broken then, default_config sends everything long.": None,
         "name": RESOURCE,
         "config_discovery": {
             "config_source": {
@@ -66,21 +66,21 @@ def ext_proc(options: Options) -> Tree:
     bodyless = options.exchange == "bodyless"
     forwarded = {"forwarding_namespaces": {"untyped": [LIFTED_NAMESPACE]}} if bodyless else {}
     length = {
-        "# How long a body without a content-length is.": None,
+        "# The size of a body without a content-length.": None,
         "request_attributes": [REQUEST_SIZE],
     }
     attempts = {
-        "# How often a request was sent on: the 400 of the larger pool, after a retry, is no misroute.": None,
+        "# The number of attempts: a 400 of the larger pool, after a retry, is no misroute.": None,
         "response_attributes": [ATTEMPTS],
     }
     unsent = ("answers", "body") if bodyless else ("answers",)
     silent = {
-        "# The access log tells of the answer. What is not sent Dualpool does not wait for.": None,
+        "# Tells Dualpool what will not come, so that it does not wait: the access log reports the answer.": None,
         "initial_metadata": [{"key": f"dualpool-{what}", "value": "false"} for what in unsent],
     }
     return {
-        "# Asks Dualpool. A route can set pools, thresholds, category, shadow, rollout-percent and default-output "
-        "for itself: grpc_initial_metadata in its ExtProcPerRoute (docs/attach.md).": None,
+        "# Asks Dualpool. A route can have its own pools, thresholds, category, shadow, rollout-percent and "
+        "default-output: grpc_initial_metadata in its ExtProcPerRoute (docs/attach.md).": None,
         "name": "envoy.filters.http.ext_proc",
         "typed_config": any_of(
             "envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
@@ -108,9 +108,9 @@ def _request_mode(bodyless: bool) -> Tree:
     if bodyless:
         return {"request_header_mode": "SEND", "request_body_mode": "NONE", "request_trailer_mode": "SKIP"}
     return {
-        "# SEND is needed: with SKIP, a header set in the answer to the body is dropped in silence.": None,
+        "# Keep SEND: with SKIP, Envoy silently drops a header that is set in the answer to the body.": None,
         "request_header_mode": "SEND",
-        "# BUFFERED would answer 413 to a body over the limit; this sends what fits, and a body that was cut goes "
+        "# BUFFERED would answer 413 to a body over the limit. This sends what fits, and a body that was cut goes "
         "to the largest pool.": None,
         "request_body_mode": "BUFFERED_PARTIAL",
         "request_trailer_mode": "SKIP",
@@ -120,9 +120,9 @@ def _request_mode(bodyless: bool) -> Tree:
 def _answer_mode(options: Options) -> Tree:
     nothing = {"response_body_mode": "NONE", "response_trailer_mode": "SKIP"}
     if options.usage == "access-log":
-        return {"# Usage comes by the access log.": None, "response_header_mode": "SKIP", **nothing}
+        return {"# Usage comes from the access log.": None, "response_header_mode": "SKIP", **nothing}
     return {
-        "# Dualpool asks for the headers of answers that it learns from, and there for what it wants to read: JSON "
+        "# Dualpool asks for the headers of the answers it learns from, and then for the body: JSON "
         "whole, a stream chunk by chunk, anything else not at all.": None,
         "response_header_mode": "SKIP",
         **nothing,

@@ -89,9 +89,9 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
     return {
         "name": pool,
         "match": [{"headers": {layout.header: {"exact": pool}}}],
-        "# A compressed answer cannot be read for its usage, so none is asked for.": None,
+        "# The usage in a compressed answer cannot be read, so none is asked for.": None,
         "headers": {"request": {"remove": ["accept-encoding"]}},
-        "# An answer may take longer than any fixed time. Istio's retries are off: the filter brings ours.": None,
+        "# No limit on how long an answer takes. Istio's own retries are off: filter.yaml has ours.": None,
         "timeout": "0s",
         "retries": {"attempts": 0},
         "route": [{"destination": {"host": host, "port": {"number": port}}}],
@@ -133,7 +133,7 @@ def _filter(layout: Layout, options: Options) -> Tree:
     parts.pop("access_log", None)  # Telemetry brings it; twice would teach everything twice
     manager = {"name": _MANAGER, "typed_config": any_of(_MANAGER_TYPE, parts)}
     limit = {
-        "# What is buffered of a request, for Dualpool and for the retry.": None,
+        "# How much of a request is buffered, for Dualpool and for the retry.": None,
         "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
     }
     own = service(options, f"{NAME}.{options.namespace}.svc.cluster.local:{GRPC_PORT}")
@@ -158,7 +158,8 @@ def _filter(layout: Layout, options: Options) -> Tree:
 def _asleep(http_filter: Tree) -> Tree:
     return {
         **http_filter,
-        "# Asleep but on the routes that wake it, below: what else the gateway serves does not come by.": None,
+        "# Active only on the routes that enable it, below: nothing else that the gateway serves passes "
+        "through.": None,
         "disabled": True,
     }
 

@@ -79,7 +79,7 @@ def _config_map(config: Config, options: Options) -> Tree:
     settings["server"] = {**server, "listen": f"0.0.0.0:{GRPC_PORT}", "admin": f"0.0.0.0:{ADMIN_PORT}"}
     settings["pools"] = config.model_dump(mode="json", exclude_defaults=True)["pools"]
     return {
-        "# The configuration this was rendered from. A change is picked up while it runs; a bad one is "
+        "# The configuration this was rendered from. A change is picked up while the service runs; a bad one is "
         "refused.": None,
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -94,7 +94,8 @@ def _deployment(config: Config, options: Options, annotations: Mapping[str, str]
         "# Long enough for lame duck and drain.": None,
         "terminationGracePeriodSeconds": int(server.lame_duck_seconds + server.drain_seconds) + 10,
         "automountServiceAccountToken": False,
-        "# No variables named after the Service: DUALPOOL_... are settings.": None,
+        "# Otherwise Kubernetes sets variables DUALPOOL_..., after the Service, which would be read as "
+        "settings.": None,
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
@@ -115,7 +116,8 @@ def _deployment(config: Config, options: Options, annotations: Mapping[str, str]
         "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "tmp", "emptyDir": {}}],
     }
     spec = {
-        "# No replicas: their number is the autoscaler's, below, and stays when this is applied again.": None,
+        "# No replicas: the autoscaler, below, sets their number, and applying this again does not "
+        "change it.": None,
         "selector": {"matchLabels": LABELS},
         "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {"metadata": {"labels": LABELS, "annotations": {**_scrape(), **annotations}}, "spec": pod},
@@ -142,7 +144,7 @@ def _container(config: Config) -> Tree:
         ],
         "startupProbe": {**_probe("/readyz"), "periodSeconds": 1, "failureThreshold": 30},
         "readinessProbe": {**_probe("/readyz"), "periodSeconds": 2, "timeoutSeconds": 2},
-        "# Slow for want of CPU, it would not be helped by being killed: only a minute of that counts.": None,
+        "# A restart does not help a service that is slow for want of CPU, so it takes a minute of failures.": None,
         "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "resources": {"requests": {"cpu": "500m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": {
@@ -200,7 +202,7 @@ def _network_policy(options: Options, proxies: Tree) -> Tree:
         "ingress": [
             {"from": [proxies], "ports": [{"port": "grpc"}]},
             {
-                "# Metrics, for whatever namespace monitors.": None,
+                "# Metrics, for monitoring in any namespace.": None,
                 "from": [{"namespaceSelector": {}}],
                 "ports": [{"port": "admin"}],
             },

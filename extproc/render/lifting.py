@@ -38,7 +38,8 @@ def request_filter() -> Tree:
     seen = {"metadata_namespace": LIFTED_NAMESPACE, "key": "json", "value": True}
     fields = [_rule((name,), name, LIFTED_NAMESPACE) for name in REQUEST_FIELDS]
     return {
-        "# Lifts what decides from the body, which it holds back meanwhile. `json` says that there was JSON.": None,
+        "# Lifts the fields that decide from the body, and holds the request back meanwhile. `json`: "
+        "there was JSON.": None,
         "name": "dualpool.request",
         "typed_config": any_of(
             _RULES,
@@ -62,7 +63,7 @@ def answer_filters() -> list[Tree]:
     return [
         {
             "# Lift usage from answers into metadata, for the access log. A field that is missing or null is left "
-            "out. Asleep but on the route that wakes them.": None,
+            "out. Active only on the route that enables them.": None,
             "name": json_filter,
             "disabled": True,
             "typed_config": any_of(
@@ -109,8 +110,9 @@ def _event_parser() -> Tree:
 def access_log(service_cluster: str) -> Tree:
     """Return the access log that tells the service how each request ended."""
     return {
-        "# Tells Dualpool how each request ended: batched, bounded, never in a request's way. What is lost is "
-        "access_logs.grpc_access_log.logs_written and logs_dropped less dualpool_access_log_entries_total.": None,
+        "# Tells Dualpool how each request ended: in batches, bounded, and no request waits for it. "
+        "Entries lost: access_logs.grpc_access_log.logs_written + logs_dropped "
+        "- dualpool_access_log_entries_total.": None,
         "name": "envoy.access_loggers.http_grpc",
         "typed_config": any_of(
             "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",

@@ -20,7 +20,7 @@ def virtual_host(layout: Layout, options: Options) -> Tree:
     return {
         "name": "llm",
         "domains": ["*"],
-        "# A compressed answer cannot be read for its usage, so none is asked for.": None,
+        "# The usage in a compressed answer cannot be read, so none is asked for.": None,
         "request_headers_to_remove": ["accept-encoding"],
         "routes": [*routes, *([_read(layout)] if options.usage == "access-log" else []), _default(layout)],
     }
@@ -39,9 +39,9 @@ def retry_policy(options: Options) -> Tree:
         "typed_config": any_of(priorities, {"update_frequency": 1}),
     }
     return {
-        "# vLLM answers 400 to a request that does not fit. It is sent once more, to the larger pool. (The text of "
-        "the error is not matched: it changes.) reset: so is one whose server died before its answer began; it is "
-        "generated again.": None,
+        "# vLLM answers 400 to a request that does not fit. It is retried once, on the larger pool. (The text of "
+        "the error is not matched, since it changes.) reset: so is a request whose server died before its answer "
+        "began; it is generated again.": None,
         "retry_on": "retriable-status-codes,connect-failure,refused-stream,reset",
         "retriable_status_codes": [400],
         "num_retries": 1,
@@ -57,7 +57,7 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
         "match": {"prefix": "/", "headers": [{"name": layout.header, "string_match": {"exact": pool}}]},
         "route": {
             "cluster": retrying_cluster(layout, pool) if refusable else pool,
-            "# An answer may take longer than any fixed time (the default is 15 s); silence may not.": None,
+            "# No limit on how long an answer takes (the default is 15 s), only on silence.": None,
             "timeout": "0s",
             "idle_timeout": IDLE,
             **({"retry_policy": retry_policy(options)} if refusable else {}),
@@ -68,7 +68,7 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
 def _read(layout: Layout) -> Tree:
     """Where a request begins whose answer teaches; the filters are chosen by its first route."""
     return {
-        "# Answers that are read for their usage. Others may be of any size and kind, and are left alone.": None,
+        "# Answers whose usage is read. Others may be of any size and kind, and are left alone.": None,
         "name": READ,
         "match": {"safe_regex": {"regex": READ_ANSWERS}},
         "route": _to_default(layout),
