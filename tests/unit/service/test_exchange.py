@@ -245,6 +245,14 @@ def test_a_body_before_trailers_is_whole_when_it_is_as_long_as_announced(length:
     assert sum(counts) == 1
 
 
+def test_a_length_of_thousands_of_digits_is_none() -> None:
+    """Envoy lets leading zeros through. The body decides, as where no length is announced."""
+    harness = Harness()
+    path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": f"{len(BODY):05000}"}
+    harness.send(request_headers=headers(path))
+    assert pool(harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))) == "short"
+
+
 @pytest.mark.parametrize(
     ("answer", "mode"),
     [
