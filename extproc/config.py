@@ -135,7 +135,9 @@ class Routing(Settings):
         description="Header that names a conversation; without it prompt_cache_key, user, or the request id",
     )
     sticky_long: bool = Field(
-        False, description="Keep a conversation in the largest pool once it has been sent there"
+        False,
+        description="Keep a conversation in the largest pool once it has been sent there. One that is sent there "
+        "for a body over 2 MiB is known by its header alone",
     )
 
     @model_validator(mode="after")
