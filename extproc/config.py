@@ -147,7 +147,9 @@ class Routing(Settings):
         "the request id",
     )
     sticky_long: bool = Field(
-        False, description="Keep a conversation in the largest pool once it has been sent there"
+        False,
+        description="Keep a conversation in the largest pool once it has been sent there. One that is sent there "
+        "for a body over 2 MiB is known by its header alone",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Rules that no single key can check by itself: each says in one line what is wrong, where, and what to do."""
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,17 @@ def complain(problems: list[str]) -> None:
 
 
 ALL_ADDRESSES = ("0.0.0.0", "::")
+LONGEST_SOCKET = 107
+"""Bytes after `unix:` that gRPC takes."""
 
 
 def address_problems(listen: str, admin: str, workers: int) -> list[str]:
     """Workers need a socket or the ports from that of `listen` on, and `admin` one that is none of them."""
     if listen.startswith("unix:"):
+        number = f"-{workers - 1}" if workers > 1 else ""
+        longest = LONGEST_SOCKET - len(number)
+        if len(os.fsencode(listen.removeprefix("unix:"))) > longest:
+            return [f"server.listen: {listen!r}: may have {longest} bytes after unix:"]
         return []
     (host, first), (admin_host, admin_port) = host_and_port(listen), host_and_port(admin)
     last = first + workers - 1

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
-_SOCKET = re.compile(r"unix:(//)?/[^/].*")
+_SOCKET = re.compile(r"unix:(//)?/[^/%][^%]*")  # gRPC takes %41 for A
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _FRAMING = frozenset({"host", "connection", "content-length", "content-type", "te", "transfer-encoding", "upgrade"})
 _OTHERS = frozenset({"authorization", "cookie", "x-request-id"})
@@ -28,7 +28,7 @@ def _listen(address: str) -> str:
     if not address.startswith("unix:"):
         return _host_port(address)
     if not _SOCKET.fullmatch(address):
-        raise PydanticCustomError("socket", "a socket must be unix:///PATH")
+        raise PydanticCustomError("socket", "a socket must be unix:///PATH, without %")
     return address
 
 

@@ -62,8 +62,13 @@ def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable
         choices=_count(choices) or 1,
         truncated_to=_count(truncated_to),
         teaches=truncated_to is None and not any(lifted.get(name) for name in CUT_SIDES),
-        conversation=conversation_of(_text(lifted.get("prompt_cache_key")), _text(lifted.get("user"))),
+        conversation=lifted_conversation(lifted),
     )
+
+
+def lifted_conversation(lifted: Lifted) -> str:
+    """Return what names the conversation; "" where nothing does."""
+    return conversation_of(_text(lifted.get("prompt_cache_key")), _text(lifted.get("user")))
 
 
 def _whole(value: str | float | bool | None, least: int) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from extproc.body import schema
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
-from extproc.body.fields import NO_TOOL, facts_of
+from extproc.body.fields import NO_TOOL, conversation_of, facts_of
 from extproc.body.text import Text
 
 LARGEST_BODY = 2 * 1024 * 1024
@@ -161,6 +161,7 @@ def _side(each: str | schema.Content) -> Item:
 
 
 _model_decoder = msgspec.json.Decoder(schema.Named)
+_conversation_decoder = msgspec.json.Decoder(schema.Conversing)
 
 
 def _decoder(shape: type[schema.Body]) -> msgspec.json.Decoder[Any]:
@@ -237,3 +238,14 @@ def read_model(body: bytes) -> str:
         return _model_decoder.decode(body).model or ""
     except (msgspec.DecodeError, ValueError, RecursionError):
         return ""
+
+
+def read_conversation(body: bytes) -> str:
+    """Return what names the conversation of a body, skipping all else; "" where nothing does. Never raises."""
+    if len(body) > LONGEST_SKIPPED:
+        return ""
+    try:
+        named = _conversation_decoder.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return ""
+    return conversation_of(named.prompt_cache_key, named.user)

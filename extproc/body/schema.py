@@ -66,6 +66,13 @@ class Named(msgspec.Struct, gc=False):
     model: str | None = None
 
 
+class Conversing(msgspec.Struct, gc=False):
+    """What names a conversation."""
+
+    prompt_cache_key: str | None = None
+    user: str | None = None
+
+
 class Body(Named):
     """What every API may carry."""
 

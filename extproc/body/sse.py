@@ -11,6 +11,9 @@ from extproc.body.usage import Report
 # An event is decoded only when it may report something: most carry a few tokens of text and nothing else.
 _REPORTS = re.compile(rb'"usage"\s*:\s*\{|"(?:finish_reason|stop_reason|reason)"\s*:\s*"')
 
+_DONE = b"[DONE]"
+"""OpenAI's last event."""
+
 
 class EventStream:
     """Feeds the events of one stream into `report`.
@@ -78,6 +81,8 @@ class EventStream:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
             if _REPORTS.search(data):
                 self._report.read(data)
+            elif data == _DONE:
+                self._report.ended = True
         self._data = []
         self._size = 0
         self._skipping = False

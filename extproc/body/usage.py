@@ -51,9 +51,14 @@ class _Incomplete(msgspec.Struct):
     reason: str | None = None
 
 
+LAST_EVENTS = ("response.completed", "response.incomplete")
+"""Types of Responses events after which nothing follows; those of other APIs say why generation ended."""
+
+
 class _Answer(msgspec.Struct):
     """A whole JSON answer, or the data of one event of a stream."""
 
+    type: Any = None
     usage: UsageFields | None = None
     choices: list[_Choice] | None = None
     stop_reason: str | None = None  # Anthropic
@@ -70,12 +75,14 @@ class Report:
     """The usage of one answer, merged over its events.
 
     A later event overwrites an earlier one field by field, and never with null or 0: servers send `"usage": null`
-    in ordinary chunks, and Anthropic reports input and output tokens in different events.
+    in ordinary chunks, and Anthropic reports input and output tokens in different events. `ended`: an event said
+    that it is the last; many clients do not wait for more.
     """
 
     def __init__(self) -> None:
         self._fields: dict[str, int] = {}
         self.finish_reason: str | None = None
+        self.ended = False
 
     def read(self, document: bytes) -> bool:
         """Take a JSON answer or one event's data; False when it is not JSON of a known shape. Never raises."""
@@ -92,6 +99,8 @@ class Report:
                 self._take(inner)
         if answer.usage is not None:
             self.merge(answer.usage)
+        if answer.type in LAST_EVENTS:
+            self.ended = True
         reason = _finish_reason(answer)
         # Each choice ends by itself: one `length` is enough.
         if reason is not None and self.finish_reason != "length":

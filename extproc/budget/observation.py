@@ -61,8 +61,9 @@ def ending(
 ) -> Observation:
     """Return `request` completed by what its answer says, and the outcome judged by that.
 
-    `whole`: the answer came to its end; of one that did not, nobody knows how long it would have been. `attempts`:
-    how often the request was sent on, None when that is not known.
+    `whole`: the answer came to its end; of one that did not, nobody knows how long it would have been, unless it
+    had told why it ended: many clients hang up on the last event. `attempts`: how often the request was sent on,
+    None when that is not known.
 
     `rejected`: prompt and cap exceed the pool's context, which the pool answers with a 400. Usage shows it when a
     retry on a larger pool succeeded; else the 400 itself, unless it came from the largest pool, by the decision or
@@ -71,7 +72,8 @@ def ending(
     `failed`: any other status than 2xx. `completed`: the rest. The usage of a batch is a sum, and says nothing of
     how its prompts fitted.
     """
-    if usage is not None and not whole:
+    ended = whole or (finish_reason is not None and request.prompts == request.choices == 1)
+    if usage is not None and not ended:
         # What a stream has told before its end is of one prompt, and of a part of the answer.
         usage = msgspec.structs.replace(usage, completion_tokens=None) if request.prompts == 1 else None
     outcome: Outcome = "completed" if 200 <= status < 300 else "failed"

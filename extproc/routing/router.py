@@ -9,8 +9,8 @@ import msgspec
 
 from extproc.body.facts import Api, PromptFacts, Unreadable
 from extproc.body.fields import BATCH_APIS
-from extproc.body.lifted import Lifted, read_lifted
-from extproc.body.request import LARGEST_BODY, api_of, read_model, read_request
+from extproc.body.lifted import Lifted, lifted_conversation, read_lifted
+from extproc.body.request import LARGEST_BODY, api_of, read_conversation, read_model, read_request
 from extproc.budget.bounded import Bounded
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.estimate import fits
@@ -22,9 +22,6 @@ from extproc.routing.spillover import Board, spill
 
 STICKY_CONVERSATIONS = 65_536
 """Conversations remembered as long; the least recently used is forgotten."""
-
-TOO_LARGE: frozenset[Reason] = frozenset({"oversized", "cut"})
-"""Reasons to go long that say how long a request is, though it was not read."""
 
 PoolSet = tuple[Pool, ...]
 Sticky = Bounded[tuple[PoolSet, bytes], bool]
@@ -79,14 +76,15 @@ class Router:
         if api is None:
             return self._not_ours(head, settings)
         if not whole:
-            return self._largest("cut", head, settings, "")
+            return self._too_large("cut", head.conversation, settings, "")
         if not body:
             return self.unread("no_body", settings)
         if len(body) > LARGEST_BODY or (self._oversized(api, len(body)) and not _may_be_shorter(body)):
-            return self._largest("oversized", head, settings, self._model(body))
+            conversation = head.conversation or self._conversation(body)
+            return self._too_large("oversized", conversation, settings, self._model(body))
         facts = read_request(api, body)
         if isinstance(facts, Unreadable):
-            return self._largest(facts.reason, head, settings, self._model(body))
+            return self._largest(facts.reason, settings, self._model(body))
         return self._route(head, facts, settings)
 
     def decide_by_size(
@@ -99,14 +97,15 @@ class Router:
         if not size:
             return self.unread("no_length" if size is None else "no_body", settings)
         oversized = self._oversized(api, size)
+        conversation = head.conversation or lifted_conversation(lifted)
         if oversized and self._has_one_set(settings):
-            return self._largest("oversized", head, settings, "")
+            return self._too_large("oversized", conversation, settings, "")
         facts = read_lifted(api, lifted, size)
         if isinstance(facts, Unreadable):
             model = lifted.get("model")
-            return self._largest(facts.reason, head, settings, model if isinstance(model, str) else "")
+            return self._largest(facts.reason, settings, model if isinstance(model, str) else "")
         if oversized:
-            return self._largest("oversized", head, settings, facts.model)
+            return self._too_large("oversized", conversation, settings, facts.model)
         return self._route(head, facts, settings)
 
     def decide_early(self, head: Head, size: int, settings: RouteSettings = NO_SETTINGS) -> Decision | None:
@@ -115,7 +114,7 @@ class Router:
         if api is None:
             return self._not_ours(head, settings)
         if size > LARGEST_BODY and self._has_one_set(settings):
-            return self._largest("oversized", head, settings, "")
+            return self._too_large("oversized", head.conversation, settings, "")
         return None
 
     def _has_one_set(self, settings: RouteSettings) -> bool:
@@ -128,16 +127,24 @@ class Router:
     def _oversized(self, api: Api, size: int) -> bool:
         return size > (LARGEST_BODY if api in BATCH_APIS else self._oversize)
 
-    def _largest(self, reason: Reason, head: Head, settings: RouteSettings, model: str) -> Decision:
+    def _largest(self, reason: Reason, settings: RouteSettings, model: str) -> Decision:
         """Send a request to the largest pool that serves its model."""
+        pool = self.pools_of(model, settings)[-1]
+        return Decision(pool=pool, chosen=pool, reason=reason)
+
+    def _too_large(self, reason: Reason, conversation: str, settings: RouteSettings, model: str) -> Decision:
+        """Do the same for a request that was not read because it is long: its conversation sticks."""
         pools = self.pools_of(model, settings)
-        if reason in TOO_LARGE:
-            self._sticks(pools, pools[-1], head.conversation)
-        return Decision(pool=pools[-1], chosen=pools[-1], reason=reason)
+        self._sticks(pools, pools[-1], conversation)
+        return self._largest(reason, settings, model)
 
     def _model(self, body: bytes) -> str:
         """The model of a body that is not read otherwise, where it makes a difference."""
         return read_model(body) if self._models else ""
+
+    def _conversation(self, body: bytes) -> str:
+        """What names the conversation of such a body, where it makes a difference."""
+        return read_conversation(body) if self._routing.sticky_long else ""
 
     def pools_of(self, model: str, settings: RouteSettings = NO_SETTINGS) -> PoolSet:
         """Return the set that serves `model`: the route's, else the model's own, else the default set."""

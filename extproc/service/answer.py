@@ -65,9 +65,15 @@ class Answer:
             self.unparsable = True
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
+            whole = whole or not self.unparsable  # a part of a document is none
         report = self._report
         return ending(
-            self._request, self._status, report.usage, report.finish_reason, whole=whole, attempts=self._attempts
+            self._request,
+            self._status,
+            report.usage,
+            report.finish_reason,
+            whole=whole or report.ended,
+            attempts=self._attempts,
         )
 
 

@@ -8,6 +8,9 @@ REQUEST_SIZE = "request.size"
 ATTEMPTS = "upstream.request_attempt_count"
 """Attributes of Envoy."""
 
+LONGEST_NUMBER = 20
+"""Digits of a length that is read: more are more than 64 bits, or zeros, which Envoy lets through by thousands."""
+
 
 def values_of(headers: pb.HeaderMap) -> dict[str, bytes]:
     """Return the last value of each header; Envoy fills `raw_value`, other senders may fill `value`."""
@@ -17,7 +20,7 @@ def values_of(headers: pb.HeaderMap) -> dict[str, bytes]:
 def size_of(values: Mapping[str, bytes], request: pb.ProcessingRequest) -> int | None:
     """Return the bytes of the request body, by its header, else by Envoy's count of a body that it held back."""
     length = values.get("content-length", b"")
-    if length.isdigit():
+    if length.isdigit() and len(length) <= LONGEST_NUMBER:
         return int(length)
     return _attribute(request, REQUEST_SIZE) or None  # 0: none of it has come yet
 

@@ -9,7 +9,7 @@ import pytest
 
 from extproc.demo.pool import Behaviour
 from tests.envoy.attached import Attached
-from tests.envoy.client import chat
+from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartMode
 from tests.envoy.modes import BODY, ENTRIES, MODES, OBSERVATIONS, Mode, count, heard, name
 
@@ -95,6 +95,24 @@ def test_a_client_that_leaves(start_mode: StartMode, mode: Mode) -> None:
     heard(stack, mode, 1)
     ended(stack, mode, disconnected=1, completed=0)
     taught_the_prompt_alone(stack)
+
+
+def test_a_client_that_leaves_on_the_last_event(start_mode: StartMode) -> None:
+    """As the `openai` package does: nothing is missing, though the stream has not come to its end."""
+    stack = start_mode(BODY, output={"default": 100})
+    stack.behave(Behaviour(pace=0.05, completion=7))
+    parts = urlsplit(stack.envoy.url)
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    body = json.dumps({**chat("hello there " * 20), **asked}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with socket.create_connection((parts.hostname, parts.port or 0), timeout=30) as client:
+        client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        seen = b""
+        while b"[DONE]" not in seen:
+            seen += client.recv(4096)
+    heard(stack, BODY, 1)
+    assert count(stack, "dualpool_completion_tokens_total") == 7
+    assert stack.service.state()["learned"]["output"]
 
 
 @every_mode

@@ -49,6 +49,18 @@ FAULTS = [
     ("routing: {rollout_percent: 101}", "FILE: routing.rollout_percent: 101: Input should be less than or equal"),
     ("server: {listen: 'unix://tmp/x'}", "FILE: server.listen: 'unix://tmp/x': a socket must be unix:///PATH"),
     (
+        "server: {listen: 'unix:///a%20b'}",
+        "FILE: server.listen: 'unix:///a%20b': a socket must be unix:///PATH, without %",
+    ),
+    (
+        f"server: {{listen: 'unix:///{'x' * 105}'}}",
+        f"FILE: server.listen: 'unix:///{'x' * 105}': may have 107 bytes after unix:",
+    ),
+    (
+        f"server: {{listen: 'unix:///{'x' * 102}', workers: 11}}",
+        f"FILE: server.listen: 'unix:///{'x' * 102}': may have 104 bytes after unix:",
+    ),
+    (
         "server: {listen: '127.0.0.1:65500', workers: 64}",
         "FILE: server.listen: '127.0.0.1:65500': 64 workers need a socket, or that many ports",
     ),
@@ -135,6 +147,8 @@ FAULTS = [
         ("127.0.0.1:9900", "127.0.0.1:0", 4),
         ("127.0.0.1:65532", "127.0.0.1:9902", 4),
         ("unix:///run/9902", "127.0.0.1:9902", 4),
+        (f"unix:///{'x' * 104}", "127.0.0.1:9902", 1),
+        (f"unix:///{'x' * 101}", "127.0.0.1:9902", 11),
     ],
 )
 def test_addresses_that_keep_apart_are_taken(listen: str, admin: str, workers: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
 from extproc.body.fields import LARGEST_CAP
-from extproc.body.request import api_of, read_model, read_request
+from extproc.body.request import LONGEST_SKIPPED, api_of, read_conversation, read_model, read_request
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.config import Config
 
@@ -440,6 +440,23 @@ def test_the_last_of_duplicate_keys_wins() -> None:
     facts = read_request("chat", b'{"max_tokens":1,"messages":[{"content":"a"}],"max_tokens":2}')
     assert isinstance(facts, PromptFacts)
     assert facts.cap == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "conversation"),
+    [
+        (b'{"x":{"user":"inner"},"user":"u"}', "u"),
+        (b'{"user":"u","prompt_cache_key":"k"}', "k"),
+        (b'{"user":7}', ""),
+        (b'{"user":', ""),
+        (b"[" * 100_000, ""),
+        (b'{"user":"u","x":"%b"}' % (b"x" * LONGEST_SKIPPED), ""),
+    ],
+    ids=["user", "both", "wrong type", "cut", "deep", "too long"],
+)
+def test_read_conversation_skips_everything_else(body: bytes, conversation: str) -> None:
+    """The name counts at the top level, and nothing else has to be right."""
+    assert read_conversation(body) == conversation
 
 
 def test_read_model_skips_everything_else() -> None:

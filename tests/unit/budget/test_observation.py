@@ -45,6 +45,17 @@ def test_an_answer_that_was_cut(prompts: int, usage: Usage | None) -> None:
     assert ended.usage == usage
 
 
+@pytest.mark.parametrize(
+    ("changes", "usage"),
+    [({}, Usage(100, 10)), ({"choices": 2}, Usage(100)), ({"prompts": 2}, None)],
+    ids=["one", "choices", "batch"],
+)
+def test_an_answer_that_was_cut_after_it_told_why_it_ended(changes: dict[str, int], usage: Usage | None) -> None:
+    """It is as long as it says. Of several, others may have gone on."""
+    request = observation(None, capacity=1000, **changes)
+    assert ending(request, 200, Usage(100, 10), "stop", whole=False).usage == usage
+
+
 @pytest.mark.parametrize("prompts", [0, 2])
 def test_a_sum_over_prompts_is_no_misroute(prompts: int) -> None:
     """Of several prompts, or nobody knows how many, usage does not say how long one was."""

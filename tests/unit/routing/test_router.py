@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from extproc.body.lifted import Lifted
 from extproc.body.request import LARGEST_BODY
 from extproc.budget.budget import Budgeter
 from extproc.budget.observation import Observation
@@ -137,6 +138,26 @@ def test_a_conversation_that_was_too_long_to_be_read_stays_long(content: bytes, 
     head = Head("POST", "/v1/chat/completions", conversation="c")
     assert sticky.decide(head, content, whole).pool.name == "long"
     assert sticky.decide(head, body(10), whole=True).reason == "sticky"
+
+
+@pytest.mark.parametrize("field", ["user", "prompt_cache_key"])
+def test_an_oversized_body_names_its_conversation(field: str) -> None:
+    """It is searched for that alone, and another conversation is none the wiser."""
+    sticky = router(routing={"sticky_long": True})
+    ours: dict[str, Any] = {field: "c"}
+    another: dict[str, Any] = {field: "d"}
+    assert sticky.decide(CHAT, body(200_000, **ours), whole=True).reason == "oversized"
+    assert sticky.decide(CHAT, body(10, **ours), whole=True).reason == "sticky"
+    assert sticky.decide(CHAT, body(10, **another), whole=True).reason == "fits"
+
+
+@pytest.mark.parametrize("models", [{}, {"tiny": "three"}], ids=["one set", "several"])
+def test_an_oversized_body_that_stays_in_the_proxy_names_its_conversation(models: dict[str, str]) -> None:
+    """By what was lifted from it."""
+    sticky = router(routing={"sticky_long": True}, models=models)
+    lifted: Lifted = {"json": True, "model": "m", "max_tokens": 10.0, "user": "c"}
+    assert sticky.decide_by_size(CHAT, lifted, 200_000).reason == "oversized"
+    assert sticky.decide_by_size(CHAT, lifted, 200).reason == "sticky"
 
 
 @pytest.mark.parametrize("fields", [{"max_tokens": 10.5}, {"max_tokens": "many"}, {"messages": []}])

@@ -245,6 +245,14 @@ def test_a_body_before_trailers_is_whole_when_it_is_as_long_as_announced(length:
     assert sum(counts) == 1
 
 
+def test_a_length_of_thousands_of_digits_is_none() -> None:
+    """Envoy lets leading zeros through. The body decides, as where no length is announced."""
+    harness = Harness()
+    path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": f"{len(BODY):05000}"}
+    harness.send(request_headers=headers(path))
+    assert pool(harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))) == "short"
+
+
 @pytest.mark.parametrize(
     ("answer", "mode"),
     [
@@ -299,6 +307,32 @@ def test_stream_usage_is_learned(ended: bool) -> None:
     harness.exchange.close()
     assert harness.count("dualpool_observations_total", verdict="used") == 1
     assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == (7 if ended else 0)
+
+
+EVENT = b"data: %b\n\n" % json.dumps(USAGE).encode()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "answer", "known"),
+    [
+        ("text/event-stream", EVENT + b"data: [DONE]\n\n", True),
+        ("text/event-stream", EVENT + b"data: [DONE]", True),
+        ("text/event-stream", b'data: {"type":"response.completed","response":%b}\n\n' % EVENT[6:-2], True),
+        ("text/event-stream", b'data: {"type":"response.in_progress","response":%b}\n\n' % EVENT[6:-2], False),
+        ("application/json", EVENT[6:-2], True),
+    ],
+    ids=["last event", "cut in it", "last event of Responses", "another of its events", "JSON before trailers"],
+)
+def test_an_answer_with_nothing_more_to_say_is_as_long_as_it_says(
+    content_type: str, answer: bytes, known: bool
+) -> None:
+    """Clients hang up then, of however many choices it was."""
+    harness = Harness()
+    harness.ask(BODY[:-1] + b', "n": 2}')
+    harness.send(response_headers=answer_headers(content_type))
+    harness.send(response_body=pb.HttpBody(body=answer))
+    harness.exchange.close()
+    assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == (7 if known else 0)
 
 
 @pytest.mark.parametrize(
