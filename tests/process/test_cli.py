@@ -177,14 +177,20 @@ def test_a_second_signal_ends_at_once() -> None:
         assert process.wait(timeout=30) == 128 + signal.SIGINT
 
 
-PRINTED = [("check", "good.yaml"), ("reference",), ("--help",), ("plan", "cdf.json", "--rate", "10")]
+PRINTED = [
+    ("check", "good.yaml"),
+    ("reference",),
+    ("--help",),
+    ("calibrate", "log.jsonl", "--output", "state.json"),
+]
 """Commands that print little, much, by argparse, and by rich."""
 
 
 def printed_to(output: int, directory: Path, arguments: tuple[str, ...]) -> tuple[int, str]:
     """Exit code and standard error of a command that prints to `output`."""
     (directory / "good.yaml").write_text("{}")
-    (directory / "cdf.json").write_text("[[1000, 0.9], [20000, 1.0]]")
+    line = {"path": "/v1/completions", "body": {"prompt": "How are you?"}, "prompt_tokens": 4}
+    (directory / "log.jsonl").write_text(json.dumps(line))
     command = [sys.executable, "-m", "extproc", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     done = subprocess.run(
