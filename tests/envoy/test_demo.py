@@ -90,7 +90,7 @@ def test_kept_it_answers_until_interrupted_and_leaves_nothing(tmp_path: Path) ->
 def test_interrupted_anywhere_it_leaves_nothing(tmp_path: Path, processes: int, number: signal.Signals) -> None:
     """While processes are being started, or under load: a signal ends them all, without a traceback."""
     with demo(tmp_path, "--requests", "100000") as (process, mark):
-        until(lambda: len(marked(mark)) >= processes, 30)
+        until(lambda: len(marked(mark)) >= processes)
         assert process.stop(number) == 128 + number
         assert "Traceback" not in process.output()
     assert marked(mark) == []
