@@ -53,6 +53,31 @@ def start_mode(tmp_path: Path) -> Iterator[StartMode]:
         yield lambda *args, **options: stack.enter_context(modes.running(tmp_path, *args, **options))
 
 
+@pytest.fixture(scope="module")
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartMode]:
+    """Start each mode once for the tests of a module."""
+    with ExitStack() as stack:
+        started: dict[str, Attached] = {}
+
+        def start(*args: Any, **options: Any) -> Attached:
+            key = repr((args, options))
+            if key not in started:
+                place = tmp_path_factory.mktemp("mode")
+                started[key] = stack.enter_context(modes.running(place, *args, **options))
+            return started[key]
+
+        yield start
+
+
+@pytest.fixture
+def shared_mode(_started: StartMode) -> StartMode:
+    """A stack in one of the modes that the tests of a module share, where each finds it as if it were its own.
+
+    But for what others taught it.
+    """
+    return lambda *args, **options: modes.anew(_started(*args, **options))
+
+
 @pytest.fixture
 def stack(start_stack: StartStack) -> Stack:
     """A stack of the test's own with the shipped configuration, nothing learned yet."""
