@@ -19,6 +19,10 @@ from tests.envoy.client import Reply, chat, send
 from tests.envoy.stack import until
 
 MARK = "DEMO_TEST"
+TRY = r"Try: curl -si http://127\.0\.0\.1:(\d+)/"
+
+WHOLE_DEMO_SECONDS = 180
+"""What starting everything, all requests and the latencies may take on a slow machine."""
 
 
 @contextmanager
@@ -75,7 +79,7 @@ def test_it_tells_where_requests_went_and_what_was_learned(capsys: pytest.Captur
 def test_kept_it_answers_until_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
     """With --keep the address in the curl line works; Ctrl-C ends every process and closes every port."""
     with demo(tmp_path, "--requests", "20", "--keep") as (process, mark):
-        port = int(process.wait_for_output(r"Try: curl -si http://127\.0\.0\.1:(\d+)/")[1])
+        port = int(until(lambda: re.search(TRY, process.output()), WHOLE_DEMO_SECONDS)[1])
         # On a busy machine the service may be late, and a request then goes long: ask until it was in time.
         reply = until(lambda: decided(port))
         assert (reply.status, reply.headers["x-served-by"]) == (200, "short")
