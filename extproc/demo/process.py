@@ -14,8 +14,8 @@ from typing import Self, TypeVar
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Those that ask a program to end."""
 
-READY_SECONDS = 30.0
-STOP_SECONDS = 10.0
+READY_SECONDS = 60.0
+STOP_SECONDS = 30.0
 """How long a process may take to print that it is ready, and to end after SIGTERM before it is killed."""
 
 _POLL_SECONDS = 0.02

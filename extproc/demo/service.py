@@ -46,7 +46,7 @@ class Service:
 
     def get(self, path: str) -> str:
         """Return the admin page at `path`."""
-        with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=30) as answer:
             text: str = answer.read().decode()
             return text
 

@@ -25,12 +25,13 @@ PoolSets = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class Attached:
-    """Everything, running. `config`: Dualpool's, with the pools' addresses."""
+    """Everything, running. `config`: Dualpool's, with the pools' addresses. `before`: metrics not to be counted."""
 
     envoy: Envoy
     service: Service
     servers: dict[str, PoolServer]
     config: Config
+    before: str = ""
 
     def send(self, body: Any = None, **options: Any) -> Reply:
         """Send a request through Envoy (see `client.send`)."""

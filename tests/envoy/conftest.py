@@ -1,5 +1,6 @@
 """Fixtures: stand-in pools (one pair a worker) and, before them, an Envoy with the service."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from extproc.demo.pool_server import PoolServer
 from tests.envoy import modes
 from tests.envoy.attached import Attached
 from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, Pools, Stack, running
+from tests.envoy.version import KEPT, Version, version
 
 StartStack = Callable[..., Stack]
 StartMode = Callable[..., Attached]
@@ -51,6 +53,31 @@ def start_mode(tmp_path: Path) -> Iterator[StartMode]:
         yield lambda *args, **options: stack.enter_context(modes.running(tmp_path, *args, **options))
 
 
+@pytest.fixture(scope="module")
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartMode]:
+    """Start each mode once for the tests of a module."""
+    with ExitStack() as stack:
+        started: dict[str, Attached] = {}
+
+        def start(*args: Any, **options: Any) -> Attached:
+            key = repr((args, options))
+            if key not in started:
+                place = tmp_path_factory.mktemp("mode")
+                started[key] = stack.enter_context(modes.running(place, *args, **options))
+            return started[key]
+
+        yield start
+
+
+@pytest.fixture
+def shared_mode(_started: StartMode) -> StartMode:
+    """A stack in one of the modes that the tests of a module share, where each finds it as if it were its own.
+
+    But for what others taught it.
+    """
+    return lambda *args, **options: modes.anew(_started(*args, **options))
+
+
 @pytest.fixture
 def stack(start_stack: StartStack) -> Stack:
     """A stack of the test's own with the shipped configuration, nothing learned yet."""
@@ -62,3 +89,11 @@ def shared_stack(tmp_path_factory: pytest.TempPathFactory, _pool_servers: Pools)
     """One stack for the tests of a module that do not mind what others taught it."""
     with running(tmp_path_factory.mktemp("stack"), _pool_servers) as stack:
         yield stack
+
+
+@pytest.fixture(params=os.environ.get("ENVOYS", "").split() or [""])
+def envoy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Version:
+    """Version of the Envoy that a test starts: each of $ENVOYS (see `make test-matrix`), else the one at hand."""
+    if request.param:
+        monkeypatch.setenv("ENVOY", str(KEPT / request.param / "envoy" / "_bin" / "envoy"))
+    return version()

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from extproc.config import Config
 from extproc.demo.envoy import Tree
 from extproc.demo.envoy import http as manager_of
+from extproc.demo.pool import Behaviour
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
 from tests.envoy.attached import Attached, PoolSets, attached
@@ -25,6 +27,8 @@ UNSEEN = LOGGED[1:]
 MODES = (BODY, *LOGGED)
 
 ENTRIES = "dualpool_access_log_entries_total"
+WRITTEN = "access_logs.grpc_access_log.logs_written"
+ACTIVE = "http.llm.downstream_rq_active"
 OBSERVATIONS = "dualpool_observations_total"
 
 
@@ -95,13 +99,34 @@ def running(
         yield stack
 
 
+def anew(stack: Attached) -> Attached:
+    """Return `stack` as another test may use it: at rest, its pools behave, nothing received, counts at 0."""
+    until(lambda: _at_rest(stack))
+    stack.behave(Behaviour())
+    for server in stack.servers.values():
+        server.pool.received.clear()
+    return replace(stack, before=stack.service.get("/metrics"))
+
+
+def _at_rest(stack: Attached) -> bool:
+    """No request is under way, no exchange is open, and every entry written has come."""
+    figures, page = stack.envoy.stats(f"{ACTIVE}|{WRITTEN}"), stack.service.get("/metrics")
+    quiet = not figures[ACTIVE] and "dualpool_exchanges_in_flight 0.0" in page
+    return quiet and figures.get(WRITTEN, 0) == total(page, ENTRIES)
+
+
 def count(stack: Attached, metric: str, **labels: str) -> float:
-    """Sum a metric of the service over the series that have `labels`."""
-    total = 0.0
-    for line in stack.service.get("/metrics").splitlines():
+    """Sum a metric of the service over the series that have `labels`: what a test has added to it."""
+    return total(stack.service.get("/metrics"), metric, **labels) - total(stack.before, metric, **labels)
+
+
+def total(page: str, metric: str, **labels: str) -> float:
+    """Do so for a page of metrics."""
+    found = 0.0
+    for line in page.splitlines():
         if line.startswith(f"{metric}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
-            total += float(line.rpartition(" ")[2])
-    return total
+            found += float(line.rpartition(" ")[2])
+    return found
 
 
 def arrived(stack: Attached, entries: int) -> None:

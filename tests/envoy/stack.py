@@ -27,7 +27,7 @@ UNUSED: Address = ("127.0.0.1", 1)
 """Nobody listens there."""
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Poll until `condition` returns something true, and return it; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

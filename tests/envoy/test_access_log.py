@@ -10,11 +10,10 @@ from tests.envoy.attached import Attached
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartMode
 from tests.envoy.load import Load
-from tests.envoy.modes import ENTRIES, IN_PROXY, LOGGED, OBSERVATIONS, Mode, count, name
+from tests.envoy.modes import ENTRIES, IN_PROXY, LOGGED, OBSERVATIONS, WRITTEN, Mode, count, name
 from tests.envoy.stack import until
 from tests.envoy.version import version
 
-WRITTEN = "access_logs.grpc_access_log.logs_written"
 DROPPED = "access_logs.grpc_access_log.logs_dropped"
 SHORT = chat("word " * 20, max_tokens=50)
 

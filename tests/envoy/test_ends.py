@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,9 @@ from tests.envoy.modes import BODY, ENTRIES, MODES, OBSERVATIONS, Mode, count, h
 MESSAGES = "/v1/messages"
 """Its streams tell of prompt tokens at their start, of completion tokens at their end."""
 
+RESERVING = {"output": {"default": 100}}
+"""So that a request without a cap goes short, too."""
+
 every_mode = pytest.mark.parametrize("mode", MODES, ids=name)
 
 
@@ -26,9 +30,9 @@ def ended(stack: Attached, mode: Mode, **ends: int) -> None:
 
 
 @every_mode
-def test_failures_and_silence(start_mode: StartMode, mode: Mode) -> None:
+def test_failures_and_silence(shared_mode: StartMode, mode: Mode) -> None:
     """A 5xx answer and one without usage are two observations without usage, and only one of them has failed."""
-    stack = start_mode(mode)
+    stack = shared_mode(mode, **RESERVING)
     stack.behave(Behaviour(status=503))
     assert stack.send(chat("hello", max_tokens=5)).status == 503
     stack.behave(Behaviour(usage=False))
@@ -56,9 +60,9 @@ def test_a_retried_misroute(start_mode: StartMode, mode: Mode) -> None:
 
 
 @every_mode
-def test_a_request_that_both_pools_refuse(start_mode: StartMode, mode: Mode) -> None:
+def test_a_request_that_both_pools_refuse(shared_mode: StartMode, mode: Mode) -> None:
     """That is the client's mistake: its 400 comes from the largest pool, and is no misroute."""
-    stack = start_mode(mode)
+    stack = shared_mode(mode, **RESERVING)
     stack.behave(Behaviour(status=400))
     refused = stack.send(chat("hello", max_tokens=5))
     assert (refused.status, stack.reached(refused)) == (400, ["short", "long"])
@@ -68,9 +72,9 @@ def test_a_request_that_both_pools_refuse(start_mode: StartMode, mode: Mode) -> 
 
 
 @every_mode
-def test_an_answer_that_fills_its_pool(start_mode: StartMode, mode: Mode) -> None:
+def test_an_answer_that_fills_its_pool(shared_mode: StartMode, mode: Mode) -> None:
     """Without a cap, an answer that ends at the context of the pool it was sent to is a truncated one."""
-    stack = start_mode(mode, output={"default": 100})
+    stack = shared_mode(mode, **RESERVING)
     stack.behave(Behaviour(completion=5000))
     assert stack.lands(chat("word " * 200)) == "short"
     heard(stack, mode, 1)
@@ -79,9 +83,10 @@ def test_an_answer_that_fills_its_pool(start_mode: StartMode, mode: Mode) -> Non
 
 
 @every_mode
-def test_a_client_that_leaves(start_mode: StartMode, mode: Mode) -> None:
+def test_a_client_that_leaves(shared_mode: StartMode, mode: Mode) -> None:
     """Who hangs up in the middle of an answer teaches what the prompt was, and no length."""
-    stack = start_mode(mode, output={"default": 100})
+    stack = shared_mode(mode, **RESERVING)
+    lengths = learned_lengths(stack)
     stack.behave(Behaviour(pace=0.05, completion=1000))
     parts = urlsplit(stack.envoy.url)
     body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
@@ -94,7 +99,7 @@ def test_a_client_that_leaves(start_mode: StartMode, mode: Mode) -> None:
     assert seen.startswith(b"HTTP/1.1 200")
     heard(stack, mode, 1)
     ended(stack, mode, disconnected=1, completed=0)
-    taught_the_prompt_alone(stack)
+    taught_the_prompt_alone(stack, lengths)
 
 
 def test_a_client_that_leaves_on_the_last_event(start_mode: StartMode) -> None:
@@ -116,19 +121,24 @@ def test_a_client_that_leaves_on_the_last_event(start_mode: StartMode) -> None:
 
 
 @every_mode
-def test_a_pool_that_breaks_off(start_mode: StartMode, mode: Mode) -> None:
+def test_a_pool_that_breaks_off(shared_mode: StartMode, mode: Mode) -> None:
     """An answer that its pool cuts has failed, whatever its status was, and teaches no length either."""
-    stack = start_mode(mode, output={"default": 100})
+    stack = shared_mode(mode, **RESERVING)
+    lengths = learned_lengths(stack)
     stack.behave(Behaviour(pace=0.02, cut_after=4))
     with pytest.raises(http.client.IncompleteRead):
         stack.send({**chat("hello there " * 20), "stream": True}, path=MESSAGES)
     heard(stack, mode, 1)
     ended(stack, mode, failed=1, completed=0)
-    taught_the_prompt_alone(stack)
+    taught_the_prompt_alone(stack, lengths)
 
 
-def taught_the_prompt_alone(stack: Attached) -> None:
+def learned_lengths(stack: Attached) -> Any:
+    return stack.service.state()["learned"]["output"]
+
+
+def taught_the_prompt_alone(stack: Attached, lengths: Any) -> None:
     assert count(stack, OBSERVATIONS, verdict="used") == 1
     assert count(stack, "dualpool_prompt_tokens_total") > 20
     assert count(stack, "dualpool_completion_tokens_total") == 0
-    assert stack.service.state()["learned"]["output"] == []
+    assert learned_lengths(stack) == lengths

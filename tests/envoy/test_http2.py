@@ -16,6 +16,7 @@ from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartMode
 from tests.envoy.modes import ENTRIES, LOGGED, UNSEEN, Mode, count, heard, name
 from tests.envoy.stack import Stack, until
+from tests.envoy.test_ends import RESERVING, learned_lengths
 
 
 def post(
@@ -48,7 +49,7 @@ def post(
     if trailers:
         connection.send_headers(1, [("x-checksum", "1")], end_stream=True)
     status, answer = 0, b""
-    with socket.create_connection((parts.hostname, parts.port), 10) as sock:
+    with socket.create_connection((parts.hostname, parts.port), 30) as sock:
         sock.sendall(connection.data_to_send())
         if when is not None and reset is not None:
             until(when)
@@ -90,9 +91,9 @@ def test_an_http2_request_is_routed(
 
 @pytest.mark.parametrize("trailers", [False, True], ids=["body ends the stream", "trailers end it"])
 @pytest.mark.parametrize("mode", UNSEEN, ids=name)
-def test_an_http2_request_is_routed_unseen(start_mode: StartMode, mode: Mode, trailers: bool) -> None:
+def test_an_http2_request_is_routed_unseen(shared_mode: StartMode, mode: Mode, trailers: bool) -> None:
     """Where Envoy holds the body, it knows when that is whole, trailers or not."""
-    stack = start_mode(mode)
+    stack = shared_mode(mode, **RESERVING)
     for words, pool in ((20, "short"), (3000, "long")):
         body = json.dumps(chat("word " * words, max_tokens=5)).encode()
         status, _ = post(stack.envoy.url, body, trailers)
@@ -102,15 +103,16 @@ def test_an_http2_request_is_routed_unseen(start_mode: StartMode, mode: Mode, tr
 
 @pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_a_client_that_resets_its_stream_has_left(start_mode: StartMode, mode: Mode, reset: int) -> None:
+def test_a_client_that_resets_its_stream_has_left(shared_mode: StartMode, mode: Mode, reset: int) -> None:
     """With whatever code: the answer was cut, and how long it would have been nobody knows."""
-    stack = start_mode(mode, output={"default": 100})
+    stack = shared_mode(mode, **RESERVING)
+    lengths = learned_lengths(stack)
     stack.servers["short"].pool.behaviour = Behaviour(pace=0.05, completion=1000)
     body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
     assert post(stack.envoy.url, body, reset=reset)[0] == 200
     heard(stack, mode, 1)
     assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
-    assert stack.service.state()["learned"]["output"] == []
+    assert learned_lengths(stack) == lengths
 
 
 @pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])

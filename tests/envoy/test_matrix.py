@@ -7,7 +7,7 @@ import pytest
 from tests.envoy.attached import Attached
 from tests.envoy.client import chat
 from tests.envoy.modes import BODY, LOGGED, OBSERVATIONS, Mode, count, heard, name, running
-from tests.envoy.version import version
+from tests.envoy.version import Version
 
 ACCESS_LOG_SINCE = (1, 38, 3)
 USAGE_IN_STREAM = {"stream": True, "stream_options": {"include_usage": True}}
@@ -22,15 +22,16 @@ def both_pools(stack: Attached, mode: Mode) -> None:
     assert count(stack, OBSERVATIONS, verdict="used") == 3
 
 
-def test_body(tmp_path: Path) -> None:
+def test_body(tmp_path: Path, envoy: Version) -> None:
     """The body mode, learning from response bodies, works on every version."""
-    with running(tmp_path, BODY, envoy=version()[:2]) as stack:
+    with running(tmp_path, BODY, envoy=envoy[:2]) as stack:
         both_pools(stack, BODY)
 
 
-@pytest.mark.skipif(version() < ACCESS_LOG_SINCE, reason=f"Envoy {version()}: sse_to_metadata came with 1.38.3")
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_access_log(tmp_path: Path, mode: Mode) -> None:
+def test_access_log(tmp_path: Path, envoy: Version, mode: Mode) -> None:
     """The modes that learn from the access log work since 1.38.3."""
-    with running(tmp_path, mode, envoy=version()[:2]) as stack:
+    if envoy < ACCESS_LOG_SINCE:
+        pytest.skip(f"Envoy {envoy}: sse_to_metadata came with 1.38.3")
+    with running(tmp_path, mode, envoy=envoy[:2]) as stack:
         both_pools(stack, mode)

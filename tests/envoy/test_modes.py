@@ -35,9 +35,9 @@ LONG = chat("word " * 3000, max_tokens=50)
 
 
 @pytest.mark.parametrize("mode", MODES, ids=name)
-def test_requests_land_and_each_teaches(start_mode: StartMode, mode: Mode) -> None:
+def test_requests_land_and_each_teaches(shared_mode: StartMode, mode: Mode) -> None:
     """Short and long requests, plain and streamed, land where they belong, and every answer is learned from."""
-    stack = start_mode(mode, short_by_default)
+    stack = shared_mode(mode, short_by_default)
     for body, pool in ((SHORT, "short"), (LONG, "long")) * 3:
         assert stack.lands(body) == pool
         assert stack.lands({**body, "stream": True, "stream_options": {"include_usage": True}}) == pool
@@ -52,9 +52,9 @@ def test_requests_land_and_each_teaches(start_mode: StartMode, mode: Mode) -> No
 
 
 @pytest.mark.parametrize("mode", UNSEEN, ids=name)
-def test_what_the_filters_do_not_understand_goes_long(start_mode: StartMode, mode: Mode) -> None:
+def test_what_the_filters_do_not_understand_goes_long(shared_mode: StartMode, mode: Mode) -> None:
     """No JSON, no length, other types and other requests: the long pool, whatever the default route is."""
-    stack = start_mode(mode, short_by_default)
+    stack = shared_mode(mode, short_by_default)
     assert stack.lands(SHORT) == "short"
     for body, headers in ((b"{", {}), (json.dumps(SHORT).encode(), {"content-type": "text/plain"})):
         reply = stack.send(body, headers=headers)
@@ -81,9 +81,9 @@ def chunked(stack: Attached, body: dict[str, Any], marker: str, **headers: str) 
 
 
 @pytest.mark.parametrize("mode", MODES, ids=name)
-def test_chunked_requests(start_mode: StartMode, mode: Mode) -> None:
+def test_chunked_requests(shared_mode: StartMode, mode: Mode) -> None:
     """A body whose length nobody announced is measured by Envoy, and the size decides as ever."""
-    stack = start_mode(mode, short_by_default)
+    stack = shared_mode(mode, short_by_default)
     for number, (body, pool) in enumerate(((SHORT, "short"), (LONG, "long"))):
         reply = chunked(stack, body, f"chunked-{number}")
         assert (reply.status, stack.reached(reply)) == (200, [pool])
@@ -94,17 +94,17 @@ def test_chunked_requests(start_mode: StartMode, mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", UNSEEN, ids=name)
-def test_chunks_that_are_not_json(start_mode: StartMode, mode: Mode) -> None:
+def test_chunks_that_are_not_json(shared_mode: StartMode, mode: Mode) -> None:
     """Where nothing was lifted either, nothing is known: the long pool."""
-    stack = start_mode(mode, short_by_default)
+    stack = shared_mode(mode, short_by_default)
     reply = chunked(stack, SHORT, "unseen", **{"content-type": "text/plain"})
     assert stack.reached(reply) == ["long"]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=name)
-def test_bodies_too_long_for_any_ratio(start_mode: StartMode, mode: Mode) -> None:
+def test_bodies_too_long_for_any_ratio(shared_mode: StartMode, mode: Mode) -> None:
     """Beyond 16 bytes a token of the short pool a body goes long unread, whatever it holds, and teaches nothing."""
-    stack = start_mode(mode, short_by_default)
+    stack = shared_mode(mode, short_by_default)
     assert stack.lands(chat(" " * (16 * 2048), max_tokens=5)) == "long"
     if mode != BODY:
         arrived(stack, 1)
@@ -113,11 +113,10 @@ def test_bodies_too_long_for_any_ratio(start_mode: StartMode, mode: Mode) -> Non
 
 
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_bodies_beyond_the_buffer(start_mode: StartMode, mode: Mode) -> None:
+def test_bodies_beyond_the_buffer(shared_mode: StartMode, mode: Mode) -> None:
     """Where a filter in front has to hold the body, 16 MiB are the most; where none need, all of it arrives."""
-    stack = start_mode(mode)
-    for server in stack.servers.values():
-        server.pool.behaviour = Behaviour(status=200)
+    stack = shared_mode(mode, short_by_default)
+    stack.behave(Behaviour(status=200))
     reply = stack.send(json.dumps(chat("x" * 17_000_000, max_tokens=5)).encode())
     assert (reply.status, stack.reached(reply)) == ((200, ["long"]) if mode[0] != "bodyless" else (413, []))
     arrived(stack, 1)
@@ -176,11 +175,10 @@ def test_a_batch_that_nobody_has_read_says_nothing_of_one_answer(start_mode: Sta
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", CHAT])
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_a_big_answer_arrives(start_mode: StartMode, mode: Mode, path: str) -> None:
+def test_a_big_answer_arrives(shared_mode: StartMode, mode: Mode, path: str) -> None:
     """Ten megabytes of JSON pass the filters, embeddings unread and chat answers within the limit."""
-    stack = start_mode(mode)
-    for server in stack.servers.values():
-        server.pool.behaviour = Behaviour(padding=10_000_000)
+    stack = shared_mode(mode, short_by_default)
+    stack.behave(Behaviour(padding=10_000_000))
     body = {"model": "m", "input": "hello"} if path != CHAT else chat("hello", max_tokens=5)
     reply = stack.send(body, path=path)
     assert reply.status == 200

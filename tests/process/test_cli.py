@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import grpc
 import pytest
@@ -18,6 +20,13 @@ import pytest
 from extproc.pb import dualpool_extproc_pb2 as pb
 from tests.unit.service.test_exchange import headers, pool
 from tests.unit.service.test_server import METHOD
+
+HEADERS = pb.ProcessingRequest(
+    request_headers=headers({":method": "POST", ":path": "/v1/completions"})
+).SerializeToString()
+BODY = pb.ProcessingRequest(
+    request_body=pb.HttpBody(body=b'{"prompt": "hello", "max_tokens": 5}', end_of_stream=True)
+).SerializeToString()
 
 ENVIRONMENT = {**os.environ, "DUALPOOL_SERVER__LISTEN": "127.0.0.1:0", "DUALPOOL_SERVER__ADMIN": "127.0.0.1:0"}
 
@@ -149,22 +158,49 @@ def test_grpc_says_nothing_of_its_own() -> None:
     assert done.stderr.splitlines()[-1].startswith(f"server.listen: '{address}': ")
 
 
-def test_sigterm_drains_open_exchanges_and_exits_with_0() -> None:
-    """Health fails at once, an open exchange is still answered, then the process ends."""
-    with service(DUALPOOL_SERVER__LAME_DUCK_SECONDS="2") as (process, address, admin):
+def test_sigterm_fails_readiness_while_exchanges_are_answered() -> None:
+    """For a lame duck's time the process works as ever; who looks at readiness sends nothing new."""
+    with (
+        service(DUALPOOL_SERVER__LAME_DUCK_SECONDS="60") as (process, address, admin),
+        grpc.insecure_channel(address) as channel,
+    ):
+        call = channel.stream_stream(METHOD)
+        assert pool_of(call(iter([HEADERS]))) == "long"
+        process.send_signal(signal.SIGTERM)
+        while get(admin, "/readyz")[0] == 200:
+            pass
+        assert get(admin, "/healthz")[0] == 200
+        assert pool_of(call(iter([HEADERS]))) == "long"
+
+
+def test_sigterm_lets_open_exchanges_end_and_exits_with_0() -> None:
+    """What was begun is answered, though nobody can connect any more."""
+    quick = {"DUALPOOL_SERVER__LAME_DUCK_SECONDS": "0", "DUALPOOL_SERVER__DRAIN_SECONDS": "60"}
+    with service(**quick) as (process, address, _):
         with grpc.insecure_channel(address) as channel:
-            requests: list[bytes] = []
-            sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/messages"}))
-            requests.append(sent.SerializeToString())
-            answers = channel.stream_stream(METHOD)(iter(requests))
-            assert pool(pb.ProcessingResponse.FromString(next(answers))) == "long"
+            messages: SimpleQueue[bytes | None] = SimpleQueue()
+            answers = channel.stream_stream(METHOD)(iter(messages.get, None))
+            messages.put(HEADERS)
+            assert pool_of(answers) == "long"
             process.send_signal(signal.SIGTERM)
-            while get(admin, "/readyz")[0] == 200:
+            while listens(address):
                 pass
-            assert get(admin, "/healthz")[0] == 200
-            again = channel.stream_stream(METHOD)(iter(requests))
-            assert pool(pb.ProcessingResponse.FromString(next(again))) == "long"
-        assert process.wait(timeout=30) == 0
+            messages.put(BODY)
+            assert pool_of(answers) == "short"
+            messages.put(None)
+            assert list(answers) == []
+        assert process.wait(timeout=60) == 0
+
+
+def pool_of(answers: Iterator[bytes]) -> str:
+    """The pool that the next of `answers` names."""
+    return pool(pb.ProcessingResponse.FromString(next(answers)))
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -174,17 +210,23 @@ def test_a_second_signal_ends_at_once() -> None:
         while get(admin, "/readyz")[0] == 200:
             pass
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 128 + signal.SIGINT
+        assert process.wait(timeout=60) == 128 + signal.SIGINT
 
 
-PRINTED = [("check", "good.yaml"), ("reference",), ("--help",), ("plan", "cdf.json", "--rate", "10")]
+PRINTED = [
+    ("check", "good.yaml"),
+    ("reference",),
+    ("--help",),
+    ("calibrate", "log.jsonl", "--output", "state.json"),
+]
 """Commands that print little, much, by argparse, and by rich."""
 
 
 def printed_to(output: int, directory: Path, arguments: tuple[str, ...]) -> tuple[int, str]:
     """Exit code and standard error of a command that prints to `output`."""
     (directory / "good.yaml").write_text("{}")
-    (directory / "cdf.json").write_text("[[1000, 0.9], [20000, 1.0]]")
+    line = {"path": "/v1/completions", "body": {"prompt": "How are you?"}, "prompt_tokens": 4}
+    (directory / "log.jsonl").write_text(json.dumps(line))
     command = [sys.executable, "-m", "extproc", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     done = subprocess.run(

@@ -69,7 +69,7 @@ def test_what_workers_share_does_not_age(tmp_path: Path) -> None:
         until(lambda: kept(tmp_path / "state.json") == 4)
     settings = {"server": {"listen": f"unix://{tmp_path}/dualpool.sock"}, **state}
     with serving(tmp_path, settings, "--workers", "2", python=clock.python) as service:  # who go by the true clock
-        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        until(lambda: service.metric("dualpool_workers_up") == 2)
         exchange(f"unix://{tmp_path}/dualpool-0.sock")
         exchange(f"unix://{tmp_path}/dualpool-1.sock")
         until(lambda: service.metric('dualpool_observations_total{verdict="used"}') == 2)
@@ -89,7 +89,7 @@ def test_replicas_whose_clocks_disagree_learn_as_one(tmp_path: Path) -> None:
         other = stack.enter_context(serving(tmp_path / "b", settings, python=clock.python))
         for service in (one, other):
             exchange(service.address)
-        until(lambda: one.samples() == other.samples() == 2, 30)
+        until(lambda: one.samples() == other.samples() == 2)
         clock.step(-20 * YEARS)
         exchange(other.address)
-        until(lambda: one.samples() == other.samples() == 3, 30)
+        until(lambda: one.samples() == other.samples() == 3)

@@ -52,7 +52,7 @@ def test_without_descriptors_open_connections_are_served(tmp_path: Path) -> None
             requests.append(REQUEST.SerializeToString())
             answer = next(iter(call(iter(requests), timeout=30)))
             assert pool(pb.ProcessingResponse.FromString(answer)) == "long"
-        until(lambda: "file works again" in service.process.output(), 30)
+        until(lambda: "file works again" in service.process.output())
         assert exchange(service.address) == "short"
         until(lambda: service.samples() == 1)
         until(lambda: kept(path) == 1)

@@ -17,7 +17,6 @@ from tests.unit.service.test_tls import self_signed
 
 pytestmark = needs_redis
 
-PATIENCE = 60
 FAILED = 'dualpool_state_exchanges_total{result="failed",store="redis"}'
 GLOBAL = ("linear", "")
 
@@ -71,7 +70,7 @@ def test_a_redis_killed_and_restarted_empty_is_filled_again(tmp_path: Path, redi
         assert exchange(one.address) == exchange(other.address) == "short"
         assert (one.samples(), other.samples()) == (2, 2)
         redis.start()
-        until(lambda: one.samples() == other.samples() == shared(redis) == 3, PATIENCE)
+        until(lambda: one.samples() == other.samples() == shared(redis) == 3)
         assert "redis works again" in one.process.output()
 
 
@@ -87,8 +86,8 @@ def test_a_newcomer_to_an_emptied_redis_wipes_nothing(tmp_path: Path, redis: Red
         redis.start()
         new = replica(stack, tmp_path / "c", redis)
         exchange(new.address)
-        until(lambda: shared(redis) >= 4, PATIENCE)
-        until(lambda: one.samples() == other.samples() == new.samples() == shared(redis), PATIENCE)
+        until(lambda: shared(redis) >= 4)
+        until(lambda: one.samples() == other.samples() == new.samples() == shared(redis))
         assert shared(redis) >= 4
 
 
@@ -114,14 +113,14 @@ def test_a_redis_that_is_of_no_use_is_done_without(tmp_path: Path, redis: RedisS
         if spoil == "emptied":
             until(lambda: shared(redis) > 0)
         else:
-            until(lambda: one.metric(FAILED) > before, PATIENCE)
+            until(lambda: one.metric(FAILED) > before)
         for service in (one, other):
             assert exchange(service.address) == "short"
         client.config_set("maxmemory", 0)
         if spoil == "another kind of value":
             client.delete("dualpool")
         redis.delay = 0.0
-        until(lambda: one.samples() == other.samples() == shared(redis) == 5, PATIENCE)
+        until(lambda: one.samples() == other.samples() == shared(redis) == 5)
 
 
 def test_workers_deliver_what_they_learn_once(tmp_path: Path, redis: RedisServer) -> None:
@@ -132,21 +131,21 @@ def test_workers_deliver_what_they_learn_once(tmp_path: Path, redis: RedisServer
     }
     with ExitStack() as stack:
         service = stack.enter_context(serving(tmp_path, settings, "--workers", "2"))
-        until(lambda: service.metric("dualpool_workers_up") == 2, PATIENCE)
+        until(lambda: service.metric("dualpool_workers_up") == 2)
         other = replica(stack, tmp_path / "other", redis)
         addresses = [*(f"unix://{tmp_path}/d-{number}.sock" for number in range(2)), other.address]
         for address, tokens in zip(addresses, (900, 1400, 2200), strict=True):
             exchange(address, tokens=tokens)
-        until(lambda: service.samples() == other.samples() == shared(redis) == 3, PATIENCE)
+        until(lambda: service.samples() == other.samples() == shared(redis) == 3)
         # Reports so different that only those who know all three estimate alike: Redis will forget, they must know.
-        until(lambda: len({estimated(address) for address in addresses}) == 1, PATIENCE)
+        until(lambda: len({estimated(address) for address in addresses}) == 1)
         redis.kill()
-        until(lambda: service.metric(FAILED) > 1, PATIENCE)
+        until(lambda: service.metric(FAILED) > 1)
         for address in addresses:
             exchange(address)
-        until(lambda: service.samples() == 5, PATIENCE)
+        until(lambda: service.samples() == 5)
         redis.start()
-        until(lambda: service.samples() == other.samples() == shared(redis) == 6, PATIENCE)
+        until(lambda: service.samples() == other.samples() == shared(redis) == 6)
 
 
 def test_password_and_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

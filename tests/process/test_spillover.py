@@ -31,7 +31,7 @@ def two_workers(
         "spillover": {**QUICK, **spillover},
     }
     with serving(directory, settings, "--workers", "2") as service:
-        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        until(lambda: service.metric("dualpool_workers_up") == 2)
         yield service, [f"unix://{directory}/dualpool-{number}.sock" for number in range(2)]
 
 
@@ -53,7 +53,7 @@ def test_all_workers_spill_by_one_judgement(tmp_path: Path) -> None:
         children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
-        until(lambda: exchange(addresses[0]) == "long", 30)
+        until(lambda: exchange(addresses[0]) == "long")
         short.pool.waiting = 0
         for address in addresses:
             until(lambda address=address: exchange(address) == "short")  # type: ignore[misc]
@@ -93,7 +93,7 @@ def test_what_one_worker_decides_and_another_hears_of_is_one_count(tmp_path: Pat
         children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
         until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
-        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        until(lambda: service.metric("dualpool_workers_up") == 2)
         assert requests() == 4
         for decision in decisions[1:]:
             ended(other, decision)

@@ -25,7 +25,7 @@ def two_workers(directory: Path, interval: float) -> Iterator[tuple[Serving, lis
         "state": {"file": str(directory / "state.json"), "interval_seconds": interval},
     }
     with serving(directory, settings, "--workers", "2") as service:
-        until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+        until(lambda: service.metric("dualpool_workers_up") == 2)
         yield service, [f"unix://{directory}/dualpool-{number}.sock" for number in range(2)]
 
 
@@ -61,7 +61,7 @@ def test_a_killed_worker_is_replaced_and_its_counts_go_on(workers: tuple[Serving
     os.kill(before[0], signal.SIGKILL)
     assert exchange(other) == "short"
     until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
-    until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+    until(lambda: service.metric("dualpool_workers_up") == 2)
     assert exchange(one) == "short"
     until(lambda: service.samples() == 3)
     assert service.metric('dualpool_observations_total{verdict="used"}') == 3
@@ -74,7 +74,7 @@ def test_workers_stop_with_their_supervisor(workers: tuple[Serving, list[str]]) 
     running = children(service.process.pid)
     service.process.send_signal(signal.SIGKILL)
     service.process.popen.wait()
-    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running), 20)
+    until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running))
 
 
 def test_a_hangup_reaches_every_worker(workers: tuple[Serving, list[str]], tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_a_worker_that_hangs_is_replaced(workers: tuple[Serving, list[str]]) -> 
     os.kill(before[0], signal.SIGSTOP)
     until(lambda: service.metric("dualpool_workers_up") == 1)
     assert exchange(other) == "short"
-    until(lambda: service.metric("dualpool_worker_restarts_total") == 1, 60)
-    until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+    until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
+    until(lambda: service.metric("dualpool_workers_up") == 2)
     assert exchange(one) == "short"
     until(lambda: service.samples() == 3)
     assert before[0] not in children(service.process.pid)
@@ -112,10 +112,10 @@ def test_a_worker_that_cannot_be_started_is_tried_again(workers: tuple[Serving, 
     pid = service.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     os.kill(children(pid)[0], signal.SIGKILL)
-    until(lambda: "cannot be started: Too many open files" in service.process.output(), 30)
+    until(lambda: "cannot be started: Too many open files" in service.process.output())
     assert exchange(other) == "short"
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-    until(lambda: service.metric("dualpool_workers_up") == 2, 60)
+    until(lambda: service.metric("dualpool_workers_up") == 2)
     assert exchange(one) == "short"
 
 
@@ -157,7 +157,7 @@ def test_a_successor_is_what_its_predecessor_was(
     until(lambda: service.metric(f'dualpool_config_reloads_total{{result="{result}"}}') == 2)
     os.kill(children(service.process.pid)[0], signal.SIGKILL)
     until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
-    until(lambda: service.metric("dualpool_workers_up") == 2, 30)
+    until(lambda: service.metric("dualpool_workers_up") == 2)
     assert {exchange(address) for address in addresses} == {"long" if "shadow" in text else "short"}
 
 

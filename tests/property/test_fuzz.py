@@ -10,6 +10,8 @@ from tests.fuzz.corpus import LONGEST, PLACE, keep, kept
 from tests.fuzz.run import REPLAYS, fuzz
 from tests.fuzz.targets import Target, targets
 
+pytestmark = pytest.mark.no_cover  # thousands of inputs: tracing each line would double the time
+
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_input_raises_and_none_is_slow(seed: int) -> None:

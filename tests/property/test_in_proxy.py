@@ -18,6 +18,8 @@ from extproc.routing.decision import Decision
 from extproc.routing.router import Head, Router
 from extproc.service.in_proxy import figures, program
 
+pytestmark = pytest.mark.no_cover  # thousands of inputs: tracing each line would double the time
+
 SETS = {
     "default": [{"name": "short", "capacity": 8192}, {"name": "long", "capacity": 131_072}],
     "coder": [{"name": n, "capacity": c} for n, c in (("small", 2000), ("medium", 20_000), ("big", 200_000))],

@@ -16,6 +16,8 @@ from extproc.config import Config
 from extproc.service.in_proxy import figures, program
 from tests.lifted import lifted
 
+pytestmark = pytest.mark.no_cover  # thousands of inputs: tracing each line would double the time
+
 CONFIG = Config()
 RUNTIME = LuaRuntime(encoding=None)
 RUNTIME.execute(program(figures(CONFIG, new_learner(CONFIG))).encode())

@@ -1,5 +1,6 @@
 """Properties of the linear estimator."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO
 from extproc.budget.sums import merge
 from extproc.config import Estimation
 from tests.unit.budget.test_ratio import observation
+
+pytestmark = pytest.mark.no_cover  # thousands of inputs: tracing each line would double the time
 
 WORDS = st.sampled_from([b"the word ", b"1234,", b"x_y = f(z);\n", "日本".encode(), "привет ".encode()])
 DOCUMENTS = st.lists(st.tuples(WORDS, st.integers(60, 300)), min_size=1, max_size=6)

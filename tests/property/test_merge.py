@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from extproc.budget.sums import Recent, Sums, Table, merge, surest
 
+pytestmark = pytest.mark.no_cover  # thousands of inputs: tracing each line would double the time
+
 KEEP = 0.95
 
 observations = st.lists(st.floats(0.5, 16), min_size=1, max_size=40)

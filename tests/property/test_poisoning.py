@@ -11,6 +11,8 @@ from extproc.config import Config, Estimation
 from tests.property.test_linear import document, size
 from tests.unit.budget.test_ratio import observation
 
+pytestmark = pytest.mark.no_cover  # thousands of inputs: tracing each line would double the time
+
 Document = list[tuple[bytes, int]]
 
 WORDS = (b"the word ", b"1234,", b"x_y = f(z);\n", "日本".encode(), "привет ".encode())

@@ -75,6 +75,7 @@ def test_a_replaced_model_is_learned_anew() -> None:
     assert fit.estimate(inputs(x)).tokens == pytest.approx(1.5 * truth(PRIOR, x), rel=0.05)
 
 
+@pytest.mark.no_cover  # tracing each line would double the time
 def test_it_is_stable_over_a_million_updates() -> None:
     """Covariance stays symmetric, positive and within the prior's; weights stay possible and right."""
     draw, fit = random.Random(5), Fit()

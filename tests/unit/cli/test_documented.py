@@ -55,6 +55,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.no_cover  # of a large trace; test_plan does the same with a small one
 @pytest.mark.parametrize(("options", "says", "code"), EXAMPLE)
 def test_worked_example(
     example: Path, capsys: pytest.CaptureFixture[str], options: str, says: str, code: int

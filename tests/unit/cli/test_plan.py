@@ -7,6 +7,14 @@ import pytest
 
 from extproc.cli import main
 from extproc.config_file import load
+from extproc.planning import estimates
+
+
+@pytest.fixture(autouse=True)
+def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimators learn from a tenth of the texts: most of the time of a plan goes there, and no rule here."""
+    monkeypatch.setattr(estimates, "LEARNED", 300)
+    monkeypatch.setattr(estimates, "TRIED", 200)
 
 
 @pytest.fixture

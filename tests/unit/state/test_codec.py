@@ -16,6 +16,13 @@ TABLE: Table = {
 GOOD = encode(TABLE, 1000.0)
 
 
+def whole(body: bytes, version: int) -> bytes:
+    """A state whose header fits `body`, whatever that is."""
+    checksum = hashlib.sha256(body).hexdigest()
+    header = {"format": "dualpool-state", "version": version, "saved": 5.0, "sha256": checksum}
+    return msgspec.json.encode(header) + b"\n" + body
+
+
 def test_what_was_encoded_is_decoded() -> None:
     """Figures and time come back exactly."""
     assert decode(GOOD) == Stored(TABLE, 1000.0)
@@ -32,6 +39,9 @@ def test_what_was_encoded_is_decoded() -> None:
         (GOOD.replace(b'"version":2', b'"version":3'), "its version is 3; this program reads version 2"),
         (GOOD[:-1], "torn or altered"),
         (GOOD.replace(b"80.0", b"81.0"), "torn or altered"),
+        (whole(b"[[1]]", 1), "figures cannot be read"),
+        (whole(b"[1]", 2), "figures cannot be read"),
+        (whole(b"[" * 100_000, 2), "figures cannot be read"),
     ],
 )
 def test_what_is_not_a_whole_state_is_recognised(data: bytes, reason: str) -> None:
@@ -100,9 +110,7 @@ def test_one_value_that_is_no_number_costs_no_other_entry_its_place(values: tupl
 
 def test_the_version_before_is_read() -> None:
     """All figures were one list there."""
-    body = msgspec.json.encode(list(TABLE.items()))
-    header = {"format": "dualpool-state", "version": 1, "saved": 5.0, "sha256": hashlib.sha256(body).hexdigest()}
-    assert decode(msgspec.json.encode(header) + b"\n" + body) == Stored(TABLE, 5.0)
+    assert decode(whole(msgspec.json.encode(list(TABLE.items())), 1)) == Stored(TABLE, 5.0)
 
 
 @pytest.mark.parametrize(("seconds", "samples"), [(AGEING_SECONDS - 0.1, 40), (AGEING_SECONDS, 20)])
