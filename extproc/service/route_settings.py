@@ -33,8 +33,8 @@ DISTINCT_ROUTES = 1024
 CATEGORIES = 256
 """Categories that routes may name, all together: each becomes a label and a learned figure."""
 
-_BODY = "body"
-_NO_BODY = (PREFIX + _BODY, "false")
+_ANSWERS, _BODY = "answers", "body"
+_NO_ANSWERS, _NO_BODY = (PREFIX + _ANSWERS, "false"), (PREFIX + _BODY, "false")
 
 _CATEGORY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -68,7 +68,7 @@ class RouteSettingsReader:
             "shadow": _boolean,
             "rollout-percent": _percent,
             "default-output": _tokens,
-            "answers": _boolean,
+            _ANSWERS: _boolean,
             _BODY: _boolean,
         }
 
@@ -131,8 +131,9 @@ def ours(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
 
 
 def is_single(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
-    """Whether gRPC metadata says that a call is one message and its answer: no body comes, nor anything later."""
-    return _NO_BODY in (metadata or ())
+    """Whether gRPC metadata promises a single message: neither the request's body nor its answer will follow."""
+    given = metadata or ()
+    return _NO_BODY in given and _NO_ANSWERS in given
 
 
 def _from_metadata(text: str) -> list[tuple[str, str]]:

@@ -78,6 +78,20 @@ async def test_headers_alone_are_one_message_and_its_answer() -> None:
     assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == 1
 
 
+async def test_a_body_that_stays_away_does_not_keep_the_answer_away() -> None:
+    """With `dualpool-body` alone the headers of the answer still come, and what they say is read."""
+    harness = Harness()
+    async with serving(harness) as (channel, _):
+        call = channel.stream_stream(METHOD)(metadata=(("dualpool-body", "false"),))
+        sent = headers({":method": "POST", ":path": PATH, "content-length": "300"})
+        request = pb.ProcessingRequest(request_headers=sent)
+        request.metadata_context.filter_metadata["dualpool.request"].update({"json": True, "max_tokens": 10.0})
+        assert pool(await exchange(call, request)) == "short"
+        await exchange(call, pb.ProcessingRequest(response_headers=answer_headers(status="503")))
+        assert await call.read() is grpc.aio.EOF
+    assert harness.count("dualpool_unread_answers_total", reason="status") == 1
+
+
 async def test_an_undecodable_message_alone_ends_the_call() -> None:
     """There is no answer to it that Envoy would understand, so the call fails, which Envoy takes no offence at."""
     harness = Harness()
