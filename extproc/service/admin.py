@@ -19,6 +19,9 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from extproc.config import Server
+from extproc.service.errors import StartError
+
 log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 1.0
@@ -83,13 +86,13 @@ class Admin:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        settings: Server,
         health: Probe,
         registry: CollectorRegistry,
         state: Callable[[], dict[str, object]],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Bind `address` (host, port). Raises `OSError` when that is not possible."""
+        """Bind `settings.admin`. `loop`: where the probe runs. Raises `StartError` when the address is not free."""
         self._health = health
         self._registry = registry
         self._state = state
@@ -100,7 +103,12 @@ class Admin:
             "/metrics": self._metrics,
             "/state": self._state_page,
         }
-        self._server = _Server(address, _handler(pages))
+        try:
+            self._server = _Server(settings.admin_address, _handler(pages))
+        except OSError as error:
+            raise StartError(
+                f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}"
+            ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
 
     @property

@@ -25,7 +25,7 @@ from extproc.service.in_proxy_file import InProxyFile
 from extproc.service.models import ModelsCheck
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
-from extproc.service.server import BindError, build
+from extproc.service.server import build
 from extproc.service.sharing import Share, read_tally
 from extproc.service.watch import Watch
 from extproc.service.workers import SHARE_SECONDS, Worker, address
@@ -67,7 +67,7 @@ class App:
         self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` and `TlsError`."""
+        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `StartError`."""
         settings = self._core.config.server
         listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
         server, port = build(
@@ -103,16 +103,8 @@ class App:
         settings, registry = self._core.config.server, self._metrics.registry
         export_learned(registry, self._core.learner.snapshot)
         export_pressure(registry, lambda: self._core.pools.board.levels, self._watch.results)
-        try:
-            admin = Admin(
-                settings.admin_address,
-                self._health,
-                registry,
-                lambda: describe(self._core, registry),
-                asyncio.get_running_loop(),
-            )
-        except OSError as error:
-            raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
+        loop = asyncio.get_running_loop()
+        admin = Admin(settings, self._health, registry, lambda: describe(self._core, registry), loop)
         admin.start()
         try:
             host, port = admin.address

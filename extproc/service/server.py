@@ -13,6 +13,7 @@ from extproc.config import Tls
 from extproc.config_types import socket_path
 from extproc.service.access_log import AccessLog
 from extproc.service.context import Context
+from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.route_settings import is_single, ours
@@ -42,10 +43,6 @@ OPTIONS = (
 )
 
 
-class BindError(Exception):
-    """The configured address cannot be listened on."""
-
-
 def build(
     listen: str,
     current: Callable[[], Context],
@@ -58,7 +55,7 @@ def build(
 
     `current` gives the context that a new exchange works with. `max_exchanges`: calls open at once, of which more
     are refused; a health check is one too, so Envoy soon stops asking. `body_seconds`: that a call waits for the
-    body of its request. Raises `BindError` and `TlsError`.
+    body of its request. Raises `StartError`.
     """
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_exchanges)
     access_log = AccessLog(current)
@@ -158,11 +155,11 @@ def _limit(exchange: Exchange, seconds: float) -> asyncio.TimerHandle:
 
 def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
     if listen.startswith("unix:") and _answers(socket_path(listen)):
-        raise BindError(f"server.listen: {listen!r}: cannot be listened on: another process does")
+        raise StartError(f"server.listen: {listen!r}: cannot be listened on: another process does")
     try:
         port = server.add_insecure_port(listen) if tls is None else server.add_secure_port(listen, credentials(tls))
     except RuntimeError as error:
-        raise BindError(
+        raise StartError(
             f"server.listen: {listen!r}: cannot be listened on: in use, no address of this machine, or in a "
             "directory that is not there or not ours"
         ) from error

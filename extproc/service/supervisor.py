@@ -23,10 +23,10 @@ from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background
 from extproc.service.compose import STARTED, compose, describe
+from extproc.service.errors import StartError
 from extproc.service.handover import hand_over
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
-from extproc.service.server import BindError
 from extproc.service.sharing import publish, tallies
 from extproc.service.tls import credentials
 from extproc.service.watch import Watch
@@ -74,7 +74,7 @@ class Supervisor:
         self._unable: int | None = None  # the worker that could not start
 
     async def run(self) -> None:
-        """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `BindError` and `TlsError`."""
+        """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `StartError`."""
         with shared_directory() as shared:
             self._registry.register(_OfAll(str(shared.path), self._own))
             self._shared = shared
@@ -107,10 +107,7 @@ class Supervisor:
         settings = self._core.config.server
         if settings.tls is not None:
             credentials(settings.tls)  # what is wrong with them is said once, not by each worker
-        try:
-            admin = Admin(settings.admin_address, self, self._registry, self._describe, asyncio.get_running_loop())
-        except OSError as error:
-            raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
+        admin = Admin(settings, self, self._registry, self._describe, asyncio.get_running_loop())
         self._patient_until = asyncio.get_running_loop().time() + settings.lame_duck_seconds + PATIENCE_SECONDS
         self._stopping = signals.listen(self._reload, lambda: shutil.rmtree(shared.path, ignore_errors=True))
         interval = self._core.config.state.interval_seconds
@@ -127,7 +124,7 @@ class Supervisor:
         admin.stop()
         log.info("stopped")
         if self._unable is not None:
-            raise BindError(
+            raise StartError(
                 f"server.workers: {settings.workers}: worker {self._unable} cannot start, as it says above"
             )
 

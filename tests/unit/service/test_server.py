@@ -15,9 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service import server as module
+from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
-from extproc.service.server import BindError, build
+from extproc.service.server import build
 from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
 
 PATH = "/v1/chat/completions"
@@ -244,7 +245,7 @@ async def test_a_socket_that_somebody_listens_on_is_not_taken_over(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
-        with pytest.raises(BindError, match="another process does"):
+        with pytest.raises(StartError, match="another process does"):
             build(f"unix://{path}", lambda: harness.context, health)
     server, _ = build(f"unix://{path}", lambda: harness.context, health)
     await server.start()
@@ -262,7 +263,7 @@ async def test_a_socket_whose_owner_hangs_is_not_taken_over(
         hung.bind(str(path))
         hung.listen(0)
         waiting.connect(str(path))
-        with pytest.raises(BindError, match="another process does"):
+        with pytest.raises(StartError, match="another process does"):
             build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
 
 
@@ -307,7 +308,7 @@ async def test_a_taken_port_is_an_error() -> None:
     health = Health(harness.context.router, 1.0)
     server, port = build("127.0.0.1:0", lambda: harness.context, health)
     await server.start()
-    with pytest.raises(BindError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
+    with pytest.raises(StartError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
         build(f"127.0.0.1:{port}", lambda: harness.context, health)
     await server.stop(0)
 
