@@ -74,7 +74,7 @@ class AccessLog:
             context.metrics.access_log_undecodable()
             return
         for first in range(0, len(entries), TURN):
-            _take(context, [read(entry, context.pools) for entry in entries[first : first + TURN]])
+            _take(context, [read(entry, context.pool_names) for entry in entries[first : first + TURN]])
             yield
 
 

@@ -18,11 +18,11 @@ from extproc.routing.spillover import Board
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background
-from extproc.service.compose import STARTED, Pools, compose, describe
+from extproc.service.capacity_check import CapacityCheck
+from extproc.service.compose import STARTED, PoolState, compose, describe
 from extproc.service.health import Health
 from extproc.service.in_proxy import figures
 from extproc.service.in_proxy_file import InProxyFile
-from extproc.service.models import ModelsCheck
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
 from extproc.service.server import build
@@ -56,15 +56,16 @@ class App:
         self._started = config
         self._metrics = Metrics(CollectorRegistry())
         stores = _stores(config, worker)
-        pools = Pools(Board(), _in_flight(worker))
-        self._core = compose(config, self._metrics, stores=tuple(store.name for store in stores), pools=pools)
-        self._watch = _watch(lambda: self._core.config, pools)
+        pool_state = PoolState(Board(), _in_flight(worker))
+        names = tuple(store.name for store in stores)
+        self._core = compose(config, self._metrics, stores=names, pool_state=pool_state)
+        self._watch = _watch(lambda: self._core.config, pool_state)
         self._health = Health(self._core.router, config.server.probe_limit_seconds)
         interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
         self._sync = Sync(self._core.learner, stores, interval, self._metrics.state_exchanged)
         self._in_proxy = self._in_proxy_file(config.in_proxy) if worker is None or worker.number == 0 else None
         self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded, seen)
-        self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
+        self._capacities = CapacityCheck(lambda: self._core.config.pools, self._metrics)
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `StartError`."""
@@ -102,7 +103,7 @@ class App:
             return
         settings, registry = self._core.config.server, self._metrics.registry
         export_learned(registry, self._core.learner.snapshot)
-        export_pressure(registry, lambda: self._core.pools.board.levels, self._watch.results)
+        export_pressure(registry, lambda: self._core.pool_state.board.levels, self._watch.results)
         loop = asyncio.get_running_loop()
         admin = Admin(settings, self._health, registry, lambda: describe(self._core, registry), loop)
         admin.start()
@@ -119,11 +120,11 @@ class App:
             work.append(self._watch.run())
         else:
             work.append(self._worker.live(self._health.healthy))
-            work.append(Share(self._worker, lambda: self._core.config, self._core.pools).run())
+            work.append(Share(self._worker, lambda: self._core.config, self._core.pool_state).run())
         if self._in_proxy is not None:
             work.append(self._in_proxy.run())
         if self._worker is None or self._worker.number == 0:  # one asks for all
-            work.append(self._models.run())
+            work.append(self._capacities.run())
         return work
 
     def _in_proxy_file(self, settings: InProxy) -> InProxyFile | None:
@@ -144,10 +145,10 @@ class App:
             if getattr(config, section) != getattr(self._started, section):
                 log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
         async with self._sync.quiet:
-            before = self._core.context.pools
-            self._core = compose(config, self._metrics, self._core.learner, pools=self._core.pools)
+            before = self._core.context.pool_names
+            self._core = compose(config, self._metrics, self._core.learner, pool_state=self._core.pool_state)
             self._health.router = self._core.router
-        _tell_of_pools(before, self._core.context.pools)
+        _tell_of_pools(before, self._core.context.pool_names)
 
 
 def _tell_of_pools(before: frozenset[str], after: frozenset[str]) -> None:
@@ -163,10 +164,10 @@ def _in_flight(worker: Worker | None) -> InFlight:
     return InFlight(worker.shared.name, tally=read_tally(worker.shared, worker.number))
 
 
-def _watch(current: Callable[[], Config], pools: Pools) -> Watch:
-    """What judges the pools where there are no workers; else the supervisor does."""
-    own = InFlightSource(lambda longest: [pools.in_flight.tally(longest)])
-    return Watch(current, pools.board, (VllmSource(), EnvoySource(), own))
+def _watch(current: Callable[[], Config], pool_state: PoolState) -> Watch:
+    """Return what judges the pools in a service of one process; for workers the supervisor does."""
+    own = InFlightSource(lambda longest: [pool_state.in_flight.tally(longest)])
+    return Watch(current, pool_state.board, (VllmSource(), EnvoySource(), own))
 
 
 def _stores(config: Config, worker: Worker | None) -> list[Store]:

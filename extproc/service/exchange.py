@@ -17,7 +17,7 @@ from extproc.routing.router import Head
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
 from extproc.service.context import Context
-from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_answer, echo
+from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_for_answer, echo
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
 from extproc.service.received import attempts_of, size_of, values_of
 from extproc.service.route_settings import Pairs
@@ -140,9 +140,9 @@ class Exchange:
         if early is not None:
             self._decided(early, 0.0)
             self.complete = not self._is_duplex
-            return context.answers.early(early, self._ticket)
+            return context.replies.early(early, self._ticket)
         # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
-        return context.answers.provisional(context.router.default_pool(self._settings).name) + self._asking()
+        return context.replies.provisional(context.router.default_pool(self._settings).name) + self._asking()
 
     def _asking(self) -> bytes:
         """Ask for the answer, where that is what Dualpool learns from.
@@ -152,7 +152,7 @@ class Exchange:
         """
         if self._is_duplex or not self._settings.answers:
             return b""
-        return ask_answer(self._modes.request_body_mode, self._modes.response_body_mode)
+        return ask_for_answer(self._modes.request_body_mode, self._modes.response_body_mode)
 
     @property
     def _is_duplex(self) -> bool:
@@ -200,14 +200,14 @@ class Exchange:
 
     def _route_at_headers(self, decision: Decision) -> bytes:
         """Answer request headers with a decision that no body will change."""
-        answer = self._context.answers.headers(decision, self._ticket)
+        answer = self._context.replies.headers(decision, self._ticket)
         if decision.observation is not None:
             return answer + self._asking()
         self.complete = not self._is_duplex  # nothing can be learned of it
         return answer
 
     def _route_at_body(self, decision: Decision) -> bytes:
-        return self._context.answers.body(decision, self._ticket)
+        return self._context.replies.body(decision, self._ticket)
 
     def _decide(self, body: bytes, whole: bool) -> Decision:
         context = self._context

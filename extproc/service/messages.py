@@ -47,7 +47,9 @@ _ASK_NOTHING = pb.ProcessingResponse(
 
 
 @functools.cache
-def ask_answer(request_body: pb.ProcessingMode.BodySendMode, answer_body: pb.ProcessingMode.BodySendMode) -> bytes:
+def ask_for_answer(
+    request_body: pb.ProcessingMode.BodySendMode, answer_body: pb.ProcessingMode.BodySendMode
+) -> bytes:
     """Ask for the headers of the answer; bodies are sent as before. Appended to an answer to request headers."""
     mode = pb.ProcessingMode(
         request_header_mode=pb.ProcessingMode.SEND,
@@ -66,7 +68,7 @@ def echo(body: pb.HttpBody, *, request: bool) -> bytes:
     return message.SerializeToString()
 
 
-class RoutingAnswers:
+class RoutingReplies:
     """Answers that send a request to a pool, by the name of the routing header.
 
     All but the metadata depends on the pool alone and is built once for each. `ticket`: see `metadata`.

@@ -80,7 +80,7 @@ class Supervisor:
             self._shared = shared
             hand_over(shared, self._core.config, self._reloader.seen)
             watch = self._watch(shared)
-            export_pressure(self._registry, lambda: self._core.pools.board.levels, watch.results)
+            export_pressure(self._registry, lambda: self._core.pool_state.board.levels, watch.results)
             await self._serve(shared, watch)
 
     @property
@@ -100,7 +100,7 @@ class Supervisor:
         """What judges the pools, for all workers."""
         counted = InFlightSource(lambda _: tallies(shared, self._core.config.server.workers))
         sources = (VllmSource(), EnvoySource(), counted)
-        board = self._core.pools.board
+        board = self._core.pool_state.board
         return Watch(lambda: self._core.config, board, sources, lambda levels: publish(shared, levels))
 
     async def _serve(self, shared: SharedDirectory, watch: Watch) -> None:
@@ -209,7 +209,7 @@ class Supervisor:
             config.model_copy(update=started),
             self._metrics,
             self._core.learner,
-            pools=self._core.pools,
+            pool_state=self._core.pool_state,
         )
 
     def _describe(self) -> dict[str, object]:
