@@ -139,15 +139,14 @@ class App:
             self._metrics.in_proxy_written,
         )
 
-    async def _apply(self, config: Config) -> None:
+    def _apply(self, config: Config) -> None:
         """Put a new configuration in place; exchanges that are open end under the one they began with."""
         for section in STARTED:
             if getattr(config, section) != getattr(self._started, section):
                 log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
-        async with self._sync.quiet:
-            before = self._core.context.pool_names
-            self._core = compose(config, self._metrics, self._core.learner, pool_state=self._core.pool_state)
-            self._health.router = self._core.router
+        before = self._core.context.pool_names
+        self._core = compose(config, self._metrics, self._core.learner, pool_state=self._core.pool_state)
+        self._health.router = self._core.router
         _tell_of_pools(before, self._core.context.pool_names)
 
 

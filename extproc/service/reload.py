@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from extproc.config import Config
@@ -27,7 +27,7 @@ class Reloader:
         self,
         path: Path | None,
         load: Callable[[Path | None], Config],
-        apply: Callable[[Config], Awaitable[None]],
+        apply: Callable[[Config], None],
         report: Callable[[bool], None],
         seen: Signature | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class Reloader:
                 log.error("configuration not reloaded: %s", problem)
             self._report(False)
             return
-        await self._apply(config)
+        self._apply(config)
         self._report(True)
         log.info("configuration reloaded from %s", self._path or "the environment")
 

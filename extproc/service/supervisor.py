@@ -202,7 +202,7 @@ class Supervisor:
         except OSError as error:
             log.warning("a worker started now would have the configuration before: %s", error.strerror)
 
-    async def _apply(self, config: Config) -> None:
+    def _apply(self, config: Config) -> None:
         """Put a new configuration in place, for `/state`; the workers have read it themselves."""
         started = {name: getattr(self._core.config, name) for name in STARTED}
         self._core = compose(

@@ -32,8 +32,6 @@ class Sync:
     """Syncs `learner` with `stores` every `interval` seconds. `report(store, worked)` is told of every exchange.
 
     `copies`: seconds between two copies for a store that is not the one shared, by default as often as that.
-
-    `quiet`: held while an exchange goes on; whoever rebuilds the learner holds it too.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class Sync:
         self._behind: set[str] = set()  # stores whose copy lacks what others have learned
         self._failing: set[str] = set()
         self._copied: dict[str, float] = {}  # when each store was given one, or first seen, s
-        self.quiet = asyncio.Lock()
+        self._turn = asyncio.Lock()  # one exchange at a time: at the end one may still be going on
         self._running: dict[str, tuple[str, asyncio.Future[Any]]] = {}
 
     async def start(self) -> None:
@@ -100,7 +98,7 @@ class Sync:
         """
         shared: Store | None = None
         changed = False
-        async with self.quiet:
+        async with self._turn:
             for store in self._stores:
                 with suppress(StoreError):
                     if shared is None:
