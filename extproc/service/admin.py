@@ -1,7 +1,7 @@
 """The admin port: /healthz, /readyz, /metrics and /state over plain HTTP, for probes, Prometheus and people.
 
-Served by a thread of its own, so that a slow reader cannot hold up an exchange. Nothing here comes from a request:
-no header, no prompt, no secret.
+Served by a thread of its own, so that a slow reader cannot hold up an exchange. The pages hold no headers, no
+prompts and no secrets.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ MOST_CLIENTS = 64
 
 
 class Probe(Protocol):
-    """What says whether requests should be sent here: one process's health, or that of all workers."""
+    """Whether requests should be sent here: the health of one process, or of all workers."""
 
     @property
     def draining(self) -> bool:
@@ -40,7 +40,7 @@ class Probe(Protocol):
         ...
 
     async def healthy(self) -> bool:
-        """Whether it works, in time."""
+        """Whether a probe succeeds, in time."""
         ...
 
 
@@ -48,10 +48,10 @@ Page = tuple[HTTPStatus, str, bytes]
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each of at most `MOST_CLIENTS`: one more ends the oldest, which has had its time."""
+    """A thread for each of at most `MOST_CLIENTS` clients. One more disconnects the oldest."""
 
     daemon_threads = True
-    # Connections not yet accepted: beyond it a probe's is tried again after 1 s.
+    # Where this backlog is full, the kernel drops a probe's SYN, which is sent again after 1 s.
     request_queue_size = 2 * MOST_CLIENTS
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
@@ -78,11 +78,11 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left early is no error; pages that cannot be made are answered (`_answer`)."""
+        """Ignore it: a client that left early is no error, and errors of pages are handled in `_answer`."""
 
 
 class Admin:
-    """The pages, and the thread that serves them."""
+    """Serves the pages from a thread."""
 
     def __init__(
         self,
@@ -128,11 +128,11 @@ class Admin:
         self._thread.join()
 
     def _healthz(self) -> Page:
-        """The process works: its loop runs a probe decision in time, draining or not."""
+        """Whether the process works: its loop takes a probe decision in time, or it is draining."""
         return _verdict(self._probe() or self._health.draining)
 
     def _readyz(self) -> Page:
-        """The service should be sent requests."""
+        """Whether the service should be sent requests."""
         return _verdict(self._probe())
 
     def _probe(self) -> bool:
@@ -158,7 +158,7 @@ def _verdict(good: bool) -> Page:
 
 
 def _answer(page: Callable[[], Page]) -> Page:
-    """A page, or that it cannot be made just now: metric files of a worker that is starting are not whole yet."""
+    """Return the page, or 503 where making it fails: a worker that is starting has half-written metric files."""
     try:
         return page()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Composition: builds every object of the service, wires them, and runs them from start to stop."""
+"""Composition: builds every object of the service, connects them, and runs them from start to stop."""
 
 import asyncio
 import gc
@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """One process of the service, which may be one of its workers.
+    """One process of the service: all of it, or one of its workers.
 
-    It runs under `config`, then under what `load` makes of `path` (None: the environment alone) when that changes.
+    It starts under `config`. When the file at `path` changes (None: the environment alone), `load` reads it again.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class App:
         worker: Worker | None = None,
         seen: Signature | None = None,
     ) -> None:
-        """`seen`: the file at `path` as it was looked at last, by default as it is."""
+        """`seen`: the version of the file that `config` was read from, by default the one there is now."""
         self._worker = worker
         self._started = config
         self._metrics = Metrics(CollectorRegistry())
@@ -83,12 +83,14 @@ class App:
         await self._sync.start()
         with self._admin() as admin:
             await server.start()
-            gc.freeze()  # what a start has made stays: to look through it again and again takes 25 ms each time
+            gc.freeze()  # what is built so far stays: going through it took each collection 25 ms
             where = listen if listen.startswith("unix:") else f"{listen} (port {port})"
             log.info("serving on %s, admin on %s", where, admin)
             async with background(*self._work()):
                 await stopping.wait()
-                log.info("draining: health fails now, open exchanges may take %g s", settings.drain_seconds)
+                log.info(
+                    "draining: health fails from now on, open exchanges have %g s to finish", settings.drain_seconds
+                )
                 self._health.drain()
                 await asyncio.sleep(settings.lame_duck_seconds)
                 await server.stop(settings.drain_seconds)
@@ -97,7 +99,7 @@ class App:
 
     @contextmanager
     def _admin(self) -> Iterator[str]:
-        """Serve the admin port and yield its address; the supervisor does that for its workers."""
+        """Serve the admin port and yield its address. For workers the supervisor serves it."""
         if self._worker is not None:
             yield "the supervisor's"
             return
@@ -114,7 +116,7 @@ class App:
             admin.stop()
 
     def _work(self) -> list[Coroutine[Any, Any, None]]:
-        """Share what is learned, watch configuration and servers, as a worker give signs of life."""
+        """Return the tasks that run until the stop."""
         work = [self._sync.run(), self._reloader.run()]
         if self._worker is None:
             work.append(self._watch.run())
@@ -123,7 +125,7 @@ class App:
             work.append(Share(self._worker, lambda: self._core.config, self._core.pool_state).run())
         if self._in_proxy is not None:
             work.append(self._in_proxy.run())
-        if self._worker is None or self._worker.number == 0:  # one asks for all
+        if self._worker is None or self._worker.number == 0:  # one worker asks for all
             work.append(self._capacities.run())
         return work
 
@@ -140,10 +142,10 @@ class App:
         )
 
     def _apply(self, config: Config) -> None:
-        """Put a new configuration in place; exchanges that are open end under the one they began with."""
+        """Put a new configuration in place. Open exchanges keep the one they began with."""
         for section in STARTED:
             if getattr(config, section) != getattr(self._started, section):
-                log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
+                log.warning("configuration: a change of %s needs a restart; the rest is in place", section)
         before = self._core.context.pool_names
         self._core = compose(config, self._metrics, self._core.learner, pool_state=self._core.pool_state)
         self._health.router = self._core.router
@@ -153,11 +155,11 @@ class App:
 def _tell_of_pools(before: frozenset[str], after: frozenset[str]) -> None:
     if before != after:
         new, gone = (", ".join(sorted(names)) or "none" for names in (after - before, before - after))
-        log.warning("configuration: pools that are new: %s, gone: %s; the proxy has to know them too", new, gone)
+        log.warning("configuration: new pools: %s, removed: %s; the proxy's routes must match", new, gone)
 
 
 def _in_flight(worker: Worker | None) -> InFlight:
-    """A count of its own, or the one that the predecessor of a worker has left."""
+    """Return a new count, or for a worker the one that its predecessor has left."""
     if worker is None:
         return InFlight(secrets.token_hex(4))
     return InFlight(worker.shared.name, tally=read_tally(worker.shared, worker.number))
@@ -170,9 +172,9 @@ def _watch(current: Callable[[], Config], pool_state: PoolState) -> Watch:
 
 
 def _stores(config: Config, worker: Worker | None) -> list[Store]:
-    """The places that keep and share what is learned, the one that most share first.
+    """Return the stores of what is learned, the most widely shared first.
 
-    Each worker is a replica of its own to Redis: what it has learned it delivers itself, once.
+    To Redis each worker is a replica of its own, which delivers what it has learned itself, once.
     """
     state = config.state
     half_life = state.half_life_hours * 3600
@@ -183,6 +185,6 @@ def _stores(config: Config, worker: Worker | None) -> list[Store]:
 
 
 def _redis(settings: Redis, half_life: float) -> Store:
-    from extproc.state.redis import RedisStore  # an extra: installed where it is asked for
+    from extproc.state.redis import RedisStore  # an optional dependency
 
     return RedisStore(settings, half_life)

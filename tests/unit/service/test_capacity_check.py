@@ -112,7 +112,7 @@ def test_a_server_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         endpoint = f"127.0.0.1:{server.getsockname()[1]}"
         found = asked(endpoint, endpoint)
     assert [c.verdict for c in found] == ["unknown", "unknown"]
-    assert "no whole answer within 0.2 s" in found[0].text
+    assert "no complete answer within 0.2 s" in found[0].text
 
 
 def test_check_live(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

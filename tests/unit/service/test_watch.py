@@ -97,7 +97,7 @@ def test_what_has_changed_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
         watch.look(ON)
     assert [record.getMessage() for record in caplog.records] == [
         "pool short is saturated: pressure 1.50 by vllm",
-        "pool short is saturated no more: pressure unknown by None",
+        "pool short is no longer saturated: pressure unknown by None",
     ]
 
 
