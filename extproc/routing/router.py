@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 import msgspec
 
+from extproc.body.bounds import LARGEST_BODY
 from extproc.body.facts import Api, PromptFacts, Unreadable
 from extproc.body.fields import BATCH_APIS
 from extproc.body.lifted import Lifted, read_lifted
-from extproc.body.request import LARGEST_BODY, api_of, read_model, read_request
+from extproc.body.paths import api_of
+from extproc.body.request import read_model, read_request
 from extproc.budget.bounded import Bounded
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.estimate import fits

@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from extproc.body.bounds import LARGEST_BODY
 from extproc.body.fields import BATCH_APIS, CAPS, CUT_SIDES, LARGEST_CAP, LONGEST_KEY, UNCAPPED_APIS
 from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
-from extproc.body.request import LARGEST_BODY, SUFFIXES
+from extproc.body.paths import SUFFIXES
 from extproc.budget.budget import MODEL_BYTES
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
-from extproc.body.request import LARGEST_BODY
+from extproc.body.bounds import LARGEST_BODY
 from extproc.budget.budget import Budgeter
 from extproc.budget.features import text_bytes
 from extproc.budget.learner import Learner
