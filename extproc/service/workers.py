@@ -221,9 +221,8 @@ def become(worker: int) -> None:
     values.ValueClass = MultiProcessValue(lambda: worker)
 
     def wait() -> None:
-        os.read(
-            sys.stdin.fileno(), 1
-        )  # unbuffered: a thread that holds the lock of the buffer keeps a process from exiting
+        # Unbuffered: a thread that holds the lock of the buffer would keep the process from exiting.
+        os.read(sys.stdin.fileno(), 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
