@@ -3,15 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from extproc.config_rules import (
     address_problems,
@@ -107,9 +99,7 @@ class Pool(Settings):
 
     name: Name = Field(description="Value of the routing header that selects the pool")
     capacity: int = Field(
-        ge=16,
-        le=100_000_000,
-        description="Tokens one request may use in it, prompt and output: its max_model_len",
+        ge=16, le=100_000_000, description="Tokens one request may use in it, prompt and output: its max_model_len"
     )
     endpoints: tuple[HostPort, ...] = Field(
         (),
@@ -125,14 +115,10 @@ class Routing(Settings):
     header: OwnHeaderName = Field("x-token-pool", description="Request header that carries the chosen pool")
     shadow: bool = Field(False, description="Decide and count, but send everything to the largest pool of its set")
     rollout_percent: float = Field(
-        100.0,
-        ge=0,
-        le=100,
-        description="Share of conversations that are split; the others go to the largest pool",
+        100.0, ge=0, le=100, description="Share of conversations that are split; the others go to the largest pool"
     )
     conversation_header: HeaderName | None = Field(
-        None,
-        description="Header that names a conversation; without it prompt_cache_key, user, or the request id",
+        None, description="Header that names a conversation; without it prompt_cache_key, user, or the request id"
     )
     sticky_long: bool = Field(
         False, description="Keep a conversation in the largest pool once it has been sent there"
@@ -181,22 +167,13 @@ class Estimation(Settings):
         "follows from it, and with `linear` the margin above an estimate, from the errors seen",
     )
     prior_bytes_per_token: float = Field(
-        3.0,
-        ge=0.5,
-        le=16,
-        description="Bytes per token that the ratio starts from; lower is more careful",
+        3.0, ge=0.5, le=16, description="Bytes per token that the ratio starts from; lower is more careful"
     )
     smoothing: float = Field(
-        0.05,
-        gt=0,
-        le=1,
-        description="Weight of a new observation in the ratio's moving averages (alpha)",
+        0.05, gt=0, le=1, description="Weight of a new observation in the ratio's moving averages (alpha)"
     )
     deviations: float = Field(
-        2.0,
-        ge=0,
-        le=10,
-        description="ratio: standard deviations subtracted to be on the safe side (z)",
+        2.0, ge=0, le=10, description="ratio: standard deviations subtracted to be on the safe side (z)"
     )
     min_samples: int = Field(
         20, ge=1, le=1_000_000, description="Observations before a learned figure replaces a more general one"
@@ -329,12 +306,7 @@ class Spillover(Settings):
         description="HOST:PORT of the admin port of each Envoy in front of the pools, clusters named as pools; "
         "their gauges are summed",
     )
-    leave: float = Field(
-        0.75,
-        gt=0,
-        lt=1,
-        description="Share of these marks to which a saturated pool has to fall",
-    )
+    leave: float = Field(0.75, gt=0, lt=1, description="Share of these marks to which a saturated pool has to fall")
     interval_seconds: float = Field(1.0, ge=0.05, le=60, description="Time between two looks")
     stale_seconds: float = Field(
         10.0,
@@ -373,7 +345,7 @@ class Config(Settings):
     @field_validator("pools")
     @classmethod
     def _ordered(cls, pools: dict[str, tuple[Pool, ...]], info: ValidationInfo) -> dict[str, tuple[Pool, ...]]:
-        if info.context is not None:  # in the wrong order they can be named all the same
+        if info.context is not None:  # kept for `_pools_of`, should they break a rule below
             info.context["pools"] = pools
         complain(pool_problems(pools, DEFAULT_POOL_SET))
         return pools
@@ -408,6 +380,6 @@ class Config(Settings):
 
 
 def _pools_of(info: ValidationInfo) -> dict[str, tuple[Pool, ...]] | None:
-    """The pool sets, be there something wrong with them, None where they are none at all."""
+    """Return the pool sets, even if they break a rule of their own; None where there are none."""
     found = {**info.data, **(info.context or {})}
     return found.get("pools")
