@@ -57,6 +57,7 @@ class Polls(Generic[T]):
         for key in self._tasks.keys() - wanted:
             self._tasks.pop(key).cancel()
             self._seen.pop(key[0], None)
+        self._failing &= {address for address, _ in wanted}
         for key in wanted - self._tasks.keys():
             self._tasks[key] = asyncio.create_task(self._ask_again(*key))
 
