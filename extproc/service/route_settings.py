@@ -145,8 +145,8 @@ def _from_metadata(text: str) -> list[tuple[str, str]]:
     try:
         text_format.Parse(text, message, allow_unknown_field=True)
         spaces = json_format.MessageToDict(message).get("filterMetadata", {})
-    except (text_format.ParseError, json_format.Error):
-        raise ValueError("not protobuf text") from None
+    except (text_format.ParseError, json_format.Error, RecursionError):
+        raise ValueError("not protobuf text, or nested too deep") from None
     found = [(name, _plain(value)) for name, value in spaces.get("dualpool", {}).items()]
     resources = spaces.get("envoy-gateway", {}).get("resources")
     for resource in resources if isinstance(resources, list) else ():

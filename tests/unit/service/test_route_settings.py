@@ -152,7 +152,11 @@ def test_the_narrowest_wins(reader: RouteSettingsReader) -> None:
         "x" * (route_settings.METADATA_CHARACTERS + 1),
         PRINTED.ljust(route_settings.METADATA_CHARACTERS + 1),
         'filter_metadata { key: "dualpool" value { fields { key: "pools" value { number_value: nan } } } }',
+        'filter_metadata { key: "dualpool" value { fields { key: "pools" value { DEEP } } } }'.replace(
+            "DEEP", "list_value { values { " * 1200 + "number_value: 1" + " } }" * 1200
+        ),
     ],
+    ids=["cut", "no text", "long", "long and good", "nan", "deep"],
 )
 def test_unreadable_metadata(reader: RouteSettingsReader, text: str) -> None:
     """Text that is not route metadata is counted and leaves the initial metadata in force."""
