@@ -18,7 +18,7 @@ from extproc.service.errors import StartError
 from extproc.service.handover import take_over
 from extproc.service.logs import configure
 from extproc.service.supervisor import Supervisor, command
-from extproc.service.workers import METRICS_VARIABLE, SharedDirectory, Worker, become
+from extproc.service.workers import METRICS_VARIABLE, SharedDirectory, Worker, become_worker
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,6 @@ def _work(args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> 
     except OSError:
         print("--number, --shared: how a service starts its own workers: give it --workers N", file=sys.stderr)
         return 2
-    become(args.number)
+    become_worker(args.number)
     configure(config.server.log_level)
     return _serve(App(config, args.config, reader, Worker(args.number, shared), seen))

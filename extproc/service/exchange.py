@@ -34,7 +34,7 @@ _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFF
 class Exchange:
     """Replies to the messages of one stream. `close` must be called when the stream ends, however it ends.
 
-    `initial`: our settings in the stream's gRPC metadata (`extproc.service.route_settings.ours`).
+    `initial`: our settings in the stream's gRPC metadata (`extproc.service.route_settings.own_settings`).
     """
 
     def __init__(self, context: Context, initial: Pairs = ()) -> None:

@@ -74,7 +74,7 @@ class RouteSettingsReader:
         }
 
     def read(self, initial: Pairs, attributes: Mapping[str, Struct]) -> Parsed:
-        """Return the settings in `initial` (see `ours`) and in a message's attributes. Never raises."""
+        """Return the settings in `initial` (see `own_settings`) and in a message's attributes. Never raises."""
         spaces = [struct.fields for struct in attributes.values()]
         texts = tuple([fields[name].string_value for name in ATTRIBUTES for fields in spaces if name in fields])
         if not initial and not texts:
@@ -126,12 +126,12 @@ class RouteSettingsReader:
         return text
 
 
-def ours(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
+def own_settings(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
     """Return our settings in a call's gRPC metadata."""
     return tuple((k, v) for k, v in metadata or () if k.startswith(PREFIX) and isinstance(v, str))
 
 
-def is_single(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
+def is_single_message(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
     """Whether gRPC metadata promises a single message: neither the request's body nor its answer will follow."""
     given = metadata or ()
     return _NO_BODY in given and _NO_ANSWERS in given

@@ -16,7 +16,7 @@ from extproc.service.context import Context
 from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
-from extproc.service.route_settings import is_single, ours
+from extproc.service.route_settings import is_single_message, own_settings
 from extproc.service.tls import credentials
 
 log = logging.getLogger(__name__)
@@ -94,14 +94,14 @@ class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no t
         """Return the handler for `call`, None when it is for another service."""
         if call.method != METHOD:
             return None
-        return self._single if is_single(call.invocation_metadata) else self._stream
+        return self._single if is_single_message(call.invocation_metadata) else self._stream
 
 
 def _decider(current: Callable[[], Context]) -> Decider:
     """Return the handler of an exchange of one message."""
 
     async def decide(message: bytes, call: grpc.aio.ServicerContext) -> bytes | None:
-        exchange = Exchange(current(), ours(call.invocation_metadata()))
+        exchange = Exchange(current(), own_settings(call.invocation_metadata()))
         reply = exchange.handle(message)
         exchange.close()
         if reply is None:
@@ -115,7 +115,7 @@ def _processor(current: Callable[[], Context], body_seconds: float) -> Processor
     """Return the handler of an exchange of several messages."""
 
     async def process(_: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> None:
-        exchange = Exchange(current(), ours(call.invocation_metadata()))
+        exchange = Exchange(current(), own_settings(call.invocation_metadata()))
         limit = _limit(exchange, body_seconds)
         try:
             # read() and write() are cheaper than a generator over an iterator: 6 % of an exchange of four messages.

@@ -30,7 +30,7 @@ from extproc.service.reload import Reloader
 from extproc.service.sharing import publish, tallies
 from extproc.service.tls import credentials
 from extproc.service.watch import Watch
-from extproc.service.workers import METRICS_VARIABLE, SHARE_SECONDS, Pulse, ended, shared_directory
+from extproc.service.workers import METRICS_VARIABLE, SHARE_SECONDS, Pulse, shared_directory, wait_or_kill
 from extproc.state.file import FileStore
 from extproc.state.store import Store
 from extproc.state.sync import Sync
@@ -171,7 +171,7 @@ class Supervisor:
         self._processes[worker] = process
         if self._stopping.is_set():  # `_stop` signalled the workers before this one existed
             process.terminate()
-        code = await ended(process, Pulse(lambda: shared.last_beat(worker)))
+        code = await wait_or_kill(process, Pulse(lambda: shared.last_beat(worker)))
         self._has_served |= any(shared.last_beat(each) for each in self._processes)
         if code == START_ERROR and not self._has_served and self._patient_until < asyncio.get_running_loop().time():
             self._failed_worker = worker

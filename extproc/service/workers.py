@@ -150,7 +150,7 @@ class Pulse:
         return self._silent >= (HUNG_LOOKS if self._seen else START_LOOKS)
 
 
-async def ended(process: Process, pulse: Pulse) -> int:
+async def wait_or_kill(process: Process, pulse: Pulse) -> int:
     """Wait until a worker ends, and kill it when it hangs. Return its exit code."""
     end = asyncio.create_task(process.wait())
     while not (await asyncio.wait({end}, timeout=LOOK_SECONDS))[0]:
@@ -212,7 +212,7 @@ def _remove_unless_held(lock: Path) -> None:
             shutil.rmtree(lock.parent, ignore_errors=True)
 
 
-def become(worker: int) -> None:
+def become_worker(worker: int) -> None:
     """Make this process worker number `worker`. To be called before any metric is created.
 
     Its metrics continue those of the worker it replaces. It drains and stops when its parent dies, which closes its
