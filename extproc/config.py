@@ -3,15 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from extproc.config_rules import (
     address_problems,
@@ -418,7 +410,7 @@ class Config(Settings):
     @field_validator("pools")
     @classmethod
     def _ordered(cls, pools: dict[str, tuple[Pool, ...]], info: ValidationInfo) -> dict[str, tuple[Pool, ...]]:
-        if info.context is not None:  # in the wrong order they can be named all the same
+        if info.context is not None:  # kept for `_pools_of`, should they break a rule below
             info.context["pools"] = pools
         complain(pool_problems(pools, DEFAULT_POOL_SET))
         return pools
@@ -453,6 +445,6 @@ class Config(Settings):
 
 
 def _pools_of(info: ValidationInfo) -> dict[str, tuple[Pool, ...]] | None:
-    """The pool sets, be there something wrong with them, None where they are none at all."""
+    """Return the pool sets, even if they break a rule of their own; None where there are none."""
     found = {**info.data, **(info.context or {})}
     return found.get("pools")

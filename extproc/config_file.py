@@ -1,4 +1,4 @@
-"""Reads the settings: a YAML file, `DUALPOOL_*` environment overrides, and defaults that work with neither."""
+"""Reads the configuration from a YAML file and `DUALPOOL_*` environment variables; without either, the defaults."""
 
 import os
 import re
@@ -16,13 +16,13 @@ from extproc.config_yaml import parse
 
 ENVIRONMENT_PREFIX = "DUALPOOL_"
 _SERVICE_LINK = re.compile(r"DUALPOOL_(?!\w*__)(\w+_)?(SERVICE_(HOST|PORT)|PORT)(_\w+)?")
-"""What Kubernetes tells every pod of Services that are called dualpool, or dualpool-redis, or the like."""
+"""Variables that Kubernetes sets in every pod for Services named dualpool, dualpool-redis and the like."""
 
 SECRET = ("state", "redis")
-"""What is set here, above or below is never shown: it may be, or hold, a password."""
+"""Values at, above or below this key are never shown: they may be, or hold, a password."""
 
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.]+\]:")
-"""How an address begins that would have to be quoted in YAML."""
+"""How an IPv6 address begins, which YAML would take for a list."""
 
 _WORDS = {
     "missing": "is missing",
@@ -40,7 +40,7 @@ _WORDS = {
     "float_parsing": "must be a number",
     "float_type": "must be a number",
 }
-"""What pydantic says in the words of Python."""
+"""Replaces messages of pydantic that speak of Python types."""
 
 _SHORT = reprlib.Repr()  # a value may be of any size: a few aliases of YAML make millions of entries
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -59,14 +59,14 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
     """Read `path` (None: defaults), apply `DUALPOOL_*` variables of `environment`, validate the whole.
 
     A variable names a key with `__` between levels, its value is YAML: `DUALPOOL_ROUTING__SHADOW=true`. A
-    password, and an address that begins with a bracket as IPv6 does, are taken letter by letter.
+    password, and an address that begins with a bracket as in IPv6, are taken literally, not as YAML.
 
     Raises `ConfigError` with every problem found.
     """
     problems: list[str] = []
     tree = _read(path, problems)
     sources = _override(tree, environment, problems)
-    # A section whose keys are all comments is its defaults.
+    # A section whose keys are all commented out is null: it means the defaults.
     tree = {key: value for key, value in tree.items() if value is not None or key not in Config.model_fields}
     try:
         config = Config.model_validate(tree, context={})
@@ -79,7 +79,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
 
 
 def require_extras(config: Config) -> None:
-    """Raise `ConfigError` when `config` asks for what takes a package that is not installed."""
+    """Raise `ConfigError` when `config` needs a package that is not installed."""
     if config.state.redis is not None and find_spec("redis") is None:
         raise ConfigError(
             ["state.redis: needs the package redis, of the extra redis: in a clone, pip install '.[redis]'"]

@@ -1,4 +1,4 @@
-"""Rules that no single key can check by itself: each says in one line what is wrong, where, and what to do."""
+"""Rules across several keys. Each problem is one line that says where it is, what is wrong, and what to do."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def complain(problems: list[str]) -> None:
-    """Raise `ValueError` with all problems, a line each, if there are any."""
+    """Raise `ValueError` with all problems, one a line, if there are any."""
     if problems:
         raise ValueError("\n".join(problems))
 
@@ -23,7 +23,7 @@ LONGEST_SOCKET = 107
 
 
 def address_problems(listen: str, admin: str, workers: int) -> list[str]:
-    """Workers need a socket or the ports from that of `listen` on, and `admin` one that is none of them."""
+    """Workers need a socket, or the ports from that of `listen` on; `admin` must be none of those."""
     if listen.startswith("unix:"):
         number = f"-{workers - 1}" if workers > 1 else ""
         longest = LONGEST_SOCKET - len(number)
@@ -42,7 +42,7 @@ def address_problems(listen: str, admin: str, workers: int) -> list[str]:
 
 
 def pool_problems(pools: "Mapping[str, tuple[Pool, ...]]", default: str) -> list[str]:
-    """A set named `default` there must be; pools of a set differ in name and grow in capacity."""
+    """There must be a set named `default`. Pools of a set must differ in name and increase in capacity."""
     problems = []
     if default not in pools:
         problems.append(f"pools: {sorted(pools)}: one set must be named {default!r}")
@@ -58,7 +58,7 @@ def pool_problems(pools: "Mapping[str, tuple[Pool, ...]]", default: str) -> list
 
 
 def model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[str]:
-    """A model's pool set must be there."""
+    """The pool set of a model must exist."""
     return [
         f"models.{model}: {name!r}: no such pool set; there are {sorted(pools)}"
         for model, name in models.items()
@@ -67,14 +67,14 @@ def model_problems(models: Mapping[str, str], pools: Mapping[str, Any]) -> list[
 
 
 def taken_header(key: str, name: str | None, routing: "Routing") -> list[str]:
-    """What a client says is not read from the header that is taken away from it."""
+    """No header of the client may be the routing header, which Envoy removes from what clients send."""
     if name != routing.header:
         return []
     return [f"{key}: {name!r}: is routing.header, which no client can set: name another"]
 
 
 def category_problems(routing: "Routing | None", categories: "Categories") -> list[str]:
-    """A header that names categories has to arrive, and to be believed in something."""
+    """A header that names categories must reach the service, and be allowed to name at least one."""
     problems = []
     if routing is not None and "header" in categories.sources:
         problems += taken_header("categories.header", categories.header, routing)
@@ -86,19 +86,19 @@ def category_problems(routing: "Routing | None", categories: "Categories") -> li
 
 
 def file_problems(state: "State | None", in_proxy: "InProxy") -> list[str]:
-    """Two writers of one file would each undo the other."""
+    """State and filter must not share a file: each would overwrite the other."""
     if state is None or state.file is None or state.file != in_proxy.file:
         return []
     return [f"in_proxy.file: {str(in_proxy.file)!r}: is state.file too: name another for the filter"]
 
 
 MARGIN = 2
-"""How many times `stale_seconds` holds `interval_seconds` at least. Pools are judged by answers that are up to an
-interval old, and an answer may take its time."""
+"""Least `stale_seconds`, in units of `interval_seconds`: pools are judged by answers up to one interval old, and an
+answer takes time too."""
 
 
 def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> list[str]:
-    """Marks are for pools that are there, and something must tell how full they are."""
+    """Marks must name existing pools, and something must report how full the pools are."""
     members = [pool for each in pools.values() for pool in each]
     names = sorted({pool.name for pool in members})
     problems = [
@@ -114,7 +114,7 @@ def spillover_problems(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, 
 
 
 def _idle(spillover: "Spillover", pools: "Mapping[str, tuple[Pool, ...]]") -> Iterator[str]:
-    """What is switched on and could never act: a pool of which nothing is known neither spills nor takes."""
+    """Yield why spillover is on and could never act: pools of which nothing is known neither spill nor take."""
     known = {pool.name for each in pools.values() for pool in each if pool.endpoints} | {*spillover.requests}
     spilling = [pair for each in pools.values() for pair in itertools.pairwise(each) if pair[0].name in known]
     if not spilling:

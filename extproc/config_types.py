@@ -1,4 +1,4 @@
-"""Kinds of values that the configuration holds: each says in a few words what a wrong one has to be."""
+"""The types of configuration values. Each says in a few words what a wrong value must be."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ _SOCKET = re.compile(r"unix:(//)?/[^/%][^%]*")  # gRPC takes %41 for A
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _FRAMING = frozenset({"host", "connection", "content-length", "content-type", "te", "transfer-encoding", "upgrade"})
 _OTHERS = frozenset({"authorization", "cookie", "x-request-id"})
-"""Headers that say what a message is, or are needed by others: to set one would break it."""
+"""Headers that frame a message, or that others need: overwriting one would break it."""
 
 
 def _host_port(address: str) -> str:

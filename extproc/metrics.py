@@ -1,7 +1,7 @@
-"""Every Prometheus metric, in one place. The rest of the code reports events; what they become is decided here.
+"""Every Prometheus metric. The rest of the code reports events; which metrics they move is decided here.
 
-First what is counted (`Metrics`), then what is worked out at every scrape: what is learned, how full the pools are,
-how many workers serve.
+First come the metrics that are counted (`Metrics`), then those computed at every scrape: what is learned, how full
+the pools are, how many workers serve.
 """
 
 import functools
@@ -29,25 +29,32 @@ DECISION_BUCKETS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2, 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 NAMES = 64
-"""Pools, models and categories counted by name where the name comes by the access log; others are `other`."""
+"""Pools, models and categories that are told apart where their names come from the access log; the rest count as
+`other`, since whoever can write to that port chooses the names."""
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
 Snapshot = Callable[[], dict[str, object]]
 
 Questions = Mapping[str, Mapping[str, int]]
-"""By source of pressure: how many questions ended with which result."""
+"""Questions about pressure by source, then by result."""
+
+ExchangeEnd = Literal["closed", "slow", "undecodable", "unknown_message", "failed"]
+"""How an ext_proc stream ended: by Envoy or when it was complete, or for a reason that is worth a look."""
+
+Unread = Literal["status", "compressed", "content_type", "sampling"]
+"""Why the body of an answer was not read."""
 
 End = Outcome | Literal["disconnected", "interim"]
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """How a request ended, as Envoy saw it.
+    """An access-log entry: how a request ended, as Envoy saw it.
 
-    `end`: its outcome, that the client left before the answer was complete, or that it goes on (`interim`: Envoy
-    can be set to log more than ends). `pool`: where it was first sent, "" when it never came to us. `served`: the
-    pool that answered. `retries`: attempts after the first. Times in seconds from the arrival of the request, 0
-    where Envoy gives none.
+    `end`: the request's outcome; `disconnected` when the client left before the answer was complete; `interim` when
+    the request goes on (Envoy can be set to log at other times than the end). `pool`: where the request was first
+    sent, "" when it never came to us. `served`: the pool that answered. `retries`: attempts after the first. Times
+    in seconds from the arrival of the request, 0 where Envoy gives none.
     """
 
     end: End
@@ -58,7 +65,7 @@ class Logged(msgspec.Struct, frozen=True):
     seconds: float
 
 
-# A `_created` series beside every counter doubles a scrape and tells when the process started, which another says.
+# A `_created` series beside every counter would double each scrape, only to say when the process started.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the package types all but this
 
 
@@ -162,7 +169,7 @@ class Metrics:
             "dualpool_config_reloads", "Attempts to reload the configuration, by result", "result"
         )
         for result in ("ok", "rejected"):
-            self._reloads(result)  # there from the start: an increase is seen from 0 on
+            self._reloads(result)  # exported from the start, so that the first increase is seen
         self._state_exchanges = counter(
             "dualpool_state_exchanges",
             "Exchanges of learned figures with the places that keep and share them, by result",
@@ -212,9 +219,9 @@ class Metrics:
             self._budget.observe(decision.budget)
 
     def observed(self, observation: Observation, verdict: Verdict, served: str = "") -> None:
-        """Count a usage report, its estimate's error and whether the request was misrouted; the report last.
+        """Count a usage report, the error of its estimate, and a misroute; the report last.
 
-        `served`: the pool that answered, where it is known; else the tokens are those of the pool decided on.
+        `served`: the pool that answered, whose tokens these are; "" where only the pool decided on is known.
         """
         if observation.outcome in ("rejected", "truncated"):
             self._misroutes(self._pool(observation.pool), observation.outcome).inc()
@@ -234,7 +241,7 @@ class Metrics:
             self._cached_tokens(*labels).inc(usage.cached_tokens)
 
     def logged(self, entry: Logged) -> None:
-        """Count an access-log entry, after all else that it says."""
+        """Count an access-log entry, after everything it says: whoever sees the entry counted sees the rest too."""
         pool = self._pool(entry.pool)
         if entry.end != "interim":
             served = self._pool(entry.served)
@@ -249,8 +256,8 @@ class Metrics:
         """Count an access-log message that could not be read."""
         self._undecodable.inc()
 
-    def answer_unread(self, reason: str) -> None:
-        """Count an answer whose body was left alone."""
+    def answer_unread(self, reason: Unread) -> None:
+        """Count an answer whose body was not read."""
         self._unread_answers(reason).inc()
 
     def route_setting_ignored(self, name: str) -> None:
@@ -258,7 +265,7 @@ class Metrics:
         self._ignored_settings(name).inc()
 
     def decided_in_proxy(self, pool: str, chosen: str, reason: str, number: int) -> None:
-        """Count decisions that the filter took."""
+        """Count `number` decisions taken by the in-proxy filter."""
         self._requests(self._pool(pool), self._pool(chosen), self._reason(reason)).inc(number)
 
     def in_proxy_written(self, worked: bool) -> None:
@@ -266,7 +273,7 @@ class Metrics:
         self._filter_writes("written" if worked else "failed").inc()
 
     def capacities_compared(self, verdicts: Mapping[str, list[str]]) -> None:
-        """Set how many servers of each pool gave which verdict, and 0 for pools that are no longer asked."""
+        """Set the servers of each pool by verdict; pools that are no longer asked become 0."""
         self._compared |= verdicts.keys()
         for pool in self._compared:
             for verdict in ("equal", "differs", "unknown"):
@@ -276,8 +283,8 @@ class Metrics:
         """Count an exchange as open."""
         self._in_flight.inc()
 
-    def exchange_ended(self, end: str) -> None:
-        """Count an exchange as ended, by how."""
+    def exchange_ended(self, end: ExchangeEnd) -> None:
+        """Count an exchange as ended."""
         self._in_flight.dec()
         self._exchange_ends(end).inc()
 
@@ -293,7 +300,7 @@ class Metrics:
 
 
 def _children(metric: M) -> Callable[..., M]:
-    """Return `metric.labels`, looked up once for the same values: on every request they would be checked again."""
+    """Return `metric.labels`, cached by values: prometheus_client checks and locks at every call."""
     labels: Callable[..., M] = functools.cache(metric.labels)
     return labels
 
@@ -309,7 +316,7 @@ def requests_by_pool(registry: CollectorRegistry) -> list[dict[str, object]]:
 
 
 class _Names:
-    """Lets the first `NAMES` names through: the number of label values stays bounded, whoever sends them."""
+    """Lets the first `NAMES` names through, so that the number of label values is bounded whoever sends them."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -332,12 +339,12 @@ def export_pressure(
     levels: Callable[[], Levels],
     questions: Callable[[], Questions],
 ) -> None:
-    """Export at every scrape how full the pools are, and by source how many questions were answered, by result."""
+    """Export at every scrape how full the pools are, and the questions asked about it by source and result."""
     registry.register(_Pressure(levels, questions))
 
 
 def export_workers(registry: CollectorRegistry, up: Callable[[], int]) -> Callable[[], None]:
-    """Export at every scrape how many workers are `up`, and return what counts one that is replaced."""
+    """Export at every scrape how many workers are `up`. Returns the function that counts a replaced worker."""
     replaced = Counter(
         "dualpool_worker_restarts", "Workers replaced because they had died or hung", registry=registry
     )
@@ -346,7 +353,7 @@ def export_workers(registry: CollectorRegistry, up: Callable[[], int]) -> Callab
 
 
 class _Learned(Collector):
-    """What is learned, by model: errors of the linear estimator, ratios. `categories.limit` bounds their number."""
+    """Errors of the linear estimator by model, and ratios. `categories.limit` bounds the number of series."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -374,7 +381,7 @@ class _Learned(Collector):
 
 
 class _Pressure(Collector):
-    """How full the pools are. By configuration: pools have a name and a bound number."""
+    """How full the pools are. Labels are bounded: pools come from the configuration."""
 
     def __init__(self, levels: Callable[[], Levels], questions: Callable[[], Questions]) -> None:
         self._levels = levels

@@ -10,7 +10,7 @@ from benchmarks.accuracy import measure
 from benchmarks.accuracy.data import STAND_IN, Row, read
 from benchmarks.accuracy.estimate import LINEAR, METHODS, RAW, Estimates, Method, estimate
 from benchmarks.accuracy.plot import draw
-from extproc.budget.logs import LogError
+from extproc.planning.request_log import LogError
 
 HEADS = ("median", "p95", "p99", "bias", "under by > 10 %", "under by > 25 %")
 

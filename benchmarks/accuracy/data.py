@@ -5,12 +5,13 @@ from pathlib import Path
 import msgspec
 
 from extproc.body.facts import Item, PromptFacts
-from extproc.body.request import api_of, read_request
+from extproc.body.paths import api_of
+from extproc.body.request import read_request
 from extproc.budget.budget import merged
 from extproc.budget.category import content_class
 from extproc.budget.features import features
-from extproc.budget.logs import RequestLog
 from extproc.demo import prompt, requests
+from extproc.planning.request_log import RequestLog
 
 STAND_IN = "tekken"
 STAND_IN_REQUESTS = 1500

@@ -1,4 +1,4 @@
-"""What a request body says, as far as a token budget needs it."""
+"""The facts of a request body that a token budget needs."""
 
 from typing import Literal
 
@@ -10,13 +10,12 @@ Api = Literal["chat", "completions", "responses", "messages", "embeddings", "sco
 class Item(msgspec.Struct, frozen=True):
     """One prompt that must fit a context on its own; a batch holds several.
 
-    `text`: UTF-8 bytes of the decoded text, message after message (no JSON syntax, no escapes).
-    `tools`: tool definitions as compact JSON in UTF-8, however the client wrote them.
-    `messages`: number of messages, each of which costs template tokens (0 for a plain prompt).
-    `tokens`: number of token ids when the prompt was given as ids, which is exact; else None.
-    `media`: images, audio clips and files, none of which is text.
-    `reasoning`: whether `text` holds reasoning of earlier turns, which a chat template may leave out.
-    `raw`: bytes of the whole request body, where that is all that is known of the prompt; else None.
+    `text`: the decoded text in UTF-8, message after message, without JSON syntax and escapes. `tools`: tool
+    definitions as compact JSON in UTF-8, however the client formatted them. `messages`: number of messages, each of
+    which costs template tokens; 0 for a plain prompt. `tokens`: number of token ids, an exact count, where the
+    prompt is given as ids; else None. `media`: number of images, audio clips and files, none of which is text.
+    `reasoning`: whether `text` holds reasoning of earlier turns, which a chat template may leave out. `raw`: bytes
+    of the whole request body, where only that size is known; else None.
     """
 
     text: bytes = b""
@@ -34,15 +33,14 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class PromptFacts(msgspec.Struct, frozen=True):
-    """A request body, read.
+    """What a request body asks for.
 
-    `items`: the prompts, at least one; a batch has several and must fit item by item.
-    `cap`: the largest number of output tokens the client accepts, None when it sets none.
-    `choices`: `n`, the completions asked for each prompt.
-    `truncated_to`: tokens to which the server is to cut each prompt (vLLM's `truncate_prompt_tokens`), else None.
-    `teaches`: False where usage may count less than the text, or text that is not there: prompts that are cut,
-    documents and templates that come along.
-    `conversation`: a key that is the same at every turn (`prompt_cache_key`, else `user`), or "".
+    `items`: the prompts, at least one; a batch has several, each of which must fit. `cap`: the most output tokens
+    the client accepts, None when it states none. `choices`: completions asked for each prompt (`n`).
+    `truncated_to`: tokens that the server is to cut each prompt to (vLLM's `truncate_prompt_tokens`), else None.
+    `teaches`: False where usage counts something other than `items`: prompts that are cut, or come with documents
+    or a template of their own. `conversation`: a key that stays the same at every turn (`prompt_cache_key`, else
+    `user`), or "".
     """
 
     api: Api
@@ -59,11 +57,11 @@ Unreadability = Literal["not_json", "wrong_type", "too_deep", "no_prompt", "stor
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A body that gives no facts, and why.
+    """Why a body gives no facts.
 
-    `wrong_type`: JSON, but not of the API's shape. `no_prompt`: nothing to estimate. `stored_prompt`: part of the
-    prompt lies on the server, or comes from there (a previous response, a stored prompt, tools that it calls
-    itself). `too_many`: so many parts that reading them would hold up other requests.
+    `wrong_type`: JSON, but not of the API's shape. `no_prompt`: there is nothing to estimate. `stored_prompt`: part
+    of the prompt comes from the server (a previous response, a stored prompt, tools that the server calls itself).
+    `too_many`: beyond `extproc.body.bounds`.
     """
 
     reason: Unreadability

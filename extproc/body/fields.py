@@ -1,4 +1,4 @@
-"""What a request body asks for besides its text: output cap, choices, truncation, prompts that lie elsewhere."""
+"""The fields of a request body besides its text: output cap, choices, truncation, prompts stored elsewhere."""
 
 from msgspec import UNSET
 
@@ -10,7 +10,7 @@ COMPLETIONS_DEFAULT_CAP = 16
 """Output tokens of a completion request that names no `max_tokens` (OpenAI API reference; vLLM does the same)."""
 
 LARGEST_CAP = LARGEST_COUNT - 1
-"""A larger cap is read as this: no context is longer, and the number stays exact wherever it travels."""
+"""Larger caps are read as this one: no context is longer, and it is exact in every number format on the way."""
 
 ANY_CAP = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 CAPS: dict[Api, tuple[str, ...]] = {
@@ -19,30 +19,30 @@ CAPS: dict[Api, tuple[str, ...]] = {
     "messages": ("max_tokens", *ANY_CAP),
     "responses": ("max_output_tokens", *ANY_CAP),
 }
-"""Output caps by API: the first that is there counts. An API's own comes first, since its server reads no other."""
+"""Names of the output cap by API; the first present counts. The API's own comes first: servers read no other."""
 
 CUT_SIDES = ("max_tokens_per_query", "max_tokens_per_doc")
-"""Tokens to which vLLM cuts what is scored; 0 for none."""
+"""Tokens to which vLLM cuts the texts it scores; 0 for no limit."""
 
 LONGEST_KEY = 8192
-"""Of a longer name of a conversation the beginning counts: in a proxy, each byte of it takes time."""
+"""Bytes of a conversation's name that count: the in-proxy filter spends time on each."""
 
 UNCAPPED_APIS: frozenset[Api] = frozenset({"embeddings", "score"})
-"""These produce no tokens."""
+"""APIs that produce no output tokens."""
 
 BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
-"""A body of these may hold many short prompts, so its size alone says nothing."""
+"""APIs whose bodies may hold many short prompts, so that a large body need not have a long prompt."""
 
 CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview", None)
 """Types of Responses tools that the client calls (OpenAI API reference)."""
 
 NO_TOOL = "none"
-"""The `tool_choice` by which no tool is to be called."""
+"""The `tool_choice` that forbids calling tools."""
 
 _TOOLS = ("function", "custom_tool", "local_shell", "shell", "apply_patch", "computer")
 _CALLS = [f"{tool}_call" for tool in _TOOLS]
 CLIENT_ITEMS = frozenset({None, "", "message", "reasoning", *_CALLS, *(f"{call}_output" for call in _CALLS)})
-"""Types of Responses items that hold all they stand for. Others are references, or of tools of the server."""
+"""Types of Responses items whose text is all in the body. Others refer to items or tools of the server."""
 
 
 def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFacts | Unreadable:
@@ -68,7 +68,7 @@ def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFact
 
 
 def conversation_of(key: str | None, user: str | None) -> str:
-    """Return what a conversation is known by, in UTF-8 `LONGEST_KEY` bytes at most; "" without any."""
+    """Return the key of a conversation, at most `LONGEST_KEY` bytes of UTF-8; "" when it has none."""
     name = key or user or ""
     if len(name) <= LONGEST_KEY // 4:
         return name
@@ -80,7 +80,7 @@ def _bounded(tokens: int | None) -> int | None:
 
 
 def _is_elsewhere(body: schema.Responses) -> bool:
-    """Whether a part of the prompt lies on the server, or is got by it: results of tools that it calls itself."""
+    """Whether part of the prompt is stored on the server, or comes from tools that the server calls itself."""
     if body.previous_response_id or body.previous_input_messages or body.conversation or body.prompt:
         return True
     if isinstance(body.input, list) and any(map(_is_reference, body.input)):
@@ -94,9 +94,9 @@ def _is_reference(item: schema.Message) -> bool:
 
 
 def _is_verbatim(body: schema.Body) -> bool:
-    """Whether the text goes into the prompt as it is: not cut, and not by a template of the client's."""
+    """Whether the text goes into the prompt as it is: not cut, and not through a template of the client's own."""
     if isinstance(body, schema.Chat):
-        # Tools that are not to be called are printed or not, as vLLM was started (--exclude-tools-when-...-none).
+        # Whether vLLM prints tools that must not be called is a flag of its own (--exclude-tools-when-...-none).
         return not (body.documents or body.chat_template or (body.tools and body.tool_choice == NO_TOOL))
     if isinstance(body, schema.Score):
         return not any(getattr(body, name) for name in CUT_SIDES)

@@ -1,7 +1,7 @@
-"""What Envoy lifted from a request body, where the body itself does not come: fields to prompt facts.
+"""Reads prompt facts from the fields that Envoy lifts from a request body, where the body itself stays in Envoy.
 
-Its filters lift strings, numbers and booleans and leave out null, lists and objects. All that is known of the
-prompt is the size of the body, JSON syntax, images and all, so facts read here err to the long side.
+Envoy's filters lift strings, numbers and booleans, and leave out null, lists and objects. Of the prompt only the
+size of the body is known, with its JSON syntax and images, so these facts err to the long side.
 """
 
 from collections.abc import Mapping
@@ -22,20 +22,20 @@ REQUEST_FIELDS = (
     "prompt_cache_key",
     "user",
 )
-"""What is lifted, from the top level of the body; and `json`, true, when there was JSON."""
+"""Fields lifted from the top level of the body. Beside them `json` is set, true, when there was JSON."""
 
 NOTED_FIELDS = ("conversation", "prompt", "previous_input_messages")
-"""Parts of a Responses prompt that lie on the server. They may be objects, so where these can be seen at all, it is
-lifted that there is one: true."""
+"""Fields of a Responses body that name a prompt stored on the server. They may be objects, so where a filter can
+see them at all, it lifts only that they are there: true."""
 
-_OPTIONAL_TEXT = (str, type(None))  # made once: `str | None` takes longer than all the checks
+_OPTIONAL_TEXT = (str, type(None))  # built once: evaluating `str | None` takes longer than all the checks
 _OPTIONAL_BOOLEAN = (bool, type(None))
 
 
 def read_lifted(api: Api, lifted: Lifted, size: int) -> PromptFacts | Unreadable:
-    """Read the fields of a body of `size` bytes. `json` must be true: it says that the filter saw JSON.
+    """Read the fields lifted from a body of `size` bytes, among them `json`.
 
-    Completions without `max_tokens` count as without a cap here, since an explicit null looks the same.
+    Completions without `max_tokens` count as uncapped here, since an explicit null looks the same.
     """
     if lifted.get("json") is not True:
         return Unreadable("not_json")

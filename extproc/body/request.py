@@ -1,8 +1,8 @@
-"""Request bodies of the OpenAI, Anthropic and vLLM APIs: bytes to prompt facts.
+"""Reads request bodies of the OpenAI, Anthropic and vLLM APIs into prompt facts.
 
-Only what a token budget needs is read; everything else is skipped by the JSON decoder without being built. Text is
-what the model sees after JSON decoding, so a body written with `\\uXXXX` escapes gives the same bytes as one
-written in UTF-8. Images, audio and files are counted, never read.
+Only what a token budget needs is read; the JSON decoder skips everything else without building it. Text is what the
+model sees after JSON decoding, so a body written with `\\uXXXX` escapes gives the same bytes as one written in
+UTF-8. Images, audio and files are counted, never read.
 """
 
 import re
@@ -10,59 +10,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from extproc.body import schema
+from extproc.body.bounds import MOST_PROMPTS, MOST_TEXT, SHORT_BODY, takes_long
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
 from extproc.body.fields import NO_TOOL, conversation_of, facts_of
 from extproc.body.text import Text
 
-LARGEST_BODY = 2 * 1024 * 1024
-MOST_BRACKETS = 16_384
-MOST_COLONS = 65_536
-MOST_COMMAS = 262_144
-MOST_DIGITS = 2048
-MOST_PROMPTS = 8192
-MOST_TEXT = 2 * LARGEST_BODY
-"""Bounds on what is read, so that no body holds up other requests (`make fuzz` measures it): its bytes, its opening
-brackets (each may become an object), colons (each may end a key) and commas, places with sixteen digits in a row
-(a number of twenty and more takes microseconds to read), its prompts, and bytes of their text (a suffix or query
-counts with each prompt). Marks within texts count too: no short prompt has so many."""
-
-_EIGHT_TRUE = np.uint64(0x0101010101010101)  # eight bytes, each of them true
-_PIECE = 64 * 1024  # bytes that are counted at once: few enough to stay in the CPU's cache
-
 LONGEST_SKIPPED = 8 * 1024 * 1024
 MODEL_WITHIN = 64 * 1024
-"""Bytes of the longest body that is decoded to find its model, and of each end of a longer one that is searched."""
+"""To find its model, a body of up to `LONGEST_SKIPPED` bytes is decoded; of a longer one `MODEL_WITHIN` bytes at
+either end are searched."""
 
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,1024})"')
 
-SUFFIXES: tuple[tuple[str, Api], ...] = (
-    ("/chat/completions", "chat"),
-    ("/completions", "completions"),
-    ("/responses", "responses"),
-    ("/messages", "messages"),
-    ("/embeddings", "embeddings"),
-    ("/score", "score"),
-    ("/rerank", "score"),
-)
-"""How paths end, and the API of each; the first that fits counts."""
-
-_USUAL: dict[str, Api] = {f"/v1{suffix}": api for suffix, api in SUFFIXES}
-
-
-def api_of(path: str) -> Api | None:
-    """Return the API behind a request path (query ignored, any prefix allowed), None when it is not one of ours."""
-    return _USUAL.get(path) or _api_by_suffix(path.partition("?")[0])
-
-
-def _api_by_suffix(path: str) -> Api | None:
-    return next((api for suffix, api in SUFFIXES if path.endswith(suffix)), None)
-
 
 class _TooManyError(Exception):
-    """A body of more or larger prompts than are read."""
+    """A body has more prompts, or longer ones, than are read."""
 
 
 def _chat(body: schema.Chat) -> Iterator[Item]:
@@ -86,7 +50,7 @@ def _completions(body: schema.Completions) -> Iterator[Item]:
 
 
 def _prompts(prompt: str | list[str | int | list[int]] | None) -> Iterator[Item]:
-    """One prompt or a batch: a string, strings, token ids, or lists of token ids."""
+    """Yield one prompt or a batch: from a string, strings, token ids, or lists of token ids."""
     if isinstance(prompt, str):
         yield Item(text=prompt.encode())
     elif prompt:
@@ -133,7 +97,7 @@ def _embeddings(body: schema.Embeddings) -> Iterator[Item]:
 
 
 def _score(body: schema.Score) -> Iterator[Item]:
-    """Every pair is one prompt: the query (or first text) with each document (or second text)."""
+    """Yield a prompt for every pair: the query (or first text) with each document (or second text)."""
     firsts = _scored(body.query, body.queries, body.text_1, body.data_1)
     seconds = _scored(body.documents, body.items, body.text_2, body.data_2)
     if len(firsts) == 1:
@@ -143,7 +107,7 @@ def _score(body: schema.Score) -> Iterator[Item]:
 
 
 def _scored(*named: schema.Scored) -> list[Item]:
-    """Each as if it were a prompt: read once, however many it is paired with."""
+    """Return one side of the pairs, read once however often each text is paired."""
     value = next((value for value in named if value is not None), [])
     if not isinstance(value, list):
         return [_side(value)]
@@ -179,11 +143,11 @@ _READERS: dict[Api, tuple[msgspec.json.Decoder[Any], Callable[[Any], Iterator[It
 
 
 def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
-    """Read a whole request body. Never raises: what cannot be read is an `Unreadable` with its reason.
+    """Read a whole request body. Never raises: a body that cannot be read gives an `Unreadable` with the reason.
 
-    Takes bounded time and memory for a body of `LARGEST_BODY` bytes; the caller does not offer a longer one.
+    Takes bounded time and memory for a body of up to `LARGEST_BODY` bytes; callers do not pass longer ones.
     """
-    if len(body) > _PIECE and _takes_long(body):
+    if len(body) > SHORT_BODY and takes_long(body):
         return Unreadable("too_many")
     decoder, reader = _READERS[api]
     try:
@@ -200,22 +164,8 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
     return facts_of(api, decoded, items)
 
 
-def _takes_long(body: bytes) -> bool:
-    """Whether a body is beyond the bounds. Counted with numpy, in pieces that stay in the CPU's cache."""
-    whole = np.frombuffer(body, np.uint8)
-    brackets = colons = commas = digits = 0
-    for start in range(0, len(whole), _PIECE):
-        piece = whole[start : start + _PIECE]
-        brackets += int(np.count_nonzero(piece == ord("["))) + int(np.count_nonzero(piece == ord("{")))
-        colons += int(np.count_nonzero(piece == ord(":")))
-        commas += int(np.count_nonzero(piece == ord(",")))
-        eights = ((piece - ord("0")) < 10)[: len(piece) // 8 * 8].view(np.uint64) == _EIGHT_TRUE
-        digits += int(np.count_nonzero(eights[1:] & eights[:-1]))
-    return brackets > MOST_BRACKETS or colons > MOST_COLONS or commas > MOST_COMMAS or digits > MOST_DIGITS
-
-
 def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:
-    """Take the prompts of a body one by one, up to a bound on their number and on their text together."""
+    """Return the prompts of a body. Raises `_TooManyError` as soon as they are too many or too long together."""
     taken: list[Item] = []
     size = 0
     for item in items:
@@ -227,9 +177,9 @@ def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:
 
 
 def read_model(body: bytes) -> str:
-    """Return the model a body names, skipping all else; "" when it names none or is not JSON. Never raises.
+    """Return the model that a body names; "" when it names none or is not JSON. Never raises.
 
-    Of a very long body only both ends are searched: clients write the model first, or last.
+    Of a very long body only the ends are searched: clients write the model first, or last.
     """
     if len(body) > LONGEST_SKIPPED:
         found = _MODEL.search(body[:MODEL_WITHIN]) or _MODEL.search(body[-MODEL_WITHIN:])

@@ -1,8 +1,8 @@
 """The fields of request bodies that a token budget depends on, in each API's own shape.
 
-Lists the fields read and nothing else. A field of another type makes the body unreadable; others are skipped.
-What is decoded is a tree, so the garbage collector need not look at it (`gc=False`): a body of 32,000 objects,
-which it would go through again and again while they are made, is read in half the time.
+Only these fields are decoded; all others are skipped. A field of the wrong type makes the body unreadable. Decoded
+bodies are trees, which need no garbage collection (`gc=False`): that halves the time for a body of 32,000 objects,
+which the collector would otherwise go through again and again while they are built.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 
 class Source(msgspec.Struct, gc=False):
-    """What an Anthropic document or image is made of. `data` is text where `type` is text, else never decoded."""
+    """The source of an Anthropic document or image. `data` is decoded only where `type` is text."""
 
     type: str = ""
     data: msgspec.Raw = msgspec.Raw()
@@ -48,18 +48,18 @@ class Message(msgspec.Struct, gc=False):
 
     type: str | None = None
     content: str | list[str | Part] | None = None
-    tools: Any = None  # vLLM: those of a developer's message
+    tools: Any = None  # vLLM: tools of a developer message
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
-    reasoning: str | None = None  # vLLM: of an earlier turn, which some templates print
+    reasoning: str | None = None  # vLLM: from an earlier turn; some templates print it
     reasoning_content: str | None = None
     summary: str | list[Part] | None = None  # Responses reasoning
     arguments: Any = None  # Responses function_call
     input: Any = None  # Responses custom_tool_call
     action: Any = None  # Responses local_shell_call
     operation: Any = None  # Responses apply_patch_call
-    output: msgspec.Raw = msgspec.Raw()  # of a Responses call: text, parts or others
+    output: msgspec.Raw = msgspec.Raw()  # of a Responses call: text, parts or any JSON
 
 
 class Named(msgspec.Struct, gc=False):
@@ -81,7 +81,7 @@ class Body(Named):
     max_output_tokens: int | None = None
     truncate_prompt_tokens: int | None = None  # vLLM
     n: int | None = None
-    stream: bool | None = None  # nothing depends on it: a body in which it is of another type is refused
+    stream: bool | None = None  # not used, but vLLM refuses a body with a value of the wrong type
     prompt_cache_key: str | None = None
     user: str | None = None
 
@@ -91,7 +91,7 @@ class Chat(Body):
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None
-    documents: Any = None  # vLLM, as the two below: what a template may print
+    documents: Any = None  # vLLM, like the two below: a template may print them
     chat_template: str | None = None
     chat_template_kwargs: Any = None
 
@@ -126,7 +126,7 @@ class Embeddings(Body):
 
 
 class Content(msgspec.Struct, gc=False):
-    """A text or picture that is scored."""
+    """A text or an image to be scored."""
 
     content: list[Part]
 
@@ -135,7 +135,7 @@ Scored = str | Content | list[str | Content] | None
 
 
 class Score(Body):
-    """Two lists, by the names that vLLM has given them over time."""
+    """Two lists, under the names that vLLM has given them over time."""
 
     max_tokens_per_query: int | None = None
     max_tokens_per_doc: int | None = None

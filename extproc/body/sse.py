@@ -1,7 +1,7 @@
-"""Server-sent events: the usage of a streamed answer, read while it passes.
+"""Server-sent events: reads the usage of a streamed answer while it passes.
 
-The stream is cut into chunks anywhere, in the middle of a line, of a CRLF or of a multi-byte character. Only the
-event being received is kept, up to a bound.
+Chunks may end anywhere: in the middle of a line, of a CRLF or of a multi-byte character. Only the event being
+received is kept, up to a bound.
 """
 
 import re
@@ -18,7 +18,7 @@ _DONE = b"[DONE]"
 class EventStream:
     """Feeds the events of one stream into `report`.
 
-    `limit`: bytes kept of an unfinished event; a longer one is skipped, and `overlong` says that there was one.
+    `limit`: bytes kept of an unfinished event. Longer events are skipped; `overlong` tells that there was one.
     """
 
     def __init__(self, report: Report, limit: int) -> None:
@@ -47,11 +47,11 @@ class EventStream:
             for line in lines:
                 self._take(line.rstrip(b"\r\n"))
         if len(self._line) + self._size > self._limit:
-            self._line = bytearray(b":")  # read what is still to come of this line as a comment
+            self._line = bytearray(b":")  # treat the rest of this line as a comment
             self._skip()
 
     def close(self) -> None:
-        """Take what came before the end of the stream, though no blank line ended it."""
+        """Take the last event, even if the stream ended without a blank line after it."""
         if self._line:
             self._take(bytes(self._line))
             self._line.clear()
@@ -65,7 +65,7 @@ class EventStream:
             self._dispatch()
         elif line.startswith(b"data:"):
             value = line[5:].removeprefix(b" ")
-            self._size += len(value) + 1  # a line takes room, however short
+            self._size += len(value) + 1  # an empty line takes memory too
             if self._size > self._limit:
                 self._skip()
             elif not self._skipping:

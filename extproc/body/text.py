@@ -1,4 +1,4 @@
-"""What of a prompt is text: message contents, calls of tools and their results. Media are counted."""
+"""Collects the text of a prompt: message contents, tool calls and their results. Media are only counted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from extproc.body import schema
 from extproc.body.facts import Item
 
 END_OF_REASONING = (b"</think>", b"[/THINK]")
-"""What stands between reasoning and answer in a message (Qwen, DeepSeek and others; Mistral)."""
+"""Marks between reasoning and answer in a message (Qwen, DeepSeek and others; Mistral)."""
 
 _decode_text = msgspec.json.Decoder(str | None).decode
 _decode_parts = msgspec.json.Decoder(str | list[schema.Part] | None).decode
@@ -26,7 +26,7 @@ class Text:
         self.reasoning = False
 
     def add(self, content: str | Sequence[str | schema.Part] | None) -> None:
-        """Take a string or a list of strings and parts; nested tool results are followed."""
+        """Take a string, or a list of strings and content parts, with the results of tools nested in them."""
         if isinstance(content, str):
             self.pieces.append(content)
         elif content:
@@ -37,7 +37,7 @@ class Text:
                     self._add_part(part)
 
     def add_json(self, value: Any) -> None:
-        """Take what may be anything: a string as it is, anything else as compact JSON."""
+        """Take any JSON value: a string as it is, anything else as compact JSON."""
         if isinstance(value, str):
             self.pieces.append(value)
         elif value is not None:
@@ -78,14 +78,14 @@ class Text:
         if message.tools:
             self.add_json(message.tools)
         if message.reasoning or message.reasoning_content:
-            # Whether the template prints it is not known: what is safe to assume is that it does.
+            # Nobody here knows whether the template prints it; to assume so is safe.
             self.add(message.reasoning or message.reasoning_content)
             self.reasoning = True
         if message.type:
             self._add_responses_item(message.type, message)
 
     def _add_call(self, name: str | None, *given: Any) -> None:
-        """Take a call of a tool: its name, and what it was given."""
+        """Take a tool call: its name and arguments."""
         self.pieces.append(name or "")
         for value in given:
             self.add_json(value)
@@ -111,13 +111,13 @@ class Text:
             self.reasoning = True
 
     def item(self, messages: int, tools: Any = None) -> Item:
-        """Close the prompt."""
+        """Return the prompt that was collected."""
         text = "".join(self.pieces).encode()
         return Item(
             text=text,
             tools=msgspec.json.encode(tools) if tools else b"",
             messages=messages,
             media=self.media,
-            # An answer whose reasoning was not parted from it comes back whole. Found twice as fast from the end.
+            # Earlier answers may come back with their reasoning inside. Searching from the end is twice as fast.
             reasoning=self.reasoning or (messages > 1 and any(text.rfind(mark) >= 0 for mark in END_OF_REASONING)),
         )

@@ -1,7 +1,4 @@
-"""Usage reports: answers of the OpenAI, Responses and Anthropic APIs to token counts, plain or streamed.
-
-`Usage` is defined here because an answer is where it comes from; `Observation` carries it.
-"""
+"""Reads usage reports: token counts in answers of the OpenAI, Responses and Anthropic APIs, plain or streamed."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -9,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 LARGEST_COUNT = 2**31
-"""A number from here on is no token count: no context is so long, and no batch."""
+"""Token counts are below this: no context is so long, and no batch."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COUNT)]
 
@@ -30,7 +27,10 @@ class _Cached(msgspec.Struct):
 
 
 class UsageFields(msgspec.Struct):
-    """A `usage` object in any dialect, not yet understood. `cached_tokens`: that of the details, by itself."""
+    """The fields of a `usage` object in any dialect.
+
+    `cached_tokens` stands in the details only; in metadata, where details cannot be lifted, it stands by itself.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -74,7 +74,7 @@ _decoder = msgspec.json.Decoder(_Answer)
 class Report:
     """The usage of one answer, merged over its events.
 
-    A later event overwrites an earlier one field by field, and never with null or 0: servers send `"usage": null`
+    A later event overwrites an earlier one field by field, but never with null or 0: servers send `"usage": null`
     in ordinary chunks, and Anthropic reports input and output tokens in different events. `ended`: an event said
     that it is the last; many clients do not wait for more.
     """
@@ -85,7 +85,7 @@ class Report:
         self.ended = False
 
     def read(self, document: bytes) -> bool:
-        """Take a JSON answer or one event's data; False when it is not JSON of a known shape. Never raises."""
+        """Take a JSON answer, or the data of one event. False when it is no JSON of a known shape. Never raises."""
         try:
             answer = _decoder.decode(document)
         except (msgspec.DecodeError, ValueError, RecursionError):
@@ -102,12 +102,12 @@ class Report:
         if answer.type in LAST_EVENTS:
             self.ended = True
         reason = _finish_reason(answer)
-        # Each choice ends by itself: one `length` is enough.
+        # Choices end one by one: a `length` of any of them counts.
         if reason is not None and self.finish_reason != "length":
             self.finish_reason = reason
 
     def merge(self, usage: UsageFields) -> None:
-        """Take a usage object's fields that are token counts."""
+        """Take the fields of a usage object that are possible token counts."""
         for name in UsageFields.__struct_fields__:
             value = getattr(usage, name)
             details = isinstance(value, _Cached)
@@ -118,31 +118,31 @@ class Report:
 
     @property
     def usage(self) -> Usage | None:
-        """The counts so far, None when the answer reported none."""
+        """The counts so far, None when there are none."""
         return usage_of(self._fields)
 
 
 def usage_of(fields: Mapping[str, int]) -> Usage | None:
-    """Return what the fields of a usage object, in any dialect, come to; None without any."""
+    """Return the counts in `fields` of a usage object, by name in any dialect; None when there are none."""
     if not fields:
         return None
     cache_read = fields.get("cache_read_input_tokens", 0)
     prompt = fields.get("prompt_tokens")
     if prompt is None and "input_tokens" in fields:
-        # Anthropic's input_tokens leaves out what came from or went into the cache.
+        # Anthropic's input_tokens leaves out tokens read from or written to the cache.
         prompt = fields["input_tokens"] + cache_read + fields.get("cache_creation_input_tokens", 0)
     return Usage(
-        prompt_tokens=prompt or None,  # a prompt has a token at least: 0 was not counted
+        prompt_tokens=prompt or None,  # no prompt is empty: 0 means not counted
         completion_tokens=fields.get("completion_tokens", fields.get("output_tokens")),
         cached_tokens=fields.get("cached_tokens", cache_read or None),
     )
 
 
 def _finish_reason(answer: _Answer) -> str | None:
-    """The reason generation ended, wherever the dialect puts it."""
+    """Return why the generation ended, wherever the dialect says it."""
     reason = answer.stop_reason
     if answer.choices:
-        # One choice that ran out of room is a truncation, whatever the others did.
+        # If one choice ran out of room, the answer was truncated, however the others ended.
         reasons = [c.finish_reason for c in answer.choices if c.finish_reason]
         reason = "length" if "length" in reasons else next(iter(reasons), reason)
     elif isinstance(answer.delta, dict):
@@ -154,5 +154,5 @@ def _finish_reason(answer: _Answer) -> str | None:
 
 
 def finish(reason: str | None) -> str | None:
-    """Return the reason a generation ended, with every dialect's "ran out of tokens" written `length`."""
+    """Return a finish reason in OpenAI's words: each dialect's "ran out of tokens" is `length`."""
     return "length" if reason in ("max_tokens", "max_output_tokens") else reason

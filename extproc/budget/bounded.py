@@ -1,4 +1,4 @@
-"""A dictionary of bounded size, for whatever is keyed by what clients send."""
+"""A dictionary of bounded size (LRU), for keys that clients choose."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -9,7 +9,7 @@ V = TypeVar("V")
 
 
 class Bounded(Generic[K, V]):
-    """At most `limit` entries; making one more drops the least recently used. O(1) in every operation."""
+    """At most `limit` entries: one more drops the least recently used. Every operation but `items` is O(1)."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -20,7 +20,7 @@ class Bounded(Generic[K, V]):
         return self._entries.get(key)
 
     def use(self, key: K, make: Callable[[], V]) -> V:
-        """Return the entry, made first where there is none, as the most recently used."""
+        """Return the entry, created by `make` if there is none, and mark it as the most recently used."""
         entry = self._entries.get(key)
         if entry is None:
             entry = make()
@@ -30,14 +30,14 @@ class Bounded(Generic[K, V]):
         return entry
 
     def put(self, key: K, entry: V) -> None:
-        """Make `entry` the entry of `key`, as the most recently used."""
+        """Set the entry of `key`, and mark it as the most recently used."""
         self._entries[key] = entry
         self._entries.move_to_end(key)
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)
 
     def items(self) -> Iterator[tuple[K, V]]:
-        """Iterate over a copy, oldest first: other threads may read while the service learns."""
+        """Iterate over a copy, least recently used first: other threads may read while the service learns."""
         return iter(list(self._entries.items()))
 
     def __len__(self) -> int:

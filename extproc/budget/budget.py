@@ -1,4 +1,4 @@
-"""A request's token budget: what its prompt is estimated at, and what is set aside for its answer."""
+"""A request's token budget: the estimate of its prompt and the tokens reserved for its answer."""
 
 import heapq
 
@@ -14,17 +14,18 @@ from extproc.budget.output import OutputReserve
 from extproc.config import Categories, Estimation, Pool
 
 CANDIDATES = 8
-"""Items of a batch that are estimated one by one, the largest first: enough to find the longest in tokens."""
+"""Items of a batch that are estimated one by one, largest first: enough to find the longest in tokens."""
 
 MODEL_BYTES = 256
-"""Models of a longer name have no figures of their own: it would be kept as a key and travel as metadata."""
+"""Models with a longer name have no figures of their own: names are stored as keys and travel as metadata."""
 
 
 class Budget(msgspec.Struct, frozen=True):
     """The budget of one request.
 
-    `estimate`: the longest prompt, which must fit a context. `expected`: prompt tokens of all prompts together,
-    which is what usage reports. `features`: their sum, laid out as `extproc.budget.features.NAMES`.
+    `estimate`: of the longest prompt, which must fit a context. `expected`: tokens of all prompts together, which
+    is what usage reports. `features`: of all prompts together, laid out as `extproc.budget.features.NAMES`.
+    `teaches`: whether usage will say something certain about those features.
     """
 
     model: str
@@ -38,11 +39,11 @@ class Budget(msgspec.Struct, frozen=True):
 
     @property
     def tokens(self) -> int:
-        """Upper prompt tokens plus reserve: what a pool's capacity is compared with."""
+        """Upper prompt tokens plus reserve: the number compared with a pool's capacity."""
         return self.estimate.upper + self.reserve.tokens
 
     def sent_to(self, pool: Pool, facts: PromptFacts, largest: bool) -> Observation:
-        """Return what the learner needs of the request `facts`, sent to `pool`. `largest`: no pool is larger."""
+        """Return what the learner needs to know of the request, sent to `pool`. `largest`: no pool is larger."""
         return Observation(
             model=self.model,
             category=self.category,
@@ -60,7 +61,7 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class Budgeter:
-    """Turns facts into budgets with an estimator and an output reserve that go on learning."""
+    """Turns facts into budgets, by an estimator and an output reserve that go on learning."""
 
     def __init__(
         self, estimator: Estimator, output: OutputReserve, categories: Categories, estimation: Estimation
@@ -78,26 +79,15 @@ class Budgeter:
     ) -> Budget:
         """Return the budget of a request.
 
-        `named`: the category a header asks for, used only when allowed. `route_category`: the one of its route,
-        for requests whose header names none. `default_output`: the route's, in place of the configured one.
+        `named`: the category that a header asks for, used only when allowed. `route_category`: the route's, for
+        requests whose header names none. `default_output`: the route's, in place of the configured one.
         """
         whole = merged(facts.items)
         vector = features(whole)
         model = _key_of(facts.model) if self._by_model else ""
         basis = _basis(whole)
-        category = self._category(named, route_category) or self._content_class(whole, vector)
-        if facts.truncated_to is not None and facts.truncated_to > 0:
-            # However short the prompt: vLLM refuses to cut at more tokens than its context holds.
-            estimate = Estimate(facts.truncated_to, facts.truncated_to, "exact")
-            expected = min(facts.truncated_to * len(facts.items), LARGEST_CAP)
-        elif len(facts.items) == 1:
-            estimate = self._estimate(model, category, whole, vector)
-            expected = estimate.tokens
-        else:
-            largest = heapq.nlargest(CANDIDATES, facts.items, key=self._size)
-            parts = [self._estimate(model, category, item, features(item)) for item in largest]
-            estimate = max(parts, key=lambda part: part.upper)
-            expected = self._estimate(model, category, whole, vector).tokens
+        category = self._category(named, route_category, whole, vector)
+        estimate, expected = self._estimates(facts, model, category, whole, vector)
         return Budget(
             model=model,
             category=category,
@@ -106,23 +96,38 @@ class Budgeter:
             estimate=estimate,
             expected=expected,
             reserve=self._output.reserve(model, category, facts.cap, default_output),
-            # Usage counts media and token ids too, and may leave reasoning out: it says nothing certain then.
+            # Usage counts media and token ids too, and may leave reasoning out.
             teaches=facts.teaches
             and whole.media == 0
             and not whole.reasoning
             and (whole.tokens is None or basis == "tokens"),
         )
 
-    def _category(self, named: str, route_category: str) -> str:
-        return named if self._by_header and named in self._allowed else route_category
-
-    def _content_class(self, whole: Item, vector: tuple[float, ...]) -> str:
+    def _category(self, named: str, route_category: str, whole: Item, vector: tuple[float, ...]) -> str:
+        category = named if self._by_header and named in self._allowed else route_category
+        if category:
+            return category
         if whole.raw is not None or not self._by_content:
             return "all"
         return content_class(vector, whole.size)
 
+    def _estimates(
+        self, facts: PromptFacts, model: str, category: str, whole: Item, vector: tuple[float, ...]
+    ) -> tuple[Estimate, int]:
+        """Return the estimate of the longest prompt, and the expected tokens of all prompts together."""
+        if facts.truncated_to is not None and facts.truncated_to > 0:
+            # Also where the prompt is shorter: vLLM refuses to cut at more tokens than its context holds.
+            estimate = Estimate(facts.truncated_to, facts.truncated_to, "exact")
+            return estimate, min(facts.truncated_to * len(facts.items), LARGEST_CAP)
+        together = self._estimate(model, category, whole, vector)
+        if len(facts.items) == 1:
+            return together, together.tokens
+        largest = heapq.nlargest(CANDIDATES, facts.items, key=self._size)
+        parts = [self._estimate(model, category, item, features(item)) for item in largest]
+        return max(parts, key=lambda part: part.upper), together.tokens
+
     def _size(self, item: Item) -> float:
-        """Order of magnitude in bytes, to find the largest of a batch."""
+        """Return an item's size, about in bytes, to find the largest of a batch."""
         return item.size + 4 * ((item.tokens or 0) + item.media * self._tokens_per_media)
 
     def _estimate(self, model: str, category: str, item: Item, vector: tuple[float, ...]) -> Estimate:
@@ -137,7 +142,7 @@ class Budgeter:
 
 
 def _key_of(model: str) -> str:
-    """Return the name that figures of `model` are kept under, in UTF-8 `MODEL_BYTES` at most."""
+    """Return the name under which figures of `model` are kept, "" where its UTF-8 is longer than `MODEL_BYTES`."""
     return model if len(model.encode()) <= MODEL_BYTES else ""
 
 
@@ -148,7 +153,7 @@ def _basis(item: Item) -> Basis:
 
 
 def merged(items: tuple[Item, ...]) -> Item:
-    """All prompts of a batch as one."""
+    """Return all prompts of a batch as one."""
     if len(items) == 1:
         return items[0]
     ids = [item.tokens for item in items if item.tokens is not None]

@@ -1,4 +1,4 @@
-"""The category of a request: what a figure is learned for besides the model."""
+"""The category of a request: with the model, what a figure is learned for."""
 
 from extproc.budget.features import NAMES
 
@@ -14,10 +14,10 @@ CONTENT_CLASSES = ("latin", "code", "structured", "cjk", "other_script")
 
 
 def content_class(features: tuple[float, ...], size: float) -> str:
-    """Return what a prompt of `features` mostly is, one of `CONTENT_CLASSES`. `size`: bytes of its text and tools.
+    """Return which of `CONTENT_CLASSES` a prompt of `features` mostly is. `size`: bytes of its text and tools.
 
-    Judged by shares of bytes: scripts first, since they differ most in bytes per token; then punctuation, of which
-    code has 5 to 15 % and JSON, tables and numbers more still, prose under 2 %.
+    Judged by shares of bytes: first scripts, since they differ most in bytes per token; then punctuation, which is
+    under 2 % of prose, 5 to 15 % of code, and more in JSON, tables and numbers.
     """
     text = size or 1.0
     if 3 * sum(features[_CJK]) > 0.25 * text:  # a CJK character is three bytes, one of them a lead byte

@@ -1,4 +1,4 @@
-"""The interface of an estimator, and the one function that decides whether a request fits a pool."""
+"""The interface of estimators, and the one function that decides whether a request fits a pool."""
 
 import math
 from typing import Literal, Protocol
@@ -11,14 +11,15 @@ from extproc.budget.sums import Table
 Source = Literal["exact", "learned", "prior"]
 
 Verdict = Literal["used", "no_usage", "unparsable", "implausible", "outlier", "exact", "not_text", "failed"]
-"""What became of an observation. `used` moves what was learned of prompts and of answers, `outlier` by a bounded
-step; `exact` and `not_text` what was learned of answers alone; all others nothing, `failed` by an error of ours."""
+"""What became of an observation. `used`: prompt and output figures learned from it. `outlier`: the same, by a
+bounded step. `exact`, `not_text`: only output figures did. Nothing was learned from the others; `failed` is an
+error of ours."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
     """Prompt tokens of one prompt.
 
-    `tokens`: the expected number. `upper`: the number it stays under with the configured confidence; equal to
+    `tokens`: the expected number. `upper`: the number not exceeded, with the configured confidence; equal to
     `tokens` for an exact count. `source`: where the figure comes from.
     """
 
@@ -28,8 +29,11 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Reserve(msgspec.Struct, frozen=True):
-    """Output tokens set aside. `source`: `cap` (the client's own, or the API's default), `learned`, `default`
-    (configured), or `unknown`, where `tokens` is 0 and the request goes to the largest pool."""
+    """Output tokens set aside for a request.
+
+    `source`: `cap` (the client's own, or the API's default), `learned`, `default` (configured), or `unknown`, where
+    `tokens` is 0 and the request goes to the largest pool.
+    """
 
     tokens: int
     source: Literal["cap", "learned", "default", "unknown"]
@@ -43,14 +47,14 @@ class RawRatio(msgspec.Struct, frozen=True):
     source: Source
 
     def estimate(self, size: float) -> Estimate:
-        """Estimate a body of `size` bytes, as a filter in the proxy does by the same figures."""
+        """Estimate a body of `size` bytes, as the in-proxy filter does with the same figures."""
         return Estimate(math.ceil(size / self.mean), math.ceil(size / self.careful), self.source)
 
 
 class Estimator(Protocol):
     """Learns the prompt tokens of a feature vector. Every method is O(1) in time and in memory.
 
-    `kinds`: the first parts of the keys of what it learns.
+    `kinds`: the first parts of its keys in a `Table`.
     """
 
     kinds: frozenset[str]
@@ -60,27 +64,27 @@ class Estimator(Protocol):
         ...
 
     def raw(self, model: str, category: str) -> RawRatio:
-        """Return the figures behind `estimate` for basis `raw`: what decides where the service is not asked."""
+        """Return the figures behind `estimate` for basis `raw`, by which the in-proxy filter decides."""
         ...
 
     def raw_keys(self) -> set[tuple[str, str]]:
-        """Return model and category, "" for all of them, of whatever has such figures of its own."""
+        """Return the keys of all such figures: model and category, "" for all models or categories."""
         ...
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:
-        """Whether enough has been learned of just these, so that no figure of others stands in."""
+        """Whether enough has been learned about exactly these, so that no more general figure stands in."""
         ...
 
     def learn(self, observation: Observation) -> Verdict:
-        """Take one usage report into account. Never raises."""
+        """Learn from one usage report. Never raises."""
         ...
 
     def snapshot(self) -> dict[str, object]:
-        """Return what was learned, as plain JSON-compatible values, for people to read in `/state`."""
+        """Return what was learned as JSON-compatible values, for people, in `/state`."""
         ...
 
     def export(self) -> Table:
-        """Return everything learned, in the form that is kept and shared."""
+        """Return everything learned, in the form that is stored and shared."""
         ...
 
     def take(self) -> Table:
@@ -88,9 +92,9 @@ class Estimator(Protocol):
         ...
 
     def restore(self, table: Table) -> None:
-        """Replace what was learned by the entries of `table` that are of this estimator's kind and possible.
+        """Replace what was learned by the entries of `table` that are of this estimator's kinds and possible.
 
-        What `take` has not returned yet is dropped. Never raises: the table may come from anywhere.
+        Drops what `take` has not returned yet. Never raises: the table may come from anywhere.
         """
         ...
 
@@ -98,7 +102,7 @@ class Estimator(Protocol):
 def fits(estimate: Estimate, cap: int, capacity: int) -> bool:
     """Whether a prompt and its output fit `capacity` tokens.
 
-    The margin for error is in `estimate.upper` alone. The cap is a promise of the client, not an estimate:
-    the model server adds it to the prompt as it stands (vLLM rejects `prompt + max_tokens > max_model_len`).
+    The margin for error is in `estimate.upper` alone. The cap is not an estimate: the server adds it to the
+    prompt as it stands (vLLM rejects `prompt + max_tokens > max_model_len`).
     """
     return estimate.upper + cap <= capacity

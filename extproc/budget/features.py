@@ -1,13 +1,13 @@
-"""The feature vector: what of a prompt its token count is estimated from.
+"""The feature vector: the counts from which a prompt's tokens are estimated.
 
-One layout for every estimator, because it travels in `Observation`: bytes of the prompt by class, places where
+All estimators share one layout, because it travels in `Observation`: bytes of the prompt by class, places where
 classes meet, bytes of tool definitions, messages.
 
 A byte-pair tokenizer first cuts text into runs (a word with the space before it, up to three digits, punctuation,
-white space) and only then merges bytes inside them. So a token count follows three things that a gateway can count
-without a tokenizer: how many runs begin, how many bytes of each kind they hold, and how usual the pairs of letters
-in them are. One histogram over the pairs of bytes holds all (`extproc.budget.pairs`). Tool definitions are counted
-like text, and once more as `tool_bytes`, since every chat template prints them in its own layout.
+white space) and then merges bytes inside each. So the token count follows from three things that a gateway can
+count without a tokenizer: how many runs begin, how many bytes of each kind they hold, and how common their pairs
+of letters are. One histogram over pairs of bytes holds all three (`extproc.budget.pairs`). Tool definitions are
+counted like text, and once more as `tool_bytes`, since every chat template prints them in its own layout.
 """
 
 import operator
@@ -25,11 +25,11 @@ TOOL_BYTES = NAMES.index("tool_bytes")
 MESSAGES = NAMES.index("messages")
 
 EXACT_BYTES = 16_384
-"""A longer prompt is counted by a sample: the time to count is bounded whatever a client sends."""
+"""Longer prompts are counted by a sample, which bounds the time whatever a client sends."""
 
 WINDOWS = 512
 WINDOW = 64
-"""The sample: so many windows of so many bytes, one at a random place of each equal part of the prompt."""
+"""The sample: `WINDOWS` windows of `WINDOW` bytes, one at a random place in each equal part of the prompt."""
 
 _NO_MORE = (0.0,) * (len(NAMES) - 1)
 _CELL_OF, _ALL_PAIRS, _HALF_THE_PAIRS = tables()
@@ -39,13 +39,13 @@ _PLACES = (np.arange(WINDOWS) + np.random.default_rng(0).random(WINDOWS)) / WIND
 
 
 def features(item: Item) -> tuple[float, ...]:
-    """Return the feature vector of one prompt, laid out as `NAMES`. O(bytes) up to EXACT_BYTES, then O(1).
+    """Return the feature vector of one prompt, laid out as `NAMES`. O(bytes) up to `EXACT_BYTES`, then O(1).
 
-    Raw bytes, of which only the number is known, all count as `lower`.
+    Where only the size of the body is known, all its bytes count as `lower`.
     """
     if item.raw is not None:
         return (float(item.raw), *_NO_MORE)
-    # Text and tools each begin after a line break, which is the first of their first pair.
+    # A line break before text and before tools gives their first byte a pair.
     prompt = b"\n%b\n%b" % (item.text, item.tools) if item.tools else b"\n" + item.text
     if len(prompt) <= EXACT_BYTES:
         counts = _ALL_PAIRS.dot(_cells(prompt, step=1))
@@ -63,12 +63,12 @@ def _cells(text: bytes, step: int) -> NDArray[np.intp]:
 
 
 def _sample(prompt: bytes) -> bytes:
-    """Return `WINDOWS` windows of `WINDOW` bytes from all over `prompt`.
+    """Return `WINDOWS` windows of `WINDOW` bytes from all over `prompt`, joined.
 
-    Where tokens per byte differ by a standard deviation s from window to window, the estimate of the whole is off
-    by s/√WINDOWS at most, which is 1.3 % for s = 30 %, the spread between prose and tables; neighbours are alike,
-    so it is less in fact (docs/estimation.md). Random places meet rows and columns of any length alike, and even
-    and odd places in turn, so that of the pairs every second one will do.
+    If tokens per byte vary by a standard deviation s from window to window, the estimate of the whole is off by
+    s/√WINDOWS: 1.3 % for s = 30 %, the spread between prose and tables, and less in fact, since neighbouring
+    windows are alike (docs/estimation.md). Random places avoid resonance with rows and columns of any length, and
+    fall on even and odd bytes alike, so that counting every second pair is enough.
     """
     last = len(prompt) - WINDOW
     windows = np.ndarray((last + 1,), f"V{WINDOW}", prompt, strides=(1,))
@@ -76,6 +76,6 @@ def _sample(prompt: bytes) -> bytes:
 
 
 def text_bytes(features: tuple[float, ...]) -> float:
-    """Bytes of text and tool definitions in `features`."""
+    """Return the bytes of text and tool definitions in `features`."""
     size: float = sum(map(operator.mul, features, BYTES_PER))
     return size

@@ -1,4 +1,4 @@
-"""The learning path: one observation to every figure it teaches, all figures to and from their stores."""
+"""The learning path: takes each observation to the figures it teaches, and all figures to and from their stores."""
 
 import msgspec
 
@@ -13,18 +13,18 @@ from extproc.budget.sums import Table, merge
 from extproc.config import Config, Estimation
 
 KINDS = 5
-"""Kinds of figures that are kept and shared, each at most `categories.limit` of them."""
+"""Kinds of figures that are stored and shared, at most `categories.limit` of each."""
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What a store is offered: `pending`, learned since its last offer, and `whole`, all known with that."""
+    """What a store is offered. `pending`: learned since its last offer. `whole`: everything known, with that."""
 
     pending: Table
     whole: Table
 
 
 class _Delivery:
-    """What one store has not got: the offer it has not taken yet, what a copy on its way holds, what is newer."""
+    """What one store lacks: the offer it has not taken yet, what a copy on its way holds, and what is newer."""
 
     def __init__(self) -> None:
         self.offer: Offer | None = None
@@ -33,27 +33,27 @@ class _Delivery:
 
 
 class Learner:
-    """Owns what is learned. The request path only reads it; `learn` is the only writer while requests pass.
+    """Owns what is learned. The request path only reads it; `learn` writes it.
 
-    Sharing takes three steps: `offer` gives what a store does not have yet, the store merges it into what all have,
-    and `settle` takes that back. When the second step fails nothing is lost, and nothing is added to the offer: a
-    store that did take it, and whose word of that was lost, knows it again.
+    Sharing takes three steps: `offer` returns what a store lacks, the store merges it with what others have
+    learned, and `settle` takes the result. If the second step fails, nothing is lost, and the same offer is made
+    again unchanged: a store that did take it, but whose answer was lost, recognises it.
     """
 
     def __init__(
         self, estimator: Estimator, output: OutputReserve, limit: int = 1024, stores: tuple[str, ...] = ()
     ) -> None:
-        """`limit`: entries of all kinds together, of a table that is offered or adopted. `stores`: their names."""
+        """`limit`: entries of a table, all kinds together. `stores`: names of the stores to sync with."""
         self.estimator = estimator
         self.output = output
         self.limit = limit
         self.changes = 0
-        """Moves whenever a figure may have moved."""
+        """Increases whenever a figure may have changed."""
         self._kept: Table = {}
         self._deliveries = {store: _Delivery() for store in stores}
 
     def learn(self, observation: Observation) -> Verdict:
-        """Learn from one answer and say what became of it. Never raises."""
+        """Learn from one answer. Never raises."""
         if observation.usage is None:
             return "no_usage"
         if not self.output.is_possible(observation):
@@ -65,10 +65,10 @@ class Learner:
         return verdict
 
     def is_settled(self, request: Observation) -> bool:
-        """Whether enough is known of all that the answer to `request` would teach."""
+        """Whether everything that the answer to `request` would teach is settled already."""
         known = self.estimator.is_settled(request.model, request.category, request.basis)
         prompt = known or request.basis == "tokens" or not request.teaches
-        answer = request.cap is not None or not request.prompts  # such answers teach nothing of their length
+        answer = request.cap is not None or not request.prompts  # such answers teach no output lengths
         return prompt and (answer or self.output.is_settled(request.model, request.category))
 
     def _learn_prompt(self, observation: Observation) -> Verdict:
@@ -76,24 +76,24 @@ class Learner:
             return "exact"
         if not observation.teaches:
             return "not_text"
-        if len(observation.features) != len(NAMES):  # of a request that another version decided
+        if len(observation.features) != len(NAMES):  # from another version of Dualpool
             return "unparsable"
         return self.estimator.learn(observation)
 
     def raw_keys(self) -> set[tuple[str, str]]:
-        """Return model and category, "" for all of them, of whatever has figures of raw bodies or of answers."""
+        """Return model and category, "" for all, of every figure of raw bodies and of output lengths."""
         return self.estimator.raw_keys() | self.output.keys()
 
     def snapshot(self) -> dict[str, object]:
-        """Return all that was learned, as plain values."""
+        """Return everything learned as JSON-compatible values."""
         return {**self.estimator.snapshot(), "output": self.output.snapshot()}
 
     def export(self) -> Table:
-        """Return all that was learned, in the form that is kept and shared; of another estimator too."""
+        """Return everything learned, in the form that is stored and shared; of other estimators too."""
         return {**self._kept, **self.estimator.export(), **self.output.export()}
 
     def offer(self, store: str) -> Offer:
-        """Return what `store` has not got: the same again until it is settled."""
+        """Return what `store` lacks; the same until it is settled."""
         self._collect()
         delivery = self._deliveries[store]
         if delivery.offer is None:
@@ -101,7 +101,7 @@ class Learner:
         return delivery.offer
 
     def settle(self, store: str, table: Table | None) -> None:
-        """Take note that `store` took its offer. `table`: what all have by it now, None when nothing is new."""
+        """Note that `store` took its offer. `table`: what it holds now, None when that is nothing new."""
         self._collect()
         delivery = self._deliveries[store]
         delivery.offer = None
@@ -109,13 +109,13 @@ class Learner:
             self._restore(merge(table, delivery.newer, self.limit))
 
     def has_news(self, store: str) -> bool:
-        """Whether something was learned that `store` has not got."""
+        """Whether something was learned that `store` lacks."""
         self._collect()
         delivery = self._deliveries[store]
         return bool(delivery.newer or delivery.copying or (delivery.offer and delivery.offer.pending))
 
     def copy(self, store: str) -> Table:
-        """Return all that was learned, for `store` to keep; it has news no longer once that is `copied`."""
+        """Return everything learned, for `store` to keep. Its outcome is to be reported by `copied`."""
         self._collect()
         delivery = self._deliveries[store]
         offered = {} if delivery.offer is None else delivery.offer.pending
@@ -124,18 +124,18 @@ class Learner:
         return self.export()
 
     def copied(self, store: str, worked: bool) -> None:
-        """Take note of what became of the copy: it `worked`, or what it holds is news still."""
+        """Note whether the copy `worked`; if not, `store` still lacks what it held."""
         delivery = self._deliveries[store]
         if not worked:
             delivery.newer = merge(delivery.copying, delivery.newer, self.limit)
         delivery.copying = {}
 
     def adopt(self, table: Table) -> None:
-        """Replace what was learned by `table`, at a start."""
+        """Replace what was learned by `table`, at the start of the process."""
         self._restore(merge(table, self._collect(), self.limit))
 
     def rebuild(self, estimator: Estimator, output: OutputReserve, limit: int) -> None:
-        """Go on with new estimators, made for new settings: they start from all that was learned."""
+        """Go on with new estimators, built for new settings. They start from everything learned so far."""
         learned = self.export()
         self._collect()
         self.estimator, self.output, self.limit = estimator, output, limit
@@ -149,7 +149,7 @@ class Learner:
         self.output.restore(table)
 
     def _collect(self) -> Table:
-        """Add what is new to what each store has not got, and return it."""
+        """Add what is new to what each store lacks, and return it."""
         new = {**self.estimator.take(), **self.output.take()}
         if new:
             for delivery in self._deliveries.values():
@@ -158,28 +158,28 @@ class Learner:
 
 
 def new_estimator(settings: Estimation, limit: int) -> Estimator:
-    """Return the estimator that `settings` ask for, which has learned nothing. `limit`: figures of each kind."""
+    """Return a new estimator as `settings` ask for. `limit`: figures of each kind."""
     return (LinearEstimator if settings.estimator == "linear" else RatioEstimator)(settings, limit)
 
 
 def new_output(config: Config) -> OutputReserve:
-    """Return an output reserve that has learned nothing, for the accepted misroutes and the smallest pool."""
+    """Return a new output reserve, for the accepted rate of misroutes and the smallest pool."""
     smallest = min(pools[0].capacity for pools in config.pools.values())
     accepted = config.estimation.misroute_percent / 100.0 * smallest
     return OutputReserve(config.output, config.categories.limit, accepted, room=smallest)
 
 
 def table_limit(config: Config) -> int:
-    """Return how many figures, of all kinds, are kept and shared."""
+    """Return how many figures of all kinds together are stored and shared."""
     return KINDS * config.categories.limit
 
 
 def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:
-    """Return a learner that has learned nothing. `stores`: names of those that it will be synced with."""
+    """Return a new learner. `stores`: names of the stores that it will be synced with."""
     estimator = new_estimator(config.estimation, config.categories.limit)
     return Learner(estimator, new_output(config), table_limit(config), stores)
 
 
 def new_budgeter(config: Config, learner: Learner) -> Budgeter:
-    """Return what makes budgets of requests by all that `learner` knows, now and later."""
+    """Return a budgeter that follows what `learner` learns."""
     return Budgeter(learner.estimator, learner.output, config.categories, config.estimation)

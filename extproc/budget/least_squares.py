@@ -8,16 +8,15 @@ where nothing has been seen. With u = x / y for an observation of y tokens, r = 
     w = argmin  Σ κ·λ^age·(1 − w·u)² / σ²  +  (w − w₀)ᵀ D⁻¹ (w − w₀)
       = P · (b / σ² + D⁻¹ w₀),   P = (A / σ² + D⁻¹)⁻¹,   A = Σ κ λ^age u uᵀ,   b = Σ κ λ^age u
 
-This is recursive least squares in its information form (Ljung, *System Identification*, 2nd ed., §11.2): A and b
-are sums that fade, so they merge as all that is learned here does (`extproc.budget.sums`). D⁻¹ does not fade, so P
-is symmetric, positive definite and never larger than D however long a kind of text is not seen: nothing winds up.
-It is kept as the inverse of the Cholesky factor of P⁻¹, so that rounding cannot make it anything else. κ
-weighs an observation: less for a short prompt, and Huber's weight (1964) for one whose error is far out, which
-bounds what a single report can do. Weights outside what is possible are put at their bound, and the others are
-solved for again.
+This is recursive least squares in information form (Ljung, *System Identification*, 2nd ed., §11.2). A and b are
+fading sums, so they merge like everything learned here (`extproc.budget.sums`). D⁻¹ does not fade, so P stays
+symmetric, positive definite and no larger than D, however long a kind of text is not seen: the covariance does not
+wind up. P is stored as the inverse of the Cholesky factor of P⁻¹, so that rounding cannot break these properties.
+κ is the weight of an observation: lower for a short prompt, and Huber's weight (1964) for an outlier, which bounds
+what a single report can do. Weights beyond their bounds are set to them, and the others are solved for again.
 
 When the model behind a name is replaced, recent errors rise far above the usual ones. Then what was learned is
-faded to the weight of a few observations, and learning starts over from there.
+faded to the weight of a few observations, and learning goes on from there.
 """
 
 import math
@@ -34,18 +33,19 @@ from extproc.budget.ratio import LEAST_RATIO, MOST_RATIO
 from extproc.budget.sums import Sums
 
 FORGETTING = 0.001
-"""1 − λ: an observation counts for a third after 1,000 more."""
+"""1 − λ. After 1,000 more observations, one counts for a third."""
 
 NOISE = 0.03
-"""σ: the usual relative error of a settled model, measured on prose and code. It only balances the prior."""
+"""σ: the usual relative error of a settled model, measured on prose and code. It only weighs data against prior."""
 
 FULL_WEIGHT_TOKENS = 512.0
-"""A shorter prompt teaches less: much of it is chat template, one token is a large share of it, and it has fewer
-words for their costs to average out. Pools part at thousands of tokens."""
+"""Shorter prompts weigh less: much of them is chat template, one token is a large share, and there are few words
+for costs to average out. Thresholds between pools lie at thousands of tokens."""
 
 OUTLIER = 3.0
 SETTLED_SAMPLES = 20
-"""Standard deviations beyond which the influence of an error is limited; observations before it is an outlier."""
+"""Errors beyond `OUTLIER` standard deviations have limited influence, and are called outliers after
+`SETTLED_SAMPLES` observations."""
 
 DEVIATION_OF_MEAN = 1.25
 """Standard deviation over mean absolute value, √(π/2) for a normal distribution."""
@@ -53,38 +53,43 @@ DEVIATION_OF_MEAN = 1.25
 PRIOR_ERROR = 0.08
 PRIOR_SPREAD = 0.2
 PRIOR_ERROR_SAMPLES = 10.0
-"""Mean absolute error assumed while few have been seen, and the most that not knowing a kind of text adds to it:
-weights vary by tokenizer as `DEVIATION` says, but against each other, not all in one direction."""
+"""`PRIOR_ERROR`: mean absolute error assumed at first, as if seen in `PRIOR_ERROR_SAMPLES` observations.
+`PRIOR_SPREAD`: the most that an unknown kind of text adds to the deviation: between tokenizers weights vary as
+`DEVIATION` says, but not all in one direction."""
 
 RECENT = 0.05
-"""Weight of a new error in the recent mean: about the last twenty."""
+"""Weight of a new error in the mean of recent errors, which covers about the last twenty."""
 
 CHANGED = 2.5
 CHANGED_ERROR = 0.1
 CHANGED_SAMPLES = 40
 LEFT_SAMPLES = 10.0
-"""The model has changed when the recent mean error is `CHANGED` times the usual one and `CHANGED_ERROR` at least,
-with so many observations since the last change. What was learned then counts for `LEFT_SAMPLES`."""
+"""The model counts as replaced when the mean of recent errors is above `CHANGED` times the usual one and above
+`CHANGED_ERROR`, at least `CHANGED_SAMPLES` observations after the last change. What was learned before then counts
+for `LEFT_SAMPLES` observations."""
 
 SOLVE_EACH = 64
 SOLVE_EVERY = 64
-"""Weights are solved for after each of the first observations, then after every 64th."""
+"""Weights are solved for after each of the first `SOLVE_EACH` observations, then after every `SOLVE_EVERY`-th."""
 
 _PRIOR_PRECISION = np.diag(1.0 / DEVIATION**2)
 _PRIOR_INFORMATION = PRIOR / DEVIATION**2
 
-_pack = struct.Struct(f"{WEIGHTS}d").pack  # half the time that an array takes to be made of a tuple
+_pack = struct.Struct(f"{WEIGHTS}d").pack  # twice as fast as making an array of a tuple
 
 _LIMITS = np.zeros((2, WEIGHTS))
 _LIMITS[0, : len(BYTES_PER)] = BYTES_PER
 for _column in (MESSAGES, CONVERSATION, TOOLS):
     _LIMITS[1, _column] = MOST[_column]
-"""Text bytes and longest template of the inputs."""
+"""Rows whose products with x are the text bytes and the longest possible template, in tokens."""
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What a prompt is estimated at: `tokens`, with the relative standard deviation τ. No tokenizer counts fewer
-    than `least` or more than `most`."""
+    """The estimate of a prompt.
+
+    `tokens`: expected. `deviation`: its relative standard deviation τ. `least`, `most`: no tokenizer counts fewer
+    or more tokens.
+    """
 
     tokens: float
     deviation: float
@@ -93,15 +98,15 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 def inputs(features: tuple[float, ...]) -> Array:
-    """Return x, `WEIGHTS` values, of a feature vector."""
+    """Return x, of length `WEIGHTS`, for a feature vector."""
     messages, tools = features[MESSAGES], features[TOOL_BYTES]
     return np.frombuffer(_pack(*features, messages if messages < 1.0 else 1.0, tools if tools < 1.0 else 1.0))
 
 
 class Fit:
-    """What is learned of one model: weights, their covariance, the usual error. Starts from the prior.
+    """What is learned of one model: weights, their covariance, the usual error. It starts from the prior.
 
-    Its sums are those of `extproc.budget.moments`: A, b and Σκ, then what the usual error is made of.
+    The sums are those of `extproc.budget.moments`: A, b and Σκ, then those behind the usual error.
     """
 
     __slots__ = (
@@ -123,19 +128,19 @@ class Fit:
         self._root: Array = np.diag(DEVIATION)
         self._rows = self._estimated()
         self.error = PRIOR_ERROR
-        """Mean absolute relative error, the usual one."""
+        """The usual error: mean absolute relative error."""
         self.recent_error = PRIOR_ERROR
         self._since_change = 0
         self._sums: Sums | None = None
 
     @property
     def covariance(self) -> Array:
-        """P, symmetric and positive by the way it is made."""
+        """P, symmetric and positive by construction."""
         covariance: Array = self._root.T.dot(self._root)
         return covariance
 
     def estimate(self, x: Array) -> Expected:
-        """Return what a prompt of the inputs x is estimated at."""
+        """Return the estimate of a prompt with inputs x."""
         figures = self._rows.dot(x).tolist()
         tokens = max(1.0, figures[0])
         spread = min(math.hypot(*figures[3:]) / tokens, PRIOR_SPREAD)
@@ -143,7 +148,7 @@ class Fit:
         return Expected(tokens, deviation, figures[1] / MOST_RATIO, figures[1] / LEAST_RATIO + figures[2])
 
     def learn(self, x: Array, tokens: float) -> bool:
-        """Take one observation into account; True when it was an outlier."""
+        """Learn from one observation. True when it was an outlier."""
         error = abs(1.0 - float(self.weights.dot(x)) / tokens)
         limited = min(error, OUTLIER * DEVIATION_OF_MEAN * max(self.error, self.recent_error))
         weight = min(1.0, tokens / FULL_WEIGHT_TOKENS)
@@ -165,7 +170,7 @@ class Fit:
         return (seen.error + PRIOR_ERROR_SAMPLES * PRIOR_ERROR) / (seen.weight + PRIOR_ERROR_SAMPLES)
 
     def _has_changed(self) -> bool:
-        """Whether recent errors say that another model goes by this name now; counting starts over when they do."""
+        """Whether recent errors say that the model was replaced. If so, counting since the change starts over."""
         changed = self._since_change >= CHANGED_SAMPLES and self.recent_error > max(
             CHANGED * self.error, CHANGED_ERROR
         )
@@ -174,7 +179,7 @@ class Fit:
         return changed
 
     def _solve(self) -> None:
-        """Set weights and covariance to what the sums say."""
+        """Solve for weights and covariance."""
         matrix = self._moments.matrix
         precision = matrix[:-1, :-1] / NOISE**2 + _PRIOR_PRECISION
         information = matrix[:-1, -1] / NOISE**2 + _PRIOR_INFORMATION
@@ -183,20 +188,20 @@ class Fit:
         self._rows = self._estimated()
 
     def _estimated(self) -> Array:
-        """Return the rows that an estimate is made of by one product with x.
+        """Return the matrix whose product with x holds all that an estimate needs.
 
-        They give w·x, the text bytes, the longest template, and numbers whose squares add up to xᵀPx.
+        Its rows give w·x, the text bytes, the longest template, and numbers whose squares add up to xᵀPx.
         """
         return np.vstack((self.weights, _LIMITS, self._root))
 
     def sums(self) -> Sums:
-        """Return all that was learned; made once, as long as nothing is learned."""
+        """Return everything learned; cached until more is."""
         if self._sums is None:
             self._sums = Sums(self.samples, (1.0 - FORGETTING) ** self.samples, self._moments.values)
         return self._sums
 
     def has(self, sums: Sums) -> bool:
-        """Whether `sums` are those of the fit: as many observations, of the same weight and error in all."""
+        """Whether `sums` are those of this fit: equal in number, total weight and total error."""
         return (
             self.samples == sums.samples
             and len(sums.values) == WIDTH
@@ -205,11 +210,11 @@ class Fit:
         )
 
     def take(self) -> Sums | None:
-        """Return what was learned since the last `take`, None for nothing."""
+        """Return what was learned since the last `take`, None if nothing was."""
         return self._moments.take()
 
     def restore(self, sums: Sums, before: "Fit | None") -> bool:
-        """Become what `sums` says, going on with the recent errors of `before`; False when it is not possible."""
+        """Become the fit of `sums`, with the recent errors of `before`. False when the sums are not possible."""
         values = np.array(sums.values)
         if len(values) != WIDTH or sums.samples < 1 or not np.isfinite(values).all() or (values[-2:] < 0).any():
             return False
@@ -227,9 +232,9 @@ class Fit:
 
 
 def _bounded(weights: Array, precision: Array, information: Array) -> Array:
-    """Return `weights` within `LEAST` and `MOST`, the free ones solved for again around those that were moved.
+    """Return `weights` within `LEAST` and `MOST`.
 
-    Solving again may move others beyond their bound, which then stay there too, until none does.
+    Weights beyond a bound are fixed there, and the others solved for again, until no more are beyond theirs.
     """
     free = np.ones(len(weights), bool)
     while True:

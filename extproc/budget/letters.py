@@ -1,13 +1,13 @@
-"""What neighbouring letters cost: how unlike the words of a tokenizer's vocabulary a text is written.
+"""The cost of pairs of letters: how far a text is from the words in a tokenizer's vocabulary.
 
-A vocabulary is made of the words that its training text has most of: English ones, and parts of words that many
-languages share. A word costs more tokens the less its letters follow each other as those do: `th` and `qu` are
-merged early, `pj` and `yg` never. So Dutch costs more than English, and base64 more than Dutch, which counts of
-letters alone do not tell apart.
+A vocabulary holds the words that are most frequent in its training text: English ones, and parts of words that
+many languages share. A word costs more tokens the less its letters follow each other as in those: `th` and `qu`
+are merged early, `pj` and `yg` never. So Dutch costs more than English and base64 more than Dutch, which counts
+of single letters do not tell apart.
 
-The table comes from the most frequent words of 26 languages, counted by two public vocabularies
-(`python -m benchmarks.letters` makes it again). Those agree about it, as vocabularies of such text do; how much one
-of them makes of it is learned by model, as the weight of the feature `letter_pairs`.
+The table was fitted to the most frequent words of 26 languages, counted by two public vocabularies
+(`python -m benchmarks.letters` makes it again). They agree on the table; how much it matters for a model is learned
+as the weight of the feature `letter_pairs`.
 """
 
 import numpy as np
@@ -41,13 +41,13 @@ TENTHS = """
 89695998599768751958997595
 48963588595694570994673121
 """
-"""Tenths of a token for two letters, first letter by row, second by column."""
+"""Tenths of a token for two letters: the first by row, the second by column."""
 
 
 def costs() -> NDArray[np.uint8]:
-    """Return tenths of a token for two neighbouring bytes, first by row: 256 × 256, 0 for other than letters.
+    """Return tenths of a token for two neighbouring bytes, 256 × 256, the first by row; 0 unless both are letters.
 
-    Case does not matter, but where it changes upwards a word begins, and is counted as that.
+    Case does not matter, but a lower-case letter before an upper-case one costs 0 here: it counts as a new word.
     """
     table = np.zeros((256, 256), np.uint8)
     pairs = np.array([list(map(int, row)) for row in TENTHS.split()])

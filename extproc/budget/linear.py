@@ -1,13 +1,14 @@
-"""The linear estimator: what every kind of byte costs, learned online for each model.
+"""The linear estimator: the cost of every kind of byte in tokens, learned online for each model.
 
     tokens ≈ w · x
 
-The weights w are those of `extproc.budget.least_squares`. The relative variance of an estimate e is
-τ² = s² + xᵀPx / e²: the usual error s, and how little is known of the text at hand, P being the covariance of the
-weights. How far the upper estimate is above e follows from errors seen, in units of τ (`extproc.budget.margin`).
+The weights w are learned by `extproc.budget.least_squares`. The relative variance of an estimate e is
+τ² = s² + xᵀPx / e²: the usual error s, and how little is known about the text at hand, with P the covariance of the
+weights. How far the upper estimate is above e follows from the errors seen, in units of τ
+(`extproc.budget.margin`).
 
-Only the number of bytes is known of a raw body: there the ratio estimator stands in, with a margin that follows
-from its own errors in the same way, one for all sizes, so that a filter in the proxy decides by two figures.
+Of a raw body only the number of bytes is known. There the ratio estimator takes over, with a margin that follows
+from its own errors in the same way; one margin for all sizes, so that the in-proxy filter needs only two figures.
 """
 
 import math
@@ -31,14 +32,14 @@ KIND = "linear"
 
 ERRORS = "linear-errors"
 RAW_ERRORS = "raw-errors"
-"""First parts of keys. Sums: `Errors.counts`, flattened, of text and of raw bodies."""
+"""First parts of keys, of text and of raw bodies. Sums: `Errors.counts`, flattened."""
 
 RAW_DEVIATION = 0.3
-"""Unit in which errors of raw bodies are counted, about their usual relative error."""
+"""The deviation τ of raw bodies, about their usual relative error."""
 
 
 class LinearEstimator:
-    """A `Fit` and `Errors` for each model, and one for models not yet known. Raw bodies have a ratio."""
+    """Keeps a `Fit` and `Errors` for each model and for models not yet known, and ratios for raw bodies."""
 
     kinds = RatioEstimator.kinds | {KIND, ERRORS, RAW_ERRORS}
 
@@ -54,7 +55,7 @@ class LinearEstimator:
         self._raw = RatioEstimator(settings, limit)
 
     def estimate(self, model: str, category: str, basis: Basis, features: tuple[float, ...]) -> Estimate:
-        """Estimate prompt tokens from the byte classes in `features`; the category is that of raw bodies alone."""
+        """Estimate prompt tokens from the byte classes in `features`. The category matters for raw bodies only."""
         if basis == "raw":
             return self.raw(model, category).estimate(text_bytes(features))
         name, fit = self._known(model)
@@ -66,7 +67,7 @@ class LinearEstimator:
         return Estimate(max(round(expected), math.ceil(found.least)), math.ceil(upper), source)
 
     def _known(self, model: str) -> tuple[str, Fit]:
-        """Return what an estimate for `model` goes by, and the name that it is kept under."""
+        """Return the name and the fit that estimates for `model` use: its own if settled, else the general one."""
         fit = self._fits.get(model)
         if fit is not None and fit.samples >= self._settings.min_samples:
             return model, fit
@@ -82,7 +83,7 @@ class LinearEstimator:
         return RawRatio(ratio.mean, max(LEAST_RATIO, ratio.mean * math.exp(-margin)), ratio.source)
 
     def raw_keys(self) -> set[tuple[str, str]]:
-        """Return model and category of each ratio of raw bodies, and of errors, which are forgotten later."""
+        """Return model and category of each figure of raw bodies: ratios, and errors, which outlive them."""
         return self._raw.raw_keys() | {(name, "") for (kind, name), _ in self._errors.items() if kind == RAW_ERRORS}
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:
@@ -93,7 +94,7 @@ class LinearEstimator:
         return fit is not None and fit.samples >= self._settings.min_samples
 
     def learn(self, observation: Observation) -> Verdict:
-        """Take the error of an estimate made now into account, then move the model's weights."""
+        """Learn from the error of an estimate made now, then update the model's weights."""
         if observation.basis == "raw":
             return self._learn_raw(observation)
         usage = observation.usage
@@ -127,7 +128,7 @@ class LinearEstimator:
         return outlier
 
     def _count(self, kind: str, name: str, cell: int) -> int:
-        """Count an error, and return how many there are now."""
+        """Count an error, and return the number of errors so far."""
         errors = self._errors.use((kind, name), Errors)
         errors.add(cell)
         self._recent.count((kind, name), KEEP, SIZES * STEPS, cell)
@@ -149,9 +150,9 @@ class LinearEstimator:
         return {**table, **self._recent.take(), **self._raw.take()}
 
     def restore(self, table: Table) -> None:
-        """Replace every model by those of `table`; impossible ones are left out.
+        """Replace every model by those of `table`, without impossible ones.
 
-        What is in the table as it is here stays: with hundreds of models, requests would wait for it to be solved.
+        Models that the table does not change are kept as they are: solving hundreds again would hold up requests.
         """
         self._recent.take()
         fits, errors = self._fits, self._errors
@@ -171,7 +172,7 @@ class LinearEstimator:
         self._raw.restore(table)
 
     def snapshot(self) -> dict[str, object]:
-        """Return weights (tokens each) and usual error by model, and the ratios of raw bodies."""
+        """Return weights (tokens each) and the usual error by model, and the ratios of raw bodies."""
         models = [
             {
                 "model": name,
@@ -185,7 +186,7 @@ class LinearEstimator:
 
 
 def _fit(before: Fit | None, sums: Sums) -> Fit | None:
-    """Return a fit of `sums`, the one before if it is that; None where they are impossible."""
+    """Return the fit of `sums`, which may be the one before; None when they are impossible."""
     if before is not None and before.has(sums):
         return before
     fit = Fit()
@@ -193,7 +194,7 @@ def _fit(before: Fit | None, sums: Sums) -> Fit | None:
 
 
 def _errors(before: Errors | None, sums: Sums) -> Errors | None:
-    """Return errors of `sums`, those before if they are that; None where they are impossible."""
+    """Return the errors of `sums`, which may be those before; None when they are impossible."""
     if before is not None and before.sums() == sums:
         return before
     counts = np.array(sums.values)

@@ -1,20 +1,20 @@
-"""The margin: how far above its expected value an estimate is held, so that few requests do not fit their pool.
+"""The margin between the expected and the upper estimate, chosen so that few requests miss their pool.
 
 A request is misrouted when the truth is above a pool's capacity and its upper estimate is not. Let t be the
-logarithm of truth over estimate, in units of its standard deviation τ, and k the margin in the same units. Requests
-whose size is near the capacity are d per e-fold of size, as a share of all. One whose upper estimate is a share s
-below the capacity is misrouted when τ·(t − k) > s, so of all requests
+logarithm of truth over estimate in units of its standard deviation τ, and k the margin in the same units. Let d be
+the density of requests near the capacity: their share of all requests per e-fold of size. A request whose upper
+estimate lies s e-folds below the capacity is misrouted when τ·(t − k) > s. So the share of requests misrouted is
 
     ∫ d · P(τ·(t − k) > s) ds  over s ≥ 0   =   d · τ · E[max(t − k, 0)]
 
-are. The margin is the smallest k that keeps this at the rate that was accepted. It takes nothing but what is
-learned here, by model: how t is distributed (a histogram by size of the prompt) and how sizes are (the same one's
-rows). It is one-sided, so it is not the errors in general that set it but those below the truth; and no pool's
-capacity enters, so one margin holds for every threshold. What it assumes is that sizes are spread within a factor
-of two of any threshold, as those of different texts are.
+The margin is the smallest k that keeps this share at the accepted rate. It depends only on what is learned here by
+model: the distribution of t (a histogram by prompt size) and the distribution of sizes (the sums of its rows). It
+is one-sided: only estimates below the truth raise it. No pool's capacity enters, so one margin holds for every
+threshold. It assumes that sizes are spread evenly within a factor of two of any threshold, as those of different
+texts are.
 
-While few errors have been seen, the histogram near a size is filled up from that of the model, and that one from a
-Laplace distribution of the same deviation, whose tail is heavier than what is observed.
+While few errors have been seen, the histogram near a size is filled up from that of all sizes, and that one from a
+Laplace distribution with the same deviation, whose tail is heavier than what is observed.
 """
 
 import bisect
@@ -31,38 +31,40 @@ SIZES = 12
 _FIRST_SIZE = 6
 
 EDGES = np.concatenate((np.arange(0.0, 2.01, 0.125), 2.0 * 1.2 ** np.arange(1, 9)))
-"""Upper edges of the steps in which t is counted; the first takes everything that was not too low. The last, 8.6,
-takes all beyond it: what no text explains is a lie, and one lie is not to move a margin far."""
+"""Upper edges of the steps in which t is counted. The first step takes every estimate that was not too low. The
+last edge, 8.6, stands for everything beyond: no text explains such an error, and one false report must not move a
+margin far."""
 
 STEPS = len(EDGES)
 
-_EDGES: list[float] = EDGES.tolist()  # single edges are quicker had from a list
+_EDGES: list[float] = EDGES.tolist()  # reading single edges from a list is faster
 
 KEEP = 1.0 - 1.0 / 2048.0
-"""Share of the counts that is left after one more: what was seen 2,048 prompts ago counts for a third."""
+"""Share of the counts that is left after each new one: what was seen 2,048 prompts ago counts for a third."""
 
 ANEW_EACH = 64
 ANEW_EVERY = 16
-"""Margins are made anew after each of the first errors, then after every sixteenth."""
+"""Margins are computed again after each of the first `ANEW_EACH` errors, then after every `ANEW_EVERY`-th."""
 
 PRIOR_SAMPLES = 30.0
 PRIOR_DENSITY = 0.5
-"""Requests per e-fold of size, as a share of all: sizes of real traffic spread over three e-folds and more."""
+"""Density d assumed at first, as if seen in `PRIOR_SAMPLES` requests: sizes of real traffic spread over three
+e-folds and more."""
 
 LEAST_DENSITY = 0.45
-"""The same of sizes that are rarely seen: the few there are may all lie beside a pool's capacity. It is what sizes
-spread evenly over a factor of nine would have."""
+"""The least density assumed for sizes that are rarely seen: the few there are may all lie next to a pool's
+capacity. Sizes spread evenly over a factor of nine have this density."""
 
 PRIOR = 0.5 * 2**-0.5 * np.exp(-EDGES * 2**0.5)
 """E[max(t − k, 0)] at every edge k for a Laplace distribution of standard deviation 1, whose scale is b = 1/√2:
 b/2 · exp(−k/b)."""
 
 _EXCESS = np.maximum(EDGES[:, None] - EDGES[None, :], 0.0)
-"""What a t of each step is above every edge, at most; of the last step, at least."""
+"""By how much a t of each step exceeds each edge: at most, except in the last step, where it is the least."""
 
 
 class Errors:
-    """How far estimates of one model were below the truth: a fading histogram, `SIZES` × `STEPS`."""
+    """A fading histogram, `SIZES` × `STEPS`, of how far a model's estimates were below the truth."""
 
     def __init__(self, counts: NDArray[np.float64] | None = None, samples: int = 0) -> None:
         self._counts = Fading([0.0] * (SIZES * STEPS) if counts is None else counts.ravel().tolist())
@@ -84,7 +86,7 @@ class Errors:
         return np.reshape(self._counts.values, (SIZES, STEPS)) / self._counts.scale
 
     def sums(self) -> Sums:
-        """Return all that was counted; made once, as long as nothing is."""
+        """Return everything counted; cached until more is."""
         if self._sums is None:
             self._sums = Sums(self.samples, KEEP**self.samples, tuple(self.counts.ravel().tolist()))
         return self._sums
@@ -97,7 +99,7 @@ class Errors:
         return self._margin(_size(tokens), deviation, rate)
 
     def overall(self, deviation: float, rate: float) -> float:
-        """Return one margin for estimates of every size, from all errors and where most requests are."""
+        """Return one margin for estimates of all sizes, from all errors and the highest density of sizes."""
         return self._margin(None, deviation, rate)
 
     def _margin(self, size: int | None, deviation: float, rate: float) -> float:
@@ -116,10 +118,10 @@ class Errors:
         return (_EDGES[step] - above * (_EDGES[step] - _EDGES[step - 1])) * deviation
 
     def _learned(self, near: slice) -> tuple[float, list[float]]:
-        """Return d and −E[max(t − k, 0)] at every edge k, which rises, for prompts of the sizes `near`.
+        """Return d, and −E[max(t − k, 0)] at every edge k, in rising order, for prompts in the rows `near`.
 
         Those are a row and its neighbours, half to twice the size, since one row alone holds few of the errors that
-        matter. The density is that of the fullest of them.
+        matter. The density is that of the fullest of these rows.
         """
         counts = self.counts
         rows = counts.sum(axis=1)
@@ -132,13 +134,13 @@ class Errors:
 
 
 def _filled_up(counts: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return E[max(t − k, 0)] at every edge k, of `counts` and `PRIOR_SAMPLES` of `prior`."""
+    """Return E[max(t − k, 0)] at every edge k, from `counts` and `PRIOR_SAMPLES` samples of `prior`."""
     excess: NDArray[np.float64] = (PRIOR_SAMPLES * prior + counts.dot(_EXCESS)) / (PRIOR_SAMPLES + counts.sum())
     return excess
 
 
 def cell_of(tokens: float, error: float) -> int:
-    """Return where an error counts. `tokens`: the estimate. `error`: log(truth / estimate) / τ."""
+    """Return the cell in which an error counts. `tokens`: the estimate. `error`: log(truth / estimate) / τ."""
     step = min(bisect.bisect_left(_EDGES, error), STEPS - 1)
     return _size(tokens) * STEPS + step
 

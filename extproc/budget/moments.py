@@ -1,7 +1,7 @@
-"""The sums that least squares are solved from: Σ κ·u·uᵀ with u = (x / y, 1), fading.
+"""The fading sums from which least squares are solved: Σ κ·u·uᵀ with u = (x / y, 1).
 
-Nothing but solving needs them, so observations are only noted as they come, and added all at once, as one product
-of matrices, when the sums are asked for.
+Only solving needs them, so observations are queued as they come, and added all at once, by one matrix product, when
+the sums are asked for.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ WIDTH = len(_UPPER[0]) + 2
 
 
 class Moments:
-    """The sums of one model. `weight` and `error` are always up to date, the matrix when it is asked for."""
+    """The sums of one model. `weight` and `error` are always up to date, the matrix whenever it is read."""
 
     __slots__ = ("_matrix", "_new", "_pending", "error", "weight")
 
@@ -30,8 +30,11 @@ class Moments:
         self.error = 0.0
 
     def add(self, x: Array, tokens: float, keep: float, weight: float, error: float, kappa: float) -> None:
-        """Note an observation: inputs x and y tokens, the share `keep` of earlier sums that it leaves, its weight,
-        that times its absolute error, and κ."""
+        """Queue an observation.
+
+        `x`: inputs. `tokens`: y. `keep`: share of the earlier sums that it leaves. `error`: `weight` times its
+        absolute relative error, limited for an outlier. `kappa`: κ, which is `weight`, reduced for an outlier.
+        """
         self._pending.append((x, tokens, keep, weight, error, kappa))
         self.weight = keep * self.weight + weight
         self.error = keep * self.error + error
@@ -48,13 +51,13 @@ class Moments:
         return _values(self.matrix, self.weight, self.error)
 
     def take(self) -> Sums | None:
-        """Return what was added since the last `take`, None for nothing."""
+        """Return what was added since the last `take`, None if nothing was."""
         self._add_pending()
         taken, self._new = self._new, None
         return taken
 
     def restore(self, values: Array) -> None:
-        """Become `values`, of length `WIDTH`. Nothing of them is new."""
+        """Become `values`, of length `WIDTH`. None of it will be returned by `take`."""
         self._pending.clear()
         self._new = None
         self._matrix[_UPPER] = self._matrix.T[_UPPER] = values[:-2]
@@ -65,7 +68,7 @@ class Moments:
             return
         xs, tokens, keeps, weights, errors, kappas = map(np.array, zip(*self._pending, strict=True))
         self._pending.clear()
-        left = np.append(np.cumprod(keeps[:0:-1])[::-1], 1.0)  # of each by those after it
+        left = np.append(np.cumprod(keeps[:0:-1])[::-1], 1.0)  # what later observations leave of each
         u = np.ones((len(xs), _SIDE))
         np.divide(xs, tokens[:, None], out=u[:, :-1])
         matrix = (u * (left * kappas)[:, None]).T.dot(u)

@@ -1,15 +1,15 @@
-"""Output tokens to set aside for requests that state no cap: what completions of their kind rarely exceed.
+"""Output tokens to reserve for requests without a cap: a number that completions of their kind rarely exceed.
 
-How rarely follows from the rate of misroutes that is accepted. A request whose prompt leaves room for the reserve r
-and s tokens more is cut short when its completion is longer than r + s. Of requests without a cap d per e-fold of
-size are near a pool's capacity C, so d / C · E[min(max(length − r, 0), C)] of them are cut short in all: s is at
-most C, and an answer without end counts for no more than that. With d = 1, more than real traffic has, r is the
-least reserve that completions exceed by no more than rate · C tokens on average, C being the smallest pool's. A
-configured quantile takes the place of that rule.
+How rarely follows from the accepted rate of misroutes. A request whose prompt leaves room for the reserve r and s
+tokens more is cut short when its completion is longer than r + s. Let d be the density of such requests near a
+pool's capacity C: their share per e-fold of size. Then a share d / C · E[min(max(length − r, 0), C)] of them is cut
+short, where an excess counts up to C, since s is at most C. With d = 1, which is more than real traffic has, r is
+the smallest reserve that completions exceed by no more than rate · C tokens on average, with C the smallest pool's
+capacity. A configured quantile replaces that rule.
 
-Lengths fall into buckets whose edges grow by 2^(1/4), so a quantile is known within 19 % on the safe side, in
-constant memory, and two such histograms merge by addition. Every `WINDOW` completions all counts are halved: what
-was seen long ago fades.
+Lengths are counted in buckets whose edges grow by 2^(1/4), so that a quantile is known within 19 %, on the safe
+side, in constant memory, and histograms merge by addition. All counts are halved after every `WINDOW` completions,
+so that old ones fade.
 """
 
 import math
@@ -48,10 +48,10 @@ class Lengths:
         self.counts = [0.0] * BUCKETS
         self.samples = 0
         self.reserve: int | None = None
-        """Tokens to set aside by these counts, None while it is not worked out."""
+        """The reserve by these counts, in tokens; None until it is computed."""
 
     def add(self, bucket: int) -> None:
-        """Count one completion, by `bucket_of` its tokens."""
+        """Count one completion in `bucket` (see `bucket_of`)."""
         self.counts[bucket] += 1
         self.samples += 1
         self.reserve = None
@@ -59,7 +59,7 @@ class Lengths:
             self.counts = [c / 2 for c in self.counts]
 
     def quantile(self, q: float) -> int:
-        """Tokens that a share `q` of the completions does not exceed: the upper edge of its bucket."""
+        """Return the tokens that a share `q` of the completions does not exceed, rounded up to a bucket's edge."""
         left = q * sum(self.counts)
         for bucket, count in enumerate(self.counts):
             left -= count
@@ -67,14 +67,14 @@ class Lengths:
                 return math.ceil(EDGES[bucket])
         return math.ceil(EDGES[-1])
 
-    def with_excess(self, accepted: float, room: float) -> int:
-        """The fewest tokens that completions exceed by no more than `accepted` on average.
+    def bounding_excess(self, accepted: float, room: float) -> int:
+        """Return the fewest tokens that completions exceed by no more than `accepted` tokens on average.
 
-        All completions are counted, each excess up to `room` tokens.
+        The average is over all completions, and each excess counts up to `room` tokens.
         """
         left = accepted * sum(self.counts)
         longer = excess = 0.0
-        # Of each bucket its lower edge, and by how much completions exceed that within the bucket.
+        # For each bucket its lower edge, and the tokens by which completions exceed that edge within the bucket.
         slices: deque[tuple[float, float]] = deque()
         for bucket in range(BUCKETS - 1, 0, -1):
             longer += self.counts[bucket]
@@ -94,16 +94,15 @@ def bucket_of(tokens: int) -> int:
 
 
 class OutputReserve:
-    """The reserve of a request, from its cap or from what similar requests produced.
+    """Reserves output tokens: the request's own cap, or what similar requests produced.
 
-    `kinds`: the first parts of the keys of what it learns.
+    `kinds`: the first parts of its keys in a `Table`.
     """
 
     kinds = frozenset({KIND})
 
     def __init__(self, settings: Output, limit: int, accepted: float = 0.0, room: float = LARGEST_ROOM) -> None:
-        """`accepted`: tokens by which completions may exceed the reserve on average, each of them counted up to
-        `room`; where no quantile is set."""
+        """`accepted`, `room`: see `Lengths.bounding_excess`; they count where no quantile is configured."""
         self._settings = settings
         self._accepted = accepted
         self._room = room
@@ -112,9 +111,9 @@ class OutputReserve:
         self._recent = Recent(limit)
 
     def reserve(self, model: str, category: str, cap: int | None, default: int | None = None) -> Reserve:
-        """Return the output tokens to set aside; category, then model, then all models are asked.
+        """Return the reserve: `cap`, else what was learned of the category, the model or all models, in this order.
 
-        `default`: tokens reserved until the quantile is learned, None for the configured figure.
+        `default`: tokens to reserve until enough is learned, None for the configured number.
         """
         if cap is not None:
             return Reserve(cap, "cap")
@@ -130,15 +129,17 @@ class OutputReserve:
     def _learned(self, lengths: Lengths) -> int:
         if lengths.reserve is None:
             q = self._settings.quantile
-            lengths.reserve = lengths.with_excess(self._accepted, self._room) if q is None else lengths.quantile(q)
+            lengths.reserve = (
+                lengths.bounding_excess(self._accepted, self._room) if q is None else lengths.quantile(q)
+            )
         return lengths.reserve
 
     def keys(self) -> set[tuple[str, str]]:
-        """Return model and category, "" for all of them, of whatever completions have been learned from."""
+        """Return model and category, "" for all, of every histogram."""
         return {(model, category) for (_, model, category), _ in self._lengths.items()}
 
     def is_settled(self, model: str, category: str) -> bool:
-        """Whether the reserve of just these is learned."""
+        """Whether exactly these have a learned reserve of their own."""
         return self._settled((KIND, model, category)) is not None
 
     def _settled(self, key: Key) -> Lengths | None:
@@ -147,10 +148,10 @@ class OutputReserve:
 
     @staticmethod
     def is_possible(observation: Observation) -> bool:
-        """Whether the pool can have produced what usage reports: no more than its context holds.
+        """Whether the pool can have produced the reported completion: no more tokens than its context holds.
 
-        A request that was rejected first was answered by a larger pool, so this capacity does not bound it, nor the
-        answers to prompts of which nobody knows how many there were.
+        The capacity is no bound for a request that was rejected first, which a larger pool answered, nor for an
+        unknown number of prompts.
         """
         unbounded = observation.cap is not None or observation.outcome == "rejected" or not observation.prompts
         return unbounded or _completion(observation) <= observation.capacity
@@ -158,15 +159,15 @@ class OutputReserve:
     def learn(self, observation: Observation) -> None:
         """Count the completion of a request without a cap; with several choices, their average length.
 
-        A cap hides how long an answer would have been. Counted, short caps of many would make the reserve of those
-        without one too small, and their answers would end at the context of a pool that they did not fit. Nor does
-        the sum of nobody knows how many answers teach anything.
+        A cap hides how long an answer would have been. If capped answers counted, many short caps would make the
+        reserve of requests without a cap too small, and their answers would be cut at the context of a pool that
+        they do not fit. The sum over an unknown number of answers teaches nothing either.
         """
         tokens = _completion(observation)
         if observation.cap is not None or tokens < 1 or not observation.prompts:
             return
         bucket = bucket_of(tokens)
-        for key in dict.fromkeys(_keys(observation.model, observation.category)):  # the same without a model
+        for key in dict.fromkeys(_keys(observation.model, observation.category)):  # without a model, two are one
             self._lengths.use(key, Lengths).add(bucket)
             self._recent.count(key, KEEP, BUCKETS, bucket)
 
@@ -182,17 +183,18 @@ class OutputReserve:
         return self._recent.take()
 
     def restore(self, table: Table) -> None:
-        """Replace every histogram by those of `table`; impossible ones are left out."""
+        """Replace every histogram by those of `table`, without impossible ones."""
         self._recent.take()
         self._lengths = Bounded(self._limit)
         for key, sums in table.items():
             good = key[0] == KIND and len(key) == 3 and len(sums.values) == BUCKETS
             if good and sums.samples > 0 and all(0 <= count < math.inf for count in sums.values):
-                lengths = self._lengths.use((key[0], key[1], key[2]), Lengths)
+                lengths = Lengths()
                 lengths.samples, lengths.counts = sums.samples, list(sums.values)
+                self._lengths.put((key[0], key[1], key[2]), lengths)
 
     def snapshot(self) -> list[dict[str, object]]:
-        """Return each key's reserve and samples."""
+        """Return the reserve and the samples of each histogram."""
         return [
             {
                 "model": model,
@@ -205,11 +207,12 @@ class OutputReserve:
 
 
 def _completion(observation: Observation) -> int:
-    """Tokens of each choice, 0 when it is not known."""
+    """Return the completion tokens per choice, 0 when unknown."""
     usage = observation.usage
     completion = 0 if usage is None else usage.completion_tokens or 0
     return math.ceil(completion / observation.choices)
 
 
-def _keys(model: str, category: str) -> tuple[Key, ...]:
+def _keys(model: str, category: str) -> tuple[Key, Key, Key]:
+    """Return the keys from the most to the least specific."""
     return (KIND, model, category), (KIND, model, ""), (KIND, "", "")

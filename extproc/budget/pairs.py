@@ -1,8 +1,8 @@
-"""What each pair of neighbouring bytes counts for.
+"""Tables of what each pair of neighbouring bytes counts for.
 
-Every byte of UTF-8 falls into a class by its value alone, and two neighbours say whether a run begins, so a table
-over the 65,536 pairs of bytes says all. It maps each to a cell, all pairs of a cell counting for the same, so that
-a histogram over the few cells is all that has to be made of a text.
+The class of a UTF-8 byte follows from its value alone, and whether a run begins from two neighbours, so a table
+over the 65,536 pairs of bytes says everything. It maps each pair to a cell, where all pairs of a cell count for
+the same features. So all that is needed of a text is a histogram over a few cells.
 """
 
 from collections.abc import Iterable
@@ -31,15 +31,15 @@ BYTE_CLASSES: dict[str, str | Iterable[int]] = {
     "hangul_lead": range(0xEA, 0xEE),
     "four_byte_lead": range(0xF0, 0xF8),  # emoji, rare Han
 }
-"""Byte values of each class; control characters count as `line`. Continuation bytes have a class of their own that
-is no feature: the lead byte already says how many follow."""
+"""Byte values of each class. Control characters count as `line`. Continuation bytes are no feature: the lead byte
+already says how many follow."""
 
 WITHIN: dict[str, tuple[int, ...]] = {
     "hebrew": (0xD7,),
     "arabic": (0xD8, 0xD9),
     "kana": (0xE3,),  # with Chinese and Japanese punctuation
 }
-"""Lead bytes that cost otherwise than the rest of their class."""
+"""Lead bytes whose cost differs from the rest of their class."""
 
 _LETTERS = ("lower", "upper")
 _PUNCTUATION = ("prose_punctuation", "code_punctuation")
@@ -74,33 +74,34 @@ RARE = {
     0xEA: range(0x80, 0xB0),  # Yi, Vai, Javanese
 }
 RARE_SCRIPT = "rare_script"
-"""Characters of blocks that no vocabulary is made for: lead byte, and the second one."""
+"""Feature for characters of blocks that no vocabulary covers: `RARE` has their lead bytes and second bytes."""
 
 REPEATED = "repeated"
-"""A mark of punctuation after the same one: rulers, table borders and comment lines are few tokens."""
+"""Feature for a punctuation mark after the same one: rulers, table borders and comment lines are few tokens."""
 
 LETTER_PAIRS = "letter_pairs"
-"""What neighbouring letters cost, in tokens (`extproc.budget.letters`)."""
+"""Feature for the cost of neighbouring letters, in tokens (`extproc.budget.letters`)."""
 
 COUNTED = (*BYTE_CLASSES, *WITHIN, *PAIRS, RARE_SCRIPT, REPEATED, LETTER_PAIRS)
-"""What a pair may count for, in the order of the columns of `tables`."""
+"""All features that a pair may count for, in the order of the rows of `tables`."""
 
 _LEADS = {"four_byte_lead": 4, "latin_lead": 2, "cyrillic_lead": 2, "two_byte_lead": 2}
 BYTES_PER = tuple(_LEADS.get(name, 3 if name in _SCRIPTS else 1) for name in BYTE_CLASSES)
-"""Bytes of text that one of each class stands for: a lead byte for the character it begins."""
+"""Bytes of text that one byte of each class stands for: a lead byte stands for its whole character."""
 
 _CONTINUATION = range(0x80, 0xC0)
 
 
 def tables() -> tuple[NDArray[np.intp], Array, Array]:
-    """Return the cell of every pair, and two matrices, `COUNTED` × cells, that sum a histogram of cells.
+    """Return the cell of every pair, and two matrices, `COUNTED` × cells, that turn a histogram of cells into
+    counts.
 
-    A pair is the number first + 256 · second, as the two bytes are read from memory. The first matrix is for a
-    histogram of all pairs, in which every byte is the second of one. The second is for every other pair, where
-    every byte is either the first or the second of one, and a pair stands for two.
+    The number of a pair is first + 256 · second, as a little-endian read of the two bytes gives it. The first
+    matrix is for a histogram of all pairs, where every byte is the second of one. The second is for every other
+    pair, where each byte is the first or the second of one, and each pair stands for two.
     """
     first, second = np.arange(1 << 16) & 0xFF, np.arange(1 << 16) >> 8
-    # No valid text has a lead byte before anything but a continuation: counting none there saves cells.
+    # In valid UTF-8 a lead byte is followed by a continuation byte. Counting nothing elsewhere saves cells.
     broken = (first >= 0xC0) & ((second < 0x80) | (second >= 0xC0))
     single = [_member(bytes(_values(name))) for name in BYTE_CLASSES]
     single += [_member(bytes(leads)) for leads in WITHIN.values()]
@@ -126,7 +127,7 @@ def tables() -> tuple[NDArray[np.intp], Array, Array]:
 
 
 def _member(values: bytes) -> NDArray[np.bool_]:
-    """Whether each of the 256 bytes is one of `values`."""
+    """Return, for each of the 256 bytes, whether it is one of `values`."""
     found = np.zeros(256, np.bool_)
     found[list(values)] = True
     return found

@@ -1,14 +1,14 @@
-"""What a byte costs before anything is learned: the weights that the linear estimator starts from.
+"""The weights that the linear estimator starts from: what each feature costs before anything is learned.
 
-They come from reasoning, then from least squares on text that Python installations carry: the language reference,
-the standard library's source, JSON databases, and names in 150 languages, counted by two public vocabularies,
-Mistral's Tekken (131,072 entries) and its older SentencePiece model (32,000), the first of them twice, since
-vocabularies of 100,000 and more are the rule today; rounded (`python -m benchmarks.prior` does it again).
-These figures are reasoning alone:
+They were reasoned out, then fitted by least squares to text found in Python installations (the language reference,
+the standard library's source, JSON databases, and names in 150 languages), and rounded. The tokens were counted by
+two public vocabularies, Mistral's Tekken (131,072 entries) and its older SentencePiece model (32,000), the first
+weighted twice, since vocabularies of 100,000 and more are the rule today. `python -m benchmarks.prior` repeats it.
+These figures come from reasoning alone:
 
 - a digit costs 0.7: some tokenizers cut numbers into single digits (Qwen, Mistral: 1), others into groups of up to
   three (Llama 3, GPT: 0.33 to 0.5);
-- a character of a rare script costs 2 more than its class: no vocabulary has it, so each of its bytes is a token;
+- a character of a rare script costs 2 more than its class: no vocabulary has it, so each byte is a token;
 - a message costs 4 and a conversation 4 more: role and delimiters of ChatML and its like;
 - tool definitions cost 40 tokens of instructions, and 0.05 a byte, since templates print them with spaces or
   indentation that is not in the compact JSON counted here.
@@ -18,7 +18,7 @@ import numpy as np
 
 from extproc.budget.features import NAMES
 
-# tokens for one of each, and the furthest it may be learned to be
+# tokens for one of each, and the most that may be learned
 _PRIOR = {
     "lower": (0.02, 2.0),
     "upper": (0.25, 2.0),
@@ -61,21 +61,22 @@ _PRIOR = {
     "tools": (40.0, 2048.0),
 }
 INPUTS = (*NAMES, "conversation", "tools")
-"""What the weights are of: each feature, being a conversation, having tools."""
+"""What the weights are for: each feature, whether there are messages at all, whether there are tools."""
 
 CONVERSATION = INPUTS.index("conversation")
 TOOLS = INPUTS.index("tools")
 WEIGHTS = len(INPUTS)
 
 PRIOR = np.array([_PRIOR[name][0] for name in INPUTS])
-"""Tokens each."""
+"""Tokens for one of each input."""
 
 MOST = np.array([_PRIOR[name][1] for name in INPUTS])
-"""The furthest that weights may be learned to be. Templates may print a system prompt of their own."""
+"""Upper bounds of the weights. Those of templates are high: a template may print a system prompt of its own."""
 
 LEAST = np.where(np.isin(INPUTS, ("tool_bytes", "messages", "conversation", "tools")), 0.0, -1.0)
-"""Bytes are counted in their class, and again where they begin a run or are of a script within the class: a weight
-may take back what the others have counted. What a whole text can cost is limited besides (`Expected`)."""
+"""Lower bounds of the weights. A byte is counted in its class, and again where it begins a run or belongs to a
+script within the class, so one weight may have to take back what others count. The cost of a whole text is
+bounded apart from that (`extproc.budget.least_squares.Expected`)."""
 
 DEVIATION = np.maximum(PRIOR, 0.3)
 DEVIATION[NAMES.index("tool_bytes")] = 0.1

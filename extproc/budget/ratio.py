@@ -5,9 +5,9 @@ For category k with bytes per token x observed at each usage report, weight α:
     c ← c + α·d               d = x − c, limited to ± 3σ once the figure has settled
     v ← (1 − α)·(v + α·d²)    the matching moving variance (West 1979, exponential weights)
 
-A prompt of B bytes and m messages is estimated at B / c + t·m tokens and is not expected to exceed
-B / (c − z·σ) + t·m, σ = √v, t tokens per message. The reciprocal is convex, so dividing by a lowered ratio errs to
-the safe side. α starts at 1/(n + 1), which makes the first figures plain averages.
+A prompt of B bytes and m messages is estimated at B / c + t·m tokens, with t tokens per message, and is not
+expected to exceed B / (c − z·σ) + t·m, where σ = √v. The reciprocal is convex, so dividing by a lowered ratio
+errs to the safe side. α starts at 1/(n + 1), which makes the first figures plain averages.
 """
 
 import math
@@ -23,20 +23,20 @@ from extproc.config import Estimation
 
 LEAST_RATIO = 0.5
 MOST_RATIO = 16.0
-"""Bytes per token outside these are not tokenisation."""
+"""Bounds of plausible bytes per token: no tokenizer is outside."""
 
 OUTLIER_DEVIATIONS = 3.0
 LEAST_DEVIATION = 0.05
-"""Relative to the mean: keeps a long run of equal observations from making every new one an outlier."""
+"""Least deviation, relative to the mean: so a run of equal observations does not make every new one an outlier."""
 
 YOUNG_SAMPLES = 100
-"""Observations of a category that also teach what is assumed of others not yet known: its model's, and all."""
+"""Observations of a category that also count for the more general figures: its model's, and that of all."""
 
 FULL_WEIGHT_BYTES = 256.0
-"""A shorter prompt teaches less: much of its token count is chat template, not text."""
+"""Shorter prompts weigh less: much of their token count is chat template, not text."""
 
 ROUNDING = 1e-9
-"""What a mean at its limit may be off by after its way through sums."""
+"""Rounding error of a mean at its bound after a round trip through sums."""
 
 KIND = "ratio"
 """First part of a key. Sums: weight W, Σ w·x, Σ w·x² of bytes per token x, fading by 1 − α·w, so that W tends to
@@ -46,7 +46,7 @@ Key = tuple[str, str, str, str]
 
 
 class Ratio(msgspec.Struct):
-    """Bytes per token of one key: moving mean and variance, and the observations behind them."""
+    """Bytes per token of one key: moving mean and variance, and the number of observations behind them."""
 
     mean: float
     variance: float = 0.0
@@ -58,7 +58,7 @@ class Ratio(msgspec.Struct):
         return math.sqrt(self.variance)
 
     def limited(self, observed: float, min_samples: int) -> float:
-        """Return `observed` (bytes per token), or the furthest value that one observation may pull towards."""
+        """Return `observed` (bytes per token), limited to the furthest value that one observation may count for."""
         if self.samples < min_samples:
             return observed
         step = observed - self.mean
@@ -66,7 +66,7 @@ class Ratio(msgspec.Struct):
         return observed if abs(step) <= bound else self.mean + math.copysign(bound, step)
 
     def update(self, observed: float, smoothing: float, weight: float) -> None:
-        """Move towards `observed` (bytes per token), which is `limited` already."""
+        """Move towards `observed` (bytes per token), as returned by `limited`."""
         alpha = max(smoothing, 1.0 / (self.samples + 1)) * weight
         if self.samples == 0:
             self.mean, alpha = observed, 0.0
@@ -76,18 +76,18 @@ class Ratio(msgspec.Struct):
         self.samples += 1
 
     def sums(self, smoothing: float) -> Sums:
-        """Return the sums that this mean and variance are of."""
+        """Return the sums that this mean and variance come from."""
         weight = min(float(self.samples), 1.0 / smoothing)
         square = self.variance + self.mean * self.mean
         return Sums(self.samples, (1.0 - smoothing) ** self.samples, (weight, weight * self.mean, weight * square))
 
 
 def from_sums(sums: Sums) -> Ratio | None:
-    """Return mean and variance of `sums`, None when they are not those of a possible ratio."""
+    """Return the ratio that `sums` describe, None when it is not a possible one."""
     if len(sums.values) != 3 or sums.samples < 1:
         return None
     weight, first, second = sums.values
-    if not weight > 0:  # false for NaN too, as below
+    if not weight > 0:  # written so that NaN fails too, as below
         return None
     mean = first / weight
     if not LEAST_RATIO - ROUNDING <= mean <= MOST_RATIO + ROUNDING:
@@ -99,7 +99,7 @@ def from_sums(sums: Sums) -> Ratio | None:
 
 
 class RatioEstimator:
-    """A ratio per (model, category), falling back to the model's, the global one, and the configured prior."""
+    """A ratio per model and category. It falls back to the model's, the global one, and the configured prior."""
 
     kinds = frozenset({KIND})
 
@@ -121,15 +121,15 @@ class RatioEstimator:
         )
 
     def raw(self, model: str, category: str) -> RawRatio:
-        """Return bytes per token of raw bodies. They have no messages that could be counted."""
+        """Return bytes per token of raw bodies, messages included: those cannot be counted there."""
         return self._ratio("raw", model, category)
 
     def raw_keys(self) -> set[tuple[str, str]]:
-        """Return model and category, "" for all of them, of whatever raw bodies have been learned from."""
+        """Return model and category, "" for all, of every ratio of raw bodies."""
         return {(model, category) for (_, basis, model, category), _ in self._ratios.items() if basis == "raw"}
 
     def is_settled(self, model: str, category: str, basis: Basis) -> bool:
-        """Whether the ratio of just these has `min_samples`."""
+        """Whether exactly these have a ratio of their own with `min_samples`."""
         return self._settled((KIND, basis, model, category)) is not None
 
     def _settled(self, key: Key) -> Ratio | None:
@@ -146,11 +146,11 @@ class RatioEstimator:
         return RawRatio(prior, prior, "prior")
 
     def learn(self, observation: Observation) -> Verdict:
-        """Move the category's ratio, and while that is young the model's and the global one."""
+        """Update the category's ratio and, while that is young, also the model's and the global one."""
         return self.learn_size(observation, text_bytes(observation.features))
 
     def learn_size(self, observation: Observation, size: float) -> Verdict:
-        """Do as `learn` with an observation whose features are known to hold `size` bytes."""
+        """Do as `learn`, for a caller that has computed `size`, the text bytes of the features, already."""
         usage = observation.usage
         if usage is None or usage.prompt_tokens is None:
             return "no_usage"
@@ -162,12 +162,12 @@ class RatioEstimator:
         category, *wider = _keys(observation.basis, observation.model, observation.category)
         known = self._ratios.get(category)
         if known is None or known.samples < YOUNG_SAMPLES:
-            for key in {*wider} - {category}:  # without a model they are the same
+            for key in {*wider} - {category}:  # without a model some keys are the same
                 self._update(key, ratio, weight)
         return "outlier" if self._update(category, ratio, weight) else "used"
 
     def _update(self, key: Key, observed: float, weight: float) -> bool:
-        """Take one observation into account; True when it lay so far off that its step was limited."""
+        """Learn from one observation. True when it was so far off that its step was limited."""
         settings = self._settings
         ratio = self._ratios.use(key, lambda: Ratio(mean=observed))
         limited = ratio.limited(observed, settings.min_samples)
@@ -185,7 +185,7 @@ class RatioEstimator:
         return self._recent.take()
 
     def restore(self, table: Table) -> None:
-        """Replace every ratio by those of `table`; impossible ones are left out."""
+        """Replace every ratio by those of `table`, without impossible ones."""
         self._recent.take()
         self._ratios = Bounded(self._limit)
         for key, sums in table.items():
@@ -194,7 +194,7 @@ class RatioEstimator:
                 self._ratios.put((key[0], key[1], key[2], key[3]), ratio)
 
     def snapshot(self) -> dict[str, object]:
-        """Return the ratios by key, oldest first."""
+        """Return all ratios, least recently used first."""
         return {
             "ratios": [
                 {
@@ -211,5 +211,5 @@ class RatioEstimator:
 
 
 def _keys(basis: Basis, model: str, category: str) -> tuple[Key, Key, Key]:
-    """From the most to the least specific."""
+    """Return the keys from the most to the least specific."""
     return (KIND, basis, model, category), (KIND, basis, model, ""), (KIND, basis, "", "")

@@ -1,14 +1,14 @@
-"""What estimators learn, in the one form that can be merged: sums that fade.
+"""Fading sums: the one form of everything learned, in which it can be merged.
 
 Everything learned here (moving means and variances, histograms of lengths, the sufficient statistics of least
-squares) is a vector of sums S to which an observation adds x after fading what was there: S ← k·S + x, 0 ≤ k ≤ 1.
-A run of observations does S ← keep·S + values with keep = Π k, so runs compose, and composing is merging:
+squares) is a vector of sums S. An observation fades S and adds x to it: S ← k·S + x with 0 ≤ k ≤ 1. So a run of
+observations does S ← keep·S + values, with keep = Π k. Runs compose, and composing them is merging:
 
     (older, then newer) = (older.keep · newer.keep,  newer.keep · older.values + newer.values)
 
-That is associative exactly. Two runs that happened at the same time may be merged in either order; a mean taken of
-the sums then differs by at most max(1 − keep_a, 1 − keep_b) times the furthest that the two runs and what was
-before them lie apart: nothing where nothing fades, and never more than they disagreed anyway.
+This is exactly associative. Two runs that happened at the same time may be merged in either order: a mean
+computed from the sums then differs by at most max(1 − keep_a, 1 − keep_b) times the largest distance between the
+means of the two runs and of what was there before. That is nothing where nothing fades.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from extproc.budget.bounded import Bounded
 LARGEST_SCALE = 1e100
 
 Key = tuple[str, ...]
-"""What was learned and for whom: the kind of figure first (`ratio`, `output`, ...), then model, category, ..."""
+"""Names a figure: first its kind (`ratio`, `output`, ...), then model, category, ..."""
 
 
 class Sums(msgspec.Struct, frozen=True, array_like=True):
     """A run of observations of one figure.
 
-    `samples`: how many. `keep`: the share of earlier sums that is left after them. `values`: what they add, in the
-    layout of the figure's kind.
+    `samples`: number of observations. `keep`: share of the earlier sums that is left after them. `values`: what
+    they add, in the layout of the figure's kind.
     """
 
     samples: int
@@ -35,7 +35,7 @@ class Sums(msgspec.Struct, frozen=True, array_like=True):
     values: tuple[float, ...]
 
     def then(self, newer: "Sums") -> "Sums":
-        """Return this run followed by `newer`. Sums of another layout cannot be added: the newer stand alone."""
+        """Return this run followed by `newer`; `newer` alone where the layouts differ and nothing can be added."""
         if len(self.values) != len(newer.values):
             return newer
         return Sums(
@@ -46,11 +46,11 @@ class Sums(msgspec.Struct, frozen=True, array_like=True):
 
 
 Table = dict[Key, Sums]
-"""Everything learned, by key, the least recently used first."""
+"""Everything learned, by key, least recently used first."""
 
 
 def merge(older: Table, newer: Table, limit: int) -> Table:
-    """Return `older` followed by `newer`, at most `limit` entries: those least recently learned are dropped."""
+    """Return `older` followed by `newer`; beyond `limit` entries the least recently learned are dropped."""
     merged = {key: sums for key, sums in older.items() if key not in newer}
     for key, sums in newer.items():
         before = older.get(key)
@@ -59,10 +59,9 @@ def merge(older: Table, newer: Table, limit: int) -> Table:
 
 
 def surest(table: Table, other: Table, limit: int) -> Table:
-    """Return what is in either, at most `limit` entries: figures of `other` alone are the first to be dropped.
+    """Return each figure from the table that has seen more of it, at most `limit` entries.
 
-    For tables that may hold the same observations, so that they cannot be merged: of a figure that is in both stays
-    the side that has seen more.
+    For tables that may share observations and so cannot be merged. Figures in `other` alone are the first dropped.
     """
     chosen = {key: sums for key, sums in other.items() if key not in table}
     for key, sums in table.items():
@@ -78,7 +77,7 @@ def _newest(table: Table, limit: int) -> Table:
 
 
 class Fading:
-    """Counts that fade by one number, not one by one: `values` are the counts multiplied by `scale`."""
+    """Counts that all fade at once by one number: `values` are the counts multiplied by `scale`."""
 
     __slots__ = ("scale", "values")
 
@@ -87,7 +86,7 @@ class Fading:
         self.values = values
 
     def count(self, position: int, keep: float) -> None:
-        """Fade all to the share `keep`, not 0, and add 1 at `position`."""
+        """Fade all counts to the share `keep` (above 0), and add 1 at `position`."""
         self.scale /= keep
         self.values[position] += self.scale
         if self.scale > LARGEST_SCALE:
@@ -96,7 +95,7 @@ class Fading:
 
 
 class _Open(Fading):
-    """A run that goes on."""
+    """A run that is still growing."""
 
     __slots__ = ("keep", "samples")
 
@@ -110,21 +109,21 @@ class _Open(Fading):
 
 
 class Recent:
-    """What was learned since it was last taken, at most `limit` keys. Estimators add every observation."""
+    """Collects what was learned since the last `take`, at most `limit` keys. Estimators add every observation."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: Bounded[Key, _Open] = Bounded(limit)
 
     def add(self, key: Key, keep: float, values: Sequence[float]) -> None:
-        """Count one observation that fades what was there to `keep` and adds `values`."""
+        """Add one observation, which fades the sums to the share `keep` and adds `values`."""
         run = self._use(key, keep, len(values))
         run.values = [keep * old + new for old, new in zip(run.values, values, strict=True)]
 
     def count(self, key: Key, keep: float, width: int, position: int) -> None:
-        """Do as `add` with `width` values, all 0 but for a 1 at `position`, without touching the others.
+        """Do as `add` with `width` values, all 0 but for a 1 at `position`, in O(1).
 
-        `keep`: not 0. A key is either counted or added to.
+        `keep`: above 0. One key takes either `add` or `count`, not both.
         """
         self._use(key, keep, width).count(position, keep)
 
@@ -135,7 +134,7 @@ class Recent:
         return run
 
     def take(self) -> Table:
-        """Return all and start anew."""
+        """Return everything collected, and start again with nothing."""
         table = {key: run.close() for key, run in self._open.items()}
         self._open = Bounded(self._limit)
         return table

@@ -15,11 +15,11 @@ from rich.table import Table
 from extproc.body.facts import PromptFacts
 from extproc.body.usage import Usage
 from extproc.budget.learner import Learner, new_budgeter, new_learner
-from extproc.budget.logs import LogError, Logged, RequestLog
 from extproc.budget.sums import Table as Figures
 from extproc.cli.console import Report
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
+from extproc.planning.request_log import LogError, Logged, RequestLog
 from extproc.state.codec import BadStateError, faded
 from extproc.state.file import load as load_state
 from extproc.state.file import save

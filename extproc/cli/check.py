@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from extproc.config_file import ConfigError, load, require_extras
-from extproc.service.models import compare
+from extproc.service.capacity_check import compare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

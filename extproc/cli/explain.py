@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from extproc.body.facts import PromptFacts, Unreadable
-from extproc.body.request import api_of, read_request
+from extproc.body.paths import api_of
+from extproc.body.request import read_request
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.features import NAMES, text_bytes
 from extproc.budget.learner import new_budgeter, new_learner

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulate as simulations
 from extproc.cli import tables
+from extproc.cli.plan_tables import print_plan
 from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.config_types import HostPort
 from extproc.planning.compare import missed, simulate, simulated, unsettled
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, indent=1))
     else:
-        tables.print_plan(record)
+        print_plan(record)
     return 1 if record["problems"] else 0
 
 

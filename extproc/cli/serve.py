@@ -14,12 +14,11 @@ import uvloop
 from extproc.config import Config
 from extproc.config_file import ENVIRONMENT_PREFIX, ConfigError, load, require_extras
 from extproc.service.app import App
+from extproc.service.errors import StartError
 from extproc.service.handover import take_over
 from extproc.service.logs import configure
-from extproc.service.server import BindError
 from extproc.service.supervisor import Supervisor, command
-from extproc.service.tls import TlsError
-from extproc.service.workers import METRICS_VARIABLE, SharedDirectory, Worker, become
+from extproc.service.workers import METRICS_VARIABLE, SharedDirectory, Worker, become_worker
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ def _serve(service: App | Supervisor) -> int:
     run = asyncio.run if isinstance(service, Supervisor) else uvloop.run
     try:
         run(service.run())
-    except (BindError, TlsError) as error:
+    except StartError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -103,6 +102,6 @@ def _work(args: argparse.Namespace, reader: Callable[[Path | None], Config]) -> 
     except OSError:
         print("--number, --shared: how a service starts its own workers: give it --workers N", file=sys.stderr)
         return 2
-    become(args.number)
+    become_worker(args.number)
     configure(config.server.log_level)
     return _serve(App(config, args.config, reader, Worker(args.number, shared), seen))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from extproc.cli import scenario as scenarios
 from extproc.cli import tables
 from extproc.cli.scenario_arguments import add_scenario_arguments
+from extproc.cli.simulation_tables import print_simulation
 from extproc.planning import arrivals, compare
 from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, unsettled
 from extproc.planning.errors import PlanError
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, indent=1))
     else:
-        tables.print_simulation(record)
+        print_simulation(record)
     return 1 if record["problems"] else 0
 
 

@@ -18,10 +18,10 @@ from extproc.body.usage import Usage
 from extproc.budget.category import content_class
 from extproc.budget.features import MESSAGES, NAMES, features, text_bytes
 from extproc.budget.linear import LinearEstimator
-from extproc.budget.logs import LogError, Logged, RequestLog
 from extproc.budget.observation import Observation
 from extproc.config import Config
 from extproc.planning.errors import PlanError
+from extproc.planning.request_log import LogError, Logged, RequestLog
 from extproc.planning.workload import MOST_TOKENS, Floats
 
 LOWER = NAMES.index("lower")
@@ -93,7 +93,7 @@ class _Body(NamedTuple):
 
 
 def measure(path: Path) -> TextModel:
-    """Measure a text model from the request log at `path` (`extproc.budget.logs`).
+    """Measure a text model from the request log at `path` (`extproc.planning.request_log`).
 
     The kind of a text is the log's `category`, or else what the service takes the text for. Of tokens by several
     tokenizers those of `TOKENIZER` count. Bodies with several prompts, token ids or media are left out.

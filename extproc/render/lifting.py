@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from extproc.body.fields import ANY_CAP, UNCAPPED_APIS
 from extproc.body.lifted import REQUEST_FIELDS
-from extproc.body.request import SUFFIXES
+from extproc.body.paths import SUFFIXES
 from extproc.render.text import Tree
 from extproc.render.typed import any_of
 from extproc.service.metadata import AT_START, LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE

@@ -1,10 +1,10 @@
-"""Requests that are in the pools now, counted by who decides: decisions less the ends that the access log tells.
+"""Counts the requests in each pool now: decisions less the ends reported by the access log.
 
-A difference of two counts drifts: an entry is lost, a process starts anew, one worker decides and another is told.
-So decisions are counted by the time they were taken, in buckets of a few seconds, and each request carries a ticket
-that names its bucket and the service that issued it. An end counts against that bucket, wherever it is told; what
-another service or an earlier start issued counts nowhere; and a bucket older than the longest request is what was
-lost. No request is remembered.
+A difference of two counts drifts: log entries are lost, processes restart, one worker decides and another is told
+of the end. So decisions are counted in buckets of a few seconds, and each request carries a ticket that names its
+bucket and the service that issued it. An end is counted against that bucket, whichever worker hears of it.
+Tickets of other services and of earlier starts are not counted. What is left in a bucket older than the longest
+request was lost. No single request is remembered.
 """
 
 import time
@@ -13,19 +13,20 @@ from collections.abc import Callable, Iterable, Mapping
 BUCKET_SECONDS = 5.0
 MOST_POOLS = 1024
 LOST_SHARE = 0.05
-"""With more than this share of the decisions never ended, the log does not come here, or not whole."""
+"""When more than this share of the decisions never ended, the access log does not come here, or not all of it."""
 
 ENOUGH = 20
-"""Decisions from which that share is judged."""
+"""Decisions it takes to judge that share."""
 
 Tally = dict[str, dict[int, tuple[int, int]]]
 """Decisions and ends by pool and bucket."""
 
 
 class InFlight:
-    """What one process has decided and been told. `instance`: the service it belongs to, the same for its workers.
+    """The count of one process.
 
-    `clock`: seconds, monotonic, the same for all processes of the machine. `tally`: what a predecessor had counted.
+    `instance`: names the service, the same for all its workers. `clock`: seconds, monotonic, shared by all
+    processes of the machine. `tally`: the counts of the process that this one replaces.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class InFlight:
             self._count(pool, int(number), 0, 1)
 
     def tally(self, longest: float) -> Tally:
-        """Return the counts, without those that no longer matter when a request lasts `longest` seconds at most."""
+        """Return the counts, after dropping those too old for requests that last `longest` seconds at most."""
         oldest = int((self._clock() - 2 * longest) // BUCKET_SECONDS)
         self._tally = {
             pool: {bucket: counts for bucket, counts in buckets.items() if bucket >= oldest}
@@ -70,9 +71,9 @@ class InFlight:
 
 
 def standing(tallies: Iterable[Tally], now: float, longest: float) -> Mapping[str, int] | None:
-    """Return the requests in each pool at `now` (seconds, as the clock of the tallies), over all processes.
+    """Return the requests in each pool at `now` (seconds, by the clock of the tallies), summed over all processes.
 
-    None when the access log cannot be relied on: it has told of no end yet, or too many decisions older than
+    None when the access log cannot be relied on: it has reported no end yet, or too many decisions older than
     `longest` seconds have never ended.
     """
     whole: dict[tuple[str, int], list[int]] = {}
@@ -84,11 +85,12 @@ def standing(tallies: Iterable[Tally], now: float, longest: float) -> Mapping[st
                 counts[1] += ended
     oldest = int((now - longest) // BUCKET_SECONDS)
     old = [counts for (_, bucket), counts in whole.items() if bucket < oldest]
-    begun, lost = sum(b for b, _ in old), sum(max(0, b - e) for b, e in old)
-    if not any(ended for _, ended in whole.values()) or (begun >= ENOUGH and lost > LOST_SHARE * begun):
+    decisions = sum(begun for begun, _ in old)
+    lost = sum(max(0, begun - ended) for begun, ended in old)
+    if not any(ended for _, ended in whole.values()) or (decisions >= ENOUGH and lost > LOST_SHARE * decisions):
         return None
     present: dict[str, int] = {}
-    for (pool, bucket), (came, went) in whole.items():
+    for (pool, bucket), (begun, ended) in whole.items():
         if bucket >= oldest:
-            present[pool] = present.get(pool, 0) + max(0, came - went)
+            present[pool] = present.get(pool, 0) + max(0, begun - ended)
     return present

@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 import msgspec
 
+from extproc.body.bounds import LARGEST_BODY
 from extproc.body.facts import Api, PromptFacts, Unreadable
 from extproc.body.fields import BATCH_APIS
 from extproc.body.lifted import Lifted, lifted_conversation, read_lifted
-from extproc.body.request import LARGEST_BODY, api_of, read_conversation, read_model, read_request
+from extproc.body.paths import api_of
+from extproc.body.request import read_conversation, read_model, read_request
 from extproc.budget.bounded import Bounded
 from extproc.budget.budget import Budget, Budgeter
 from extproc.budget.estimate import fits
@@ -21,15 +23,15 @@ from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.routing.spillover import Board, spill
 
 STICKY_CONVERSATIONS = 65_536
-"""Conversations remembered as long; the least recently used is forgotten."""
+"""Conversations remembered as long; the least recently used one is forgotten."""
 
 PoolSet = tuple[Pool, ...]
 Sticky = Bounded[tuple[PoolSet, bytes], bool]
-"""Conversations that have gone long, by the set in which they did and a hash of their key."""
+"""Conversations that have gone long, by pool set and a hash of their key."""
 
 
 def new_sticky() -> Sticky:
-    """Return a memory of conversations that holds none yet."""
+    """Return an empty memory of conversations."""
     return Bounded(STICKY_CONVERSATIONS)
 
 
@@ -44,10 +46,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Router:
-    """Chooses pools under one configuration. Build a new one for a new configuration.
+    """Chooses pools under one configuration; a new configuration takes a new one.
 
     `board`: how full the pools are; by default nothing is known, and nothing spills. `sticky`: conversations that
-    have gone long under the configuration before.
+    have gone long, also under earlier configurations.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Router:
         self._oversize = oversize(self._sets.values())
 
     def default_pool(self, settings: RouteSettings = NO_SETTINGS) -> Pool:
-        """The largest pool of the route's set, else of the default set: for everything not understood."""
+        """Return the pool for everything not understood: the largest of the route's set or the default set."""
         return self._sets[settings.pools or DEFAULT_POOL_SET][-1]
 
     def unread(self, reason: Reason, settings: RouteSettings = NO_SETTINGS) -> Decision:
@@ -90,7 +92,7 @@ class Router:
     def decide_by_size(
         self, head: Head, lifted: Lifted, size: int | None, settings: RouteSettings = NO_SETTINGS
     ) -> Decision:
-        """Choose the pool of a request whose body stays in Envoy: by what was lifted from it and its size."""
+        """Choose the pool of a request whose body stays in Envoy, by its size and the fields lifted from it."""
         api = _api(head)
         if api is None:
             return self._not_ours(head, settings)
@@ -109,7 +111,7 @@ class Router:
         return self._route(head, facts, settings)
 
     def decide_early(self, head: Head, size: int, settings: RouteSettings = NO_SETTINGS) -> Decision | None:
-        """Choose the pool of a request whose body of `size` bytes is still to come; None where the body decides."""
+        """Choose the pool at the headers, where a body of `size` bytes cannot change it; else return None."""
         api = _api(head)
         if api is None:
             return self._not_ours(head, settings)
@@ -118,7 +120,7 @@ class Router:
         return None
 
     def _has_one_set(self, settings: RouteSettings) -> bool:
-        """Whether all models of a route have the same pools."""
+        """Whether all models have the same pools on this route."""
         return bool(settings.pools) or not self._models
 
     def _not_ours(self, head: Head, settings: RouteSettings) -> Decision:
@@ -133,17 +135,17 @@ class Router:
         return Decision(pool=pool, chosen=pool, reason=reason)
 
     def _too_large(self, reason: Reason, conversation: str, settings: RouteSettings, model: str) -> Decision:
-        """Do the same for a request that was not read because it is long: its conversation sticks."""
+        """Do the same for a request that was not read because it is long, and remember its conversation."""
         pools = self.pools_of(model, settings)
-        self._sticks(pools, pools[-1], conversation)
+        self._remember_long(pools, conversation)
         return self._largest(reason, settings, model)
 
     def _model(self, body: bytes) -> str:
-        """The model of a body that is not read otherwise, where it makes a difference."""
+        """Return the model of a body that is not read otherwise; "" where all models have the same pools."""
         return read_model(body) if self._models else ""
 
     def _conversation(self, body: bytes) -> str:
-        """What names the conversation of such a body, where it makes a difference."""
+        """Return what names the conversation of such a body; "" where nothing is remembered of it."""
         return read_conversation(body) if self._routing.sticky_long else ""
 
     def pools_of(self, model: str, settings: RouteSettings = NO_SETTINGS) -> PoolSet:
@@ -182,7 +184,7 @@ class Router:
         request_id: str,
         settings: RouteSettings,
     ) -> tuple[Pool, Reason]:
-        """Apply what may overrule a choice, always towards the largest pool."""
+        """Apply what overrules the budget, always for the largest pool: shadow mode, roll-out, stickiness."""
         largest = pools[-1]
         routing = self._routing
         if routing.shadow if settings.shadow is None else settings.shadow:
@@ -190,29 +192,34 @@ class Router:
         percent = routing.rollout_percent if settings.rollout_percent is None else settings.rollout_percent
         if not in_rollout(conversation or request_id, percent):
             return largest, "rollout"
-        if self._sticks(pools, chosen, conversation):
+        if chosen is largest:
+            self._remember_long(pools, conversation)
+        elif self._has_gone_long(pools, conversation):
             return largest, "sticky"
         return chosen, reason
 
-    def _sticks(self, pools: PoolSet, chosen: Pool, conversation: str) -> bool:
-        """Whether a conversation has gone long before, where that counts; one that goes long now is remembered."""
+    def _remember_long(self, pools: PoolSet, conversation: str) -> None:
+        if self._routing.sticky_long and conversation:
+            self._sticky.use(_sticky_key(pools, conversation), lambda: True)
+
+    def _has_gone_long(self, pools: PoolSet, conversation: str) -> bool:
         if not (self._routing.sticky_long and conversation):
             return False
-        # Of a fixed size, however long a name a client has for it.
-        key = (pools, hashlib.blake2b(conversation.encode("utf-8", "surrogateescape"), digest_size=16).digest())
-        if chosen is pools[-1]:
-            self._sticky.use(key, lambda: True)
-            return False
-        return self._sticky.get(key) is not None
+        return self._sticky.get(_sticky_key(pools, conversation)) is not None
+
+
+def _sticky_key(pools: PoolSet, conversation: str) -> tuple[PoolSet, bytes]:
+    """Return a key of fixed size, however long the client's name for the conversation is."""
+    return pools, hashlib.blake2b(conversation.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def _may_be_shorter(body: bytes) -> bool:
-    """Whether the text of a body may be much shorter than the body: there are images in it, or escapes."""
+    """Whether the text of a body may be much shorter than the body, because of images or escapes in it."""
     return b"base64" in body or b"\\u" in body
 
 
 def oversize(sets: Iterable[PoolSet]) -> float:
-    """Return the bytes beyond which a body of text fits no pool but the largest of its set."""
+    """Return the size (bytes) beyond which a body of text fits no pool but the largest of its set."""
     smaller = max(p.capacity for pools in sets for p in pools[:-1] or pools)
     return min(MOST_RATIO * smaller, LARGEST_BODY)
 
@@ -224,9 +231,9 @@ def _api(head: Head) -> Api | None:
 def smallest_fit(
     pools: PoolSet, budget: Budget, thresholds: Mapping[str, int] = MappingProxyType({})
 ) -> tuple[Pool, Reason]:
-    """Return the smallest pool that holds `budget`, else the largest there is.
+    """Return the smallest pool that holds `budget`, else the largest.
 
-    `thresholds`: budget (tokens) up to which a pool is used, by name, where that is less than its capacity.
+    `thresholds`: by pool name, the largest budget (tokens) it is used for, where that is less than its capacity.
     """
     if budget.reserve.source == "unknown":
         return pools[-1], "no_output_cap"
@@ -243,10 +250,10 @@ def holds(pool: Pool, budget: Budget, thresholds: Mapping[str, int]) -> bool:
 
 
 def in_rollout(key: str, percent: float) -> bool:
-    """Whether the conversation `key` is in the first `percent` of all: the same answer everywhere, at every turn.
+    """Whether the conversation `key` is in the first `percent` of all: the same on every replica and at every turn.
 
-    CRC-32 of the key spreads over 10,000 steps, so `percent` is honoured to two decimals. Without a key nothing is,
-    until all are.
+    CRC-32 of the key is cut into 10,000 steps, so `percent` counts to two decimals. A request without a key is in
+    only at 100 percent.
     """
     if percent >= 100 or not key:
         return percent >= 100

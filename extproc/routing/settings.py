@@ -1,4 +1,4 @@
-"""What one route of the proxy asks for, in place of the configuration file's own word."""
+"""The settings of one route of the proxy, which override the configuration file."""
 
 import msgspec
 
@@ -6,11 +6,10 @@ import msgspec
 class RouteSettings(msgspec.Struct, frozen=True):
     """Settings of one route, all optional.
 
-    `pools`: pool set, whatever the model. `thresholds`: budget (tokens) up to which a pool is used, by its name;
-    it lowers a capacity, never raises it. `category`: what figures are learned for, unless a request header names
-    one. `shadow`, `rollout_percent`, `default_output`: as in the configuration file. `answers`: whether Envoy
-    tells of the answer over the exchange too, and not by its access log alone. `body`: whether it sends the body
-    of the request too, and not its headers alone.
+    `pools`: the pool set, whatever the model. `thresholds`: by pool name, the largest budget (tokens) it is used
+    for; lowers a capacity, never raises it. `category`: the category to learn under, unless a request header names
+    one. `shadow`, `rollout_percent`, `default_output`: as in the configuration file. `answers`: whether Envoy sends
+    messages about the answer. `body`: whether it sends the body of the request.
     """
 
     pools: str | None = None
@@ -24,4 +23,4 @@ class RouteSettings(msgspec.Struct, frozen=True):
 
 
 NO_SETTINGS = RouteSettings()
-"""A route that says nothing."""
+"""A route without settings."""

@@ -1,7 +1,7 @@
 """Spillover: which pools are saturated, and where their requests go meanwhile.
 
-Pressure is how full a pool is as a share of its mark: 1 and more is saturated. A saturated pool has room again when
-its pressure has fallen to the share `leave` of that mark: a pressure that wavers between the two changes nothing.
+Pressure is how full a pool is, as a share of its mark: from 1 on the pool is saturated. It has room again once its
+pressure has fallen to `leave`, so that a pressure that wavers around the mark does not toggle it.
 """
 
 import statistics
@@ -13,10 +13,10 @@ import msgspec
 from extproc.config import Pool, Spillover
 
 Source = Literal["vllm", "envoy", "in_flight"]
-"""Who says how full a pool is: its servers, Envoy's gauges, or our own count of decisions less ends."""
+"""Who reports how full a pool is: its servers, Envoy's gauges, or our own count of decisions less ends."""
 
 SOURCES: tuple[Source, ...] = get_args(Source)
-"""The first that knows anything of a pool is believed."""
+"""In order of trust: the first that knows anything about a pool counts."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -28,14 +28,14 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """How full one source finds a pool now. `figures`: what `pressure` was worked out from, for people."""
+    """How full one source finds a pool. `figures`: what `pressure` was computed from, for people."""
 
     pressure: float
     figures: dict[str, float] = {}
 
 
 class Level(msgspec.Struct, frozen=True):
-    """What is held of a pool. `pressure`: None when nothing is known of it. `why`: in words."""
+    """The judgement of a pool. `pressure`: None when nothing is known. `why`: in words, for people."""
 
     saturated: bool = False
     pressure: float | None = None
@@ -45,7 +45,7 @@ class Level(msgspec.Struct, frozen=True):
 
     @property
     def has_room(self) -> bool:
-        """Whether it may be sent more than its own."""
+        """Whether it may take requests of a smaller pool."""
         return self.pressure is not None and not self.saturated
 
 
@@ -56,17 +56,17 @@ UNKNOWN = Level()
 
 
 class Board:
-    """Where the levels of all pools stand: requests read `levels` once, whoever watches replaces it as a whole."""
+    """Holds the levels of all pools. Each request reads `levels` once; the watcher replaces it as a whole."""
 
     def __init__(self) -> None:
         self.levels: Levels = {}
 
 
 def by_servers(servers: Sequence[Server], marks: Spillover) -> Reading | None:
-    """Return the pressure of a pool by its servers: that of the median one, the lower of two; None without servers.
+    """Return the pressure of a pool's median server, the lower one of two; None without servers.
 
-    More than half of them are at their mark when the pool is: one that is stuck, or has just started, decides
-    nothing.
+    So a pool is saturated when more than half of its servers are: one that is stuck or has just started does not
+    decide.
     """
     if not servers:
         return None
@@ -83,12 +83,12 @@ def by_servers(servers: Sequence[Server], marks: Spillover) -> Reading | None:
 
 
 def by_requests(requests: float, mark: int) -> Reading:
-    """Return the pressure of a pool that holds `requests` at once and is saturated by `mark`."""
+    """Return the pressure of a pool that holds `requests` and is saturated by `mark`."""
     return Reading(requests / mark, {"requests": requests, "mark": mark})
 
 
 def judge(before: Level, readings: Mapping[Source, Reading], leave: float) -> Level:
-    """Return the level of a pool that was at `before`, by the first source that has a reading."""
+    """Return the new level of a pool that was at `before`, by the first source with a reading."""
     for source in SOURCES:
         reading = readings.get(source)
         if reading is None:
@@ -105,9 +105,10 @@ def judge(before: Level, readings: Mapping[Source, Reading], leave: float) -> Le
 
 
 def spill(pools: Sequence[Pool], chosen: Pool, levels: Levels, holds: Callable[[Pool], bool]) -> Pool | None:
-    """Return where a request for `chosen` goes while that is saturated; None: it stays.
+    """Return the pool that a request spills to from `chosen`, None when it stays there.
 
-    That is the next larger pool that holds the request (`holds`), if it has room. O(pools of the set).
+    While `chosen` is saturated, that is the next larger pool that holds the request (`holds`), if it has room.
+    O(pools of the set).
     """
     if not levels.get(chosen.name, UNKNOWN).saturated:
         return None

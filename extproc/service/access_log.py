@@ -1,9 +1,9 @@
 """Envoy's gRPC access log: what each request came to, and what it teaches.
 
 Envoy sends an entry when a request has ended, with the metadata we gave it at the decision (namespace `dualpool`)
-and the usage its filters lifted from the answer (namespace `dualpool.usage`). So nothing is kept here meanwhile,
-any replica can read any entry, and no byte of an answer comes by. Where answers do come by, since no filter lifts
-usage there, an entry tells only how the request ended.
+and the usage its filters lifted from the answer (namespace `dualpool.usage`). So no state is kept between the two,
+any replica can read any entry, and no byte of an answer passes through the service. Where no filter lifts usage,
+answers come by the exchange, and an entry only tells how the request ended.
 """
 
 import logging
@@ -34,24 +34,23 @@ from extproc.service.metadata import (
 log = logging.getLogger(__name__)
 
 TURN = 16
-"""Entries read before others get their turn: about half a millisecond."""
+"""Entries read before the event loop gets a turn: about half a millisecond."""
 
 COUNTS = frozenset(name for name in UsageFields.__struct_fields__ if not name.endswith("_details"))
-"""What the metadata of an answer may hold besides `finish_reason`."""
+"""Token counts in the namespace `dualpool.usage`."""
 
 _BREAKS = tuple(name for name in pb.ResponseFlags.DESCRIPTOR.fields_by_name if not name.startswith("downstream_"))
-"""Flags of an answer that its pool, or a timeout of the proxy, has cut."""
-
+"""Flags of an answer that was cut short by its pool or by a timeout of the proxy."""
 
 _ENDS = (pb.AccessLogType.NotSet, pb.AccessLogType.DownstreamEnd)
-"""Entries of other kinds tell of a request that goes on."""
+"""Types of entries that are written at the end of a request; others are written while it goes on."""
 
 
 class Ended(NamedTuple):
-    """What an entry says of a request: to the metrics, and to the learner.
+    """What an entry says of a request.
 
-    `fields`: what we said of it ourselves. `observation`: completed by how it ended; None when there was nothing to
-    learn from its body, or it never came to us.
+    `fields`: our own metadata, from the decision. `observation`: completed by how the request ended; None when its
+    body gave no facts, or it never came to us.
     """
 
     fields: Mapping[str, Value]
@@ -60,13 +59,13 @@ class Ended(NamedTuple):
 
 
 class AccessLog:
-    """Learns from access-log messages. `current` gives the learner and the metrics that are in force."""
+    """Learns from access-log messages. `current`: returns the context in force."""
 
     def __init__(self, current: Callable[[], Context]) -> None:
         self._current = current
 
     def take(self, message: bytes) -> Iterator[None]:
-        """Learn from a serialized `StreamAccessLogsMessage`; yields after `TURN` entries at most. Never raises."""
+        """Learn from a serialized `StreamAccessLogsMessage`. Yields after every `TURN` entries. Never raises."""
         context = self._current()
         try:
             entries = pb.StreamAccessLogsMessage.FromString(message).http_logs.log_entry
@@ -74,12 +73,12 @@ class AccessLog:
             context.metrics.access_log_undecodable()
             return
         for first in range(0, len(entries), TURN):
-            _take(context, [read(entry, context.pools) for entry in entries[first : first + TURN]])
+            _take(context, [read(entry, context.pool_names) for entry in entries[first : first + TURN]])
             yield
 
 
 def _take(context: Context, turn: Sequence[Ended]) -> None:
-    """Count and learn what entries say, each step for all of them: its code stays in the CPU's cache meanwhile."""
+    """Count and learn what entries say, step by step for all of them: so its code stays in the CPU's cache."""
     decided = Counter(
         (ended.logged.pool, chosen, _text(ended.fields, "reason"))
         for ended in turn
@@ -94,23 +93,23 @@ def _take(context: Context, turn: Sequence[Ended]) -> None:
     verdicts = [_learn(context, observation) for observation, _ in unseen]
     for (observation, served), verdict in zip(unseen, verdicts, strict=True):
         context.metrics.observed(observation, verdict, served)
-    for ended in turn:  # last: metrics are read by another thread, and a counted entry is done
+    for ended in turn:  # last, since another thread exports the metrics: an entry that is counted is done with
         context.metrics.logged(ended.logged)
 
 
 def _learn(context: Context, observation: Observation) -> Verdict:
-    """Learn from one entry. Whatever goes wrong costs no other its place."""
+    """Learn from one entry. An error costs that entry alone."""
     try:
         return context.learner.learn(observation)
     except Exception as error:
-        # Nothing of the traffic is logged: the type is enough to find the place, with the debug log on.
+        # The message of an exception may quote a prompt, so only its type is logged; the debug log has the rest.
         log.error("an access-log entry cannot be learned from: %s", type(error).__name__)
         log.debug("learning failed", exc_info=True)
         return "failed"
 
 
 def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
-    """Return what an entry says. `pools`: names of all, by which a cluster is known as one."""
+    """Return what an entry says. `pools`: names of all pools, by which an upstream cluster is recognised as one."""
     common = entry.common_properties
     if common.access_log_type not in _ENDS:
         return Ended({}, Logged("interim", "", "", 0, 0.0, 0.0), None)
@@ -139,15 +138,15 @@ def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
 
 
 def _cut(common: pb.AccessLogCommon, status: int) -> End | None:
-    """Return how an answer ended before it was complete, whatever its status says; None when it did not."""
+    """Return how an answer was cut short, whatever its status says; None when it is complete."""
     flags = common.response_flags
     if flags.ByteSize():
         if flags.downstream_connection_termination or flags.downstream_remote_reset:
             return "disconnected"
         if any(getattr(flags, name) for name in _BREAKS):
             return "failed"
-    # No flag tells of a client that resets its HTTP/2 stream without an error, and one that is not read here of a
-    # client that breaks the protocol: no answer came, or it has no end.
+    # Envoy sets no flag for a client that resets its HTTP/2 stream without an error, and for one that breaks the
+    # protocol a flag that is not read here. Both are recognised by an answer that never came or has no end.
     begun = 200 <= status < 300 and common.HasField("time_to_first_upstream_rx_byte")
     cut = begun and not common.HasField("time_to_last_upstream_rx_byte")
     return "disconnected" if cut or status == 0 else None
@@ -164,7 +163,7 @@ def _end(observation: Observation | None, status: int, cut: End | None) -> End:
 
 
 def _lifted(fields: Mapping[str, Value]) -> tuple[Usage | None, str | None]:
-    """Return usage and the reason generation ended, of what Envoy's filters lifted from an answer."""
+    """Return usage and finish reason from the fields that Envoy's filters lifted from an answer."""
     counts: dict[str, int] = {}
     for key, value in fields.items():
         known = key.removeprefix(AT_START)
@@ -178,7 +177,7 @@ def _text(fields: Mapping[str, Value], key: str) -> str:
 
 
 def _is_count(value: Value) -> bool:
-    number = value.number_value  # 0 of anything else; comparing is False for NaN
+    number = value.number_value  # 0 unless it is a number; NaN compares false
     return 0 < number < LARGEST_COUNT or (number == 0 and value.HasField("number_value"))
 
 

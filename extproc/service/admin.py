@@ -1,7 +1,7 @@
 """The admin port: /healthz, /readyz, /metrics and /state over plain HTTP, for probes, Prometheus and people.
 
-Served by a thread of its own, so that a slow reader cannot hold up an exchange. Nothing here comes from a request:
-no header, no prompt, no secret.
+Served by a thread of its own, so that a slow reader cannot hold up an exchange. The pages hold no headers, no
+prompts and no secrets.
 """
 
 import asyncio
@@ -19,6 +19,9 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from extproc.config import Server
+from extproc.service.errors import StartError
+
 log = logging.getLogger(__name__)
 
 _PROBE_SECONDS = 1.0
@@ -29,7 +32,7 @@ MOST_CLIENTS = 64
 
 
 class Probe(Protocol):
-    """What says whether requests should be sent here: one process's health, or that of all workers."""
+    """Whether requests should be sent here: the health of one process, or of all workers."""
 
     @property
     def draining(self) -> bool:
@@ -37,7 +40,7 @@ class Probe(Protocol):
         ...
 
     async def healthy(self) -> bool:
-        """Whether it works, in time."""
+        """Whether a probe succeeds, in time."""
         ...
 
 
@@ -45,10 +48,10 @@ Page = tuple[HTTPStatus, str, bytes]
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each of at most `MOST_CLIENTS`: one more ends the oldest, which has had its time."""
+    """A thread for each of at most `MOST_CLIENTS` clients. One more disconnects the oldest."""
 
     daemon_threads = True
-    # Connections not yet accepted: beyond it a probe's is tried again after 1 s.
+    # Where this backlog is full, the kernel drops a probe's SYN, which is sent again after 1 s.
     request_queue_size = 2 * MOST_CLIENTS
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
@@ -75,21 +78,21 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left early is no error; pages that cannot be made are answered (`_answer`)."""
+        """Ignore it: a client that left early is no error, and errors of pages are handled in `_answer`."""
 
 
 class Admin:
-    """The pages, and the thread that serves them."""
+    """Serves the pages from a thread."""
 
     def __init__(
         self,
-        address: tuple[str, int],
+        settings: Server,
         health: Probe,
         registry: CollectorRegistry,
         state: Callable[[], dict[str, object]],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Bind `address` (host, port). Raises `OSError` when that is not possible."""
+        """Bind `settings.admin`. `loop`: where the probe runs. Raises `StartError` when the address is not free."""
         self._health = health
         self._registry = registry
         self._state = state
@@ -100,7 +103,12 @@ class Admin:
             "/metrics": self._metrics,
             "/state": self._state_page,
         }
-        self._server = _Server(address, _handler(pages))
+        try:
+            self._server = _Server(settings.admin_address, _handler(pages))
+        except OSError as error:
+            raise StartError(
+                f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}"
+            ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
 
     @property
@@ -120,11 +128,11 @@ class Admin:
         self._thread.join()
 
     def _healthz(self) -> Page:
-        """The process works: its loop runs a probe decision in time, draining or not."""
+        """Whether the process works: its loop takes a probe decision in time, or it is draining."""
         return _verdict(self._probe() or self._health.draining)
 
     def _readyz(self) -> Page:
-        """The service should be sent requests."""
+        """Whether the service should be sent requests."""
         return _verdict(self._probe())
 
     def _probe(self) -> bool:
@@ -150,7 +158,7 @@ def _verdict(good: bool) -> Page:
 
 
 def _answer(page: Callable[[], Page]) -> Page:
-    """A page, or that it cannot be made just now: metric files of a worker that is starting are not whole yet."""
+    """Return the page, or 503 where making it fails: a worker that is starting has half-written metric files."""
     try:
         return page()
     except Exception as error:

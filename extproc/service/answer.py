@@ -1,25 +1,25 @@
-"""What is read of the answer to a request: its usage and how it ended."""
+"""Reads the answer to a request: its usage, and how the generation ended."""
 
 from collections.abc import Mapping
 
 from extproc.body.sse import EventStream
 from extproc.body.usage import Report
 from extproc.budget.observation import Observation, ending
+from extproc.metrics import Unread
 
 ANSWER_LIMIT = 4 * 1024 * 1024
-"""Bytes kept of a JSON answer that arrives in pieces, or of an event of a stream; a longer one is not read."""
+"""Bytes kept of a JSON answer, or of one event of a stream. A longer one is not read."""
 
 
 class Answer:
     """Collects the usage of one answer from its headers and the pieces of its body.
 
-    `unread`: why the body is left alone (`status`: not a 2xx, `compressed`, `content_type`), None when it is read.
-    `streamed`: the body is a stream of server-sent events. `unparsable`: the body is no JSON, or was too long to be
-    read, or an event of it.
+    `unread`: why the body is not to be read (`status` is one other than 2xx), None when it is. `unparsable`: the
+    body is not JSON, or the body or one of its events was longer than `ANSWER_LIMIT`. Set by `observation`.
     """
 
     def __init__(self, request: Observation, headers: Mapping[str, bytes], attempts: int | None = None) -> None:
-        """`attempts`: how often the request was sent on, None where Envoy does not say."""
+        """`attempts`: how often Envoy sent the request to a pool, None where it does not say."""
         self._request = request
         self._attempts = attempts
         self._status = _status(headers)
@@ -35,10 +35,10 @@ class Answer:
 
     @property
     def streamed(self) -> bool:
-        """Whether the body is to be read chunk by chunk."""
+        """Whether the body is a stream of server-sent events, to be read chunk by chunk."""
         return self._events is not None
 
-    def _why_unread(self, encoding: bytes, content_type: bytes) -> str | None:
+    def _why_unread(self, encoding: bytes, content_type: bytes) -> Unread | None:
         if not 200 <= self._status < 300:
             return "status"
         if encoding not in (b"", b"identity"):
@@ -46,7 +46,7 @@ class Answer:
         return None if self.streamed or _is_json(content_type) else "content_type"
 
     def feed(self, chunk: bytes) -> None:
-        """Take a piece of the body: of a stream only the unfinished event is kept, of JSON all up to a limit."""
+        """Take a piece of the body. Of a stream only the unfinished event is kept, of JSON all up to a limit."""
         if self._events is not None:
             self._events.feed(chunk)
             return
@@ -78,7 +78,7 @@ class Answer:
 
 
 def _is_json(content_type: bytes) -> bool:
-    """Whether a body is one JSON document, and not a stream of several (RFC 6839 section 3.1)."""
+    """Whether a body is one JSON document, not a stream of several (RFC 6839, section 3.1)."""
     media = content_type.partition(b";")[0].strip()
     return media == b"application/json" or (media.endswith(b"+json") and media != b"application/stream+json")
 

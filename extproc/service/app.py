@@ -1,4 +1,4 @@
-"""Composition: builds every object of the service, wires them, and runs them from start to stop."""
+"""Composition: builds every object of the service, connects them, and runs them from start to stop."""
 
 import asyncio
 import gc
@@ -18,14 +18,14 @@ from extproc.routing.spillover import Board
 from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background
-from extproc.service.compose import STARTED, Pools, compose, describe
+from extproc.service.capacity_check import CapacityCheck
+from extproc.service.compose import STARTED, PoolState, compose, describe
 from extproc.service.health import Health
 from extproc.service.in_proxy import figures
 from extproc.service.in_proxy_file import InProxyFile
-from extproc.service.models import ModelsCheck
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
-from extproc.service.server import BindError, build
+from extproc.service.server import build
 from extproc.service.sharing import Share, read_tally
 from extproc.service.watch import Watch
 from extproc.service.workers import SHARE_SECONDS, Worker, address
@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """One process of the service, which may be one of its workers.
+    """One process of the service: all of it, or one of its workers.
 
-    It runs under `config`, then under what `load` makes of `path` (None: the environment alone) when that changes.
+    It starts under `config`. When the file at `path` changes (None: the environment alone), `load` reads it again.
     """
 
     def __init__(
@@ -51,23 +51,24 @@ class App:
         worker: Worker | None = None,
         seen: Signature | None = None,
     ) -> None:
-        """`seen`: the file at `path` as it was looked at last, by default as it is."""
+        """`seen`: the version of the file that `config` was read from, by default the one there is now."""
         self._worker = worker
         self._started = config
         self._metrics = Metrics(CollectorRegistry())
         stores = _stores(config, worker)
-        pools = Pools(Board(), _in_flight(worker))
-        self._core = compose(config, self._metrics, stores=tuple(store.name for store in stores), pools=pools)
-        self._watch = _watch(lambda: self._core.config, pools)
+        pool_state = PoolState(Board(), _in_flight(worker))
+        names = tuple(store.name for store in stores)
+        self._core = compose(config, self._metrics, stores=names, pool_state=pool_state)
+        self._watch = _watch(lambda: self._core.config, pool_state)
         self._health = Health(self._core.router, config.server.probe_limit_seconds)
         interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
         self._sync = Sync(self._core.learner, stores, interval, self._metrics.state_exchanged)
         self._in_proxy = self._in_proxy_file(config.in_proxy) if worker is None or worker.number == 0 else None
         self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded, seen)
-        self._models = ModelsCheck(lambda: self._core.config.pools, self._metrics)
+        self._capacities = CapacityCheck(lambda: self._core.config.pools, self._metrics)
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `BindError` and `TlsError`."""
+        """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `StartError`."""
         settings = self._core.config.server
         listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
         server, port = build(
@@ -82,12 +83,14 @@ class App:
         await self._sync.start()
         with self._admin() as admin:
             await server.start()
-            gc.freeze()  # what a start has made stays: to look through it again and again takes 25 ms each time
+            gc.freeze()  # what is built so far stays: going through it took each collection 25 ms
             where = listen if listen.startswith("unix:") else f"{listen} (port {port})"
             log.info("serving on %s, admin on %s", where, admin)
             async with background(*self._work()):
                 await stopping.wait()
-                log.info("draining: health fails now, open exchanges may take %g s", settings.drain_seconds)
+                log.info(
+                    "draining: health fails from now on, open exchanges have %g s to finish", settings.drain_seconds
+                )
                 self._health.drain()
                 await asyncio.sleep(settings.lame_duck_seconds)
                 await server.stop(settings.drain_seconds)
@@ -96,23 +99,15 @@ class App:
 
     @contextmanager
     def _admin(self) -> Iterator[str]:
-        """Serve the admin port and yield its address; the supervisor does that for its workers."""
+        """Serve the admin port and yield its address. For workers the supervisor serves it."""
         if self._worker is not None:
             yield "the supervisor's"
             return
         settings, registry = self._core.config.server, self._metrics.registry
         export_learned(registry, self._core.learner.snapshot)
-        export_pressure(registry, lambda: self._core.pools.board.levels, self._watch.results)
-        try:
-            admin = Admin(
-                settings.admin_address,
-                self._health,
-                registry,
-                lambda: describe(self._core, registry),
-                asyncio.get_running_loop(),
-            )
-        except OSError as error:
-            raise BindError(f"server.admin: {settings.admin!r}: cannot be listened on: {error.strerror}") from error
+        export_pressure(registry, lambda: self._core.pool_state.board.levels, self._watch.results)
+        loop = asyncio.get_running_loop()
+        admin = Admin(settings, self._health, registry, lambda: describe(self._core, registry), loop)
         admin.start()
         try:
             host, port = admin.address
@@ -121,17 +116,17 @@ class App:
             admin.stop()
 
     def _work(self) -> list[Coroutine[Any, Any, None]]:
-        """Share what is learned, watch configuration and servers, as a worker give signs of life."""
+        """Return the tasks that run until the stop."""
         work = [self._sync.run(), self._reloader.run()]
         if self._worker is None:
             work.append(self._watch.run())
         else:
             work.append(self._worker.live(self._health.healthy))
-            work.append(Share(self._worker, lambda: self._core.config, self._core.pools).run())
+            work.append(Share(self._worker, lambda: self._core.config, self._core.pool_state).run())
         if self._in_proxy is not None:
             work.append(self._in_proxy.run())
-        if self._worker is None or self._worker.number == 0:  # one asks for all
-            work.append(self._models.run())
+        if self._worker is None or self._worker.number == 0:  # one worker asks for all
+            work.append(self._capacities.run())
         return work
 
     def _in_proxy_file(self, settings: InProxy) -> InProxyFile | None:
@@ -146,41 +141,40 @@ class App:
             self._metrics.in_proxy_written,
         )
 
-    async def _apply(self, config: Config) -> None:
-        """Put a new configuration in place; exchanges that are open end under the one they began with."""
+    def _apply(self, config: Config) -> None:
+        """Put a new configuration in place. Open exchanges keep the one they began with."""
         for section in STARTED:
             if getattr(config, section) != getattr(self._started, section):
-                log.warning("configuration: %s has changed, which takes a restart; the rest is in place", section)
-        async with self._sync.quiet:
-            before = self._core.context.pools
-            self._core = compose(config, self._metrics, self._core.learner, pools=self._core.pools)
-            self._health.router = self._core.router
-        _tell_of_pools(before, self._core.context.pools)
+                log.warning("configuration: a change of %s needs a restart; the rest is in place", section)
+        before = self._core.context.pool_names
+        self._core = compose(config, self._metrics, self._core.learner, pool_state=self._core.pool_state)
+        self._health.router = self._core.router
+        _tell_of_pools(before, self._core.context.pool_names)
 
 
 def _tell_of_pools(before: frozenset[str], after: frozenset[str]) -> None:
     if before != after:
         new, gone = (", ".join(sorted(names)) or "none" for names in (after - before, before - after))
-        log.warning("configuration: pools that are new: %s, gone: %s; the proxy has to know them too", new, gone)
+        log.warning("configuration: new pools: %s, removed: %s; the proxy's routes must match", new, gone)
 
 
 def _in_flight(worker: Worker | None) -> InFlight:
-    """A count of its own, or the one that the predecessor of a worker has left."""
+    """Return a new count, or for a worker the one that its predecessor has left."""
     if worker is None:
         return InFlight(secrets.token_hex(4))
     return InFlight(worker.shared.name, tally=read_tally(worker.shared, worker.number))
 
 
-def _watch(current: Callable[[], Config], pools: Pools) -> Watch:
-    """What judges the pools where there are no workers; else the supervisor does."""
-    own = InFlightSource(lambda longest: [pools.in_flight.tally(longest)])
-    return Watch(current, pools.board, (VllmSource(), EnvoySource(), own))
+def _watch(current: Callable[[], Config], pool_state: PoolState) -> Watch:
+    """Return what judges the pools in a service of one process; for workers the supervisor does."""
+    own = InFlightSource(lambda longest: [pool_state.in_flight.tally(longest)])
+    return Watch(current, pool_state.board, (VllmSource(), EnvoySource(), own))
 
 
 def _stores(config: Config, worker: Worker | None) -> list[Store]:
-    """The places that keep and share what is learned, the one that most share first.
+    """Return the stores of what is learned, the most widely shared first.
 
-    Each worker is a replica of its own to Redis: what it has learned it delivers itself, once.
+    To Redis each worker is a replica of its own, which delivers what it has learned itself, once.
     """
     state = config.state
     half_life = state.half_life_hours * 3600
@@ -191,6 +185,6 @@ def _stores(config: Config, worker: Worker | None) -> list[Store]:
 
 
 def _redis(settings: Redis, half_life: float) -> Store:
-    from extproc.state.redis import RedisStore  # an extra: installed where it is asked for
+    from extproc.state.redis import RedisStore  # an optional dependency
 
     return RedisStore(settings, half_life)

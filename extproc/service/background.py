@@ -1,4 +1,4 @@
-"""Work that goes on beside the exchanges, from start to stop."""
+"""Tasks that run beside the exchanges, from start to stop."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run `work` meanwhile, and cancel it at the end. What ends by an error before is logged."""
+    """Run `work` inside the `async with`, and cancel it at the end. A task that fails before is logged."""
     tasks = [asyncio.create_task(each, name=getattr(each, "__qualname__", "?")) for each in work]
     for task in tasks:
         task.add_done_callback(_report)
@@ -25,4 +25,4 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s has ended: what it does is not done until a restart", task.get_name(), exc_info=error)
+        log.error("%s has failed and stays off until a restart", task.get_name(), exc_info=error)

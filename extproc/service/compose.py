@@ -1,4 +1,4 @@
-"""What one configuration makes: built anew, and as a whole, whenever the configuration changes."""
+"""Builds everything that depends on the configuration, as a whole and anew whenever the configuration changes."""
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -10,14 +10,17 @@ from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Router, Sticky, new_sticky
 from extproc.routing.spillover import Board
 from extproc.service.context import Context
-from extproc.service.messages import RoutingAnswers
+from extproc.service.messages import RoutingReplies
 from extproc.service.route_settings import RouteSettingsReader
 from extproc.service.watch import described
 
 
-class Pools(msgspec.Struct, frozen=True):
-    """What is known of the pools while requests go on: how full they are, what of it we know by ourselves, and
-    which conversations have gone long."""
+class PoolState(msgspec.Struct, frozen=True):
+    """What changes about the pools while requests pass.
+
+    `board`: how full they are. `in_flight`: the service's own count of the requests in them. `sticky`:
+    conversations that have gone to the largest pool.
+    """
 
     board: Board
     in_flight: InFlight
@@ -25,17 +28,17 @@ class Pools(msgspec.Struct, frozen=True):
 
 
 class Core(msgspec.Struct, frozen=True):
-    """Everything that decides under one configuration. Learner and pools live on from one to the next."""
+    """Everything that decides under one configuration. `learner` and `pool_state` outlive it."""
 
     config: Config
     learner: Learner
-    pools: Pools
+    pool_state: PoolState
     router: Router
     context: Context
 
 
 STARTED = ("server", "state", "in_proxy")
-"""Sections that are in force from the start on: a change takes a restart."""
+"""Sections that are read at the start only: a change to them takes a restart."""
 
 
 def compose(
@@ -43,38 +46,38 @@ def compose(
     metrics: Metrics,
     learner: Learner | None = None,
     stores: tuple[str, ...] = (),
-    pools: Pools | None = None,
+    pool_state: PoolState | None = None,
 ) -> Core:
-    """Build what `config` asks for, around the `learner` there is, which is rebuilt for it.
+    """Build what `config` asks for. A `learner` that is given is rebuilt for it and keeps what it has learned.
 
-    `stores`: names of those that a learner made here is to be synced with. `pools`: by default nothing is known of
-    them.
+    `stores`: names of the stores that a new learner will be synced with. `pool_state`: by default nothing is known
+    of any pool.
     """
-    pools = pools or Pools(Board(), InFlight(""))
+    pool_state = pool_state or PoolState(Board(), InFlight(""))
     if learner is None:
         learner = new_learner(config, stores)
     else:
         limit = config.categories.limit
         estimator = new_estimator(config.estimation, limit)
         learner.rebuild(estimator, new_output(config), table_limit(config))
-    router = Router(config, new_budgeter(config, learner), pools.board, pools.sticky)
+    router = Router(config, new_budgeter(config, learner), pool_state.board, pool_state.sticky)
     context = Context(
         router=router,
         learner=learner,
         metrics=metrics,
-        answers=RoutingAnswers(config.routing.header),
+        replies=RoutingReplies(config.routing.header),
         route_settings=RouteSettingsReader(config.pools),
-        pools=frozenset(pool.name for members in config.pools.values() for pool in members),
+        pool_names=frozenset(pool.name for members in config.pools.values() for pool in members),
         category_header=config.categories.header if "header" in config.categories.sources else None,
         conversation_header=config.routing.conversation_header,
         answers_percent=config.estimation.answers_percent,
-        in_flight=pools.in_flight if config.spillover.enabled and config.spillover.requests else None,
+        in_flight=pool_state.in_flight if config.spillover.enabled and config.spillover.requests else None,
     )
-    return Core(config, learner, pools, router, context)
+    return Core(config, learner, pool_state, router, context)
 
 
 def describe(core: Core, registry: CollectorRegistry) -> dict[str, object]:
-    """Return pools, the counts in `registry` and everything learned, as plain values."""
+    """Return the content of `/state`: pools, the request counts in `registry` and everything learned."""
     config = core.config
     return {
         "pools": {
@@ -83,7 +86,7 @@ def describe(core: Core, registry: CollectorRegistry) -> dict[str, object]:
         "models": config.models,
         "shadow": config.routing.shadow,
         "rollout_percent": config.routing.rollout_percent,
-        "spillover": {"enabled": config.spillover.enabled, "pools": described(core.pools.board.levels)},
+        "spillover": {"enabled": config.spillover.enabled, "pools": described(core.pool_state.board.levels)},
         "requests": requests_by_pool(registry),
         "learned": core.learner.snapshot(),
     }

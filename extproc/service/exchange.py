@@ -1,8 +1,8 @@
-"""One ext_proc stream as a state machine: messages in, answers out, no I/O.
+"""One ext_proc stream as a state machine: messages in, replies out, no I/O.
 
-A stream is one HTTP request. Envoy sends its headers, its body, the headers and perhaps the body of its answer,
-each as one message that waits for ours. The pool is decided at the request's body, or at its headers where the body
-stays in Envoy, the usage learned at the end of the answer.
+A stream is one HTTP request. Envoy sends the request's headers and body, then the headers and perhaps the body of
+the answer, each as one message, and waits for a reply to each. The pool is decided at the request's body, or at its
+headers where the body stays in Envoy. Usage is learned at the end of the answer.
 """
 
 import logging
@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from google.protobuf.message import DecodeError
 
 from extproc.budget.observation import Observation
+from extproc.metrics import ExchangeEnd
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.decision import Decision
 from extproc.routing.router import Head
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
 from extproc.service.context import Context
-from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_answer, echo
+from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_for_answer, echo
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
 from extproc.service.received import attempts_of, size_of, values_of
 from extproc.service.route_settings import Pairs
@@ -27,13 +28,13 @@ log = logging.getLogger(__name__)
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
-"""What is assumed of an Envoy that does not say."""
+"""Assumed of an Envoy that sends no `protocol_config`."""
 
 
 class Exchange:
-    """Answers the messages of one stream. `close` must be called when it ends, however it ends.
+    """Replies to the messages of one stream. `close` must be called when the stream ends, however it ends.
 
-    `initial`: what the stream's gRPC metadata says to us (`extproc.service.route_settings.ours`).
+    `initial`: our settings in the stream's gRPC metadata (`extproc.service.route_settings.own_settings`).
     """
 
     def __init__(self, context: Context, initial: Pairs = ()) -> None:
@@ -47,15 +48,15 @@ class Exchange:
         self._answer: Answer | None = None
         self._ticket = ""
         context.metrics.exchange_opened()
-        self._end = "closed"
+        self._end: ExchangeEnd = "closed"
         self.complete = False
-        """Whether Envoy has nothing more to say that is waited for."""
+        """Whether nothing more is expected from Envoy, so that the service may end the stream."""
 
     def handle(self, message: bytes) -> bytes | None:
-        """Return the answer to a serialized `ProcessingRequest`; None when the stream is to be closed.
+        """Return the reply to a serialized `ProcessingRequest`; None when the stream is to be closed.
 
-        Closing is how an external processor says that it has nothing more to add: Envoy goes on without it. Never
-        raises: whatever goes wrong, the request goes to the default pool and the reason is counted.
+        A processor that has nothing more to add closes its stream, and Envoy goes on without it. Never raises:
+        whatever goes wrong, the request goes to the default pool and the reason is counted.
         """
         try:
             request = pb.ProcessingRequest.FromString(message)
@@ -69,11 +70,11 @@ class Exchange:
         if request.HasField("protocol_config"):
             self._modes = request.protocol_config
         try:
-            answer = self._handle(kind, request)
+            reply = self._handle(kind, request)
             self.complete |= self.decided and not self._settings.answers and not self._is_duplex
-            return answer
+            return reply
         except Exception as error:
-            # Nothing of the traffic is logged: the type is enough to find the place, with the debug log on.
+            # The message of an exception may quote a body, so only its type is logged; the debug log has the rest.
             log.error("exchange failed at %s: %s", kind, type(error).__name__)
             log.debug("exchange failed", exc_info=True)
             self._end = "failed"
@@ -86,18 +87,18 @@ class Exchange:
 
     @property
     def given_up(self) -> bool:
-        """Whether the body of the request was not waited for any longer."""
+        """Whether the exchange has stopped waiting for the body of the request."""
         return self._end == "slow"
 
     def give_up(self) -> None:
-        """Take note that the body of the request has not come in time. Does nothing once it is decided."""
+        """Stop waiting for the body of the request. Does nothing once the pool is decided."""
         if self._decision is None:
             self._decision = self._context.router.unread("slow", self._settings)
-            self._context.metrics.decided(self._decision, 0.0)  # without a ticket, which could not be sent any more
+            self._context.metrics.decided(self._decision, 0.0)  # no ticket: it could not be sent any more
             self._end = "slow"
 
     def close(self) -> None:
-        """End the exchange: learn what its answer said, if it said anything."""
+        """End the exchange, and learn from as much of the answer as has come."""
         try:
             self._finish(whole=False)
         finally:
@@ -140,26 +141,26 @@ class Exchange:
         if early is not None:
             self._decided(early, 0.0)
             self.complete = not self._is_duplex
-            return context.answers.early(early, self._ticket)
-        # The body decides. If it is cut, Envoy keeps the route picked now, so that must be the largest pool.
-        return context.answers.provisional(context.router.default_pool(self._settings).name) + self._asking()
+            return context.replies.early(early, self._ticket)
+        # The body decides. If Envoy cuts it, Envoy keeps the route picked now, so that must be the largest pool.
+        return context.replies.provisional(context.router.default_pool(self._settings).name) + self._asking()
 
     def _asking(self) -> bytes:
-        """Ask for the answer, where that is what Dualpool learns from.
+        """Ask for the headers of the answer, where answers come by the exchange.
 
-        It does not come unasked: Envoy's own answer to malformed headers would wait for us on a connection that is
-        closed at once, and be lost. Where whole streams come in any case nothing can be asked for.
+        The filter does not send them unasked: Envoy's own 400 to malformed request headers would wait for our reply
+        on a connection that is closed at once, and be lost. The duplex modes send everything in any case.
         """
         if self._is_duplex or not self._settings.answers:
             return b""
-        return ask_answer(self._modes.request_body_mode, self._modes.response_body_mode)
+        return ask_for_answer(self._modes.request_body_mode, self._modes.response_body_mode)
 
     @property
     def _is_duplex(self) -> bool:
         return self._modes.request_body_mode in _DUPLEX or self._modes.response_body_mode in _DUPLEX
 
     def _decide_without_body(self, head: Head, request: pb.ProcessingRequest, size: int | None) -> Decision:
-        """Decide by what Envoy's filters lifted from a body that could no longer change the route."""
+        """Decide at the headers, by the fields that Envoy's filters lifted from a body that does not come here."""
         context = self._context
         started = context.clock()
         spaces = request.metadata_context.filter_metadata
@@ -194,20 +195,20 @@ class Exchange:
             return echo(message, request=True)
         if self._decision is not None:
             return CONTINUE["request_body"]
-        # A body is whole without the end of the stream where trailers follow it.
+        # Where trailers follow, a body is whole though the stream has not ended.
         whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED or len(message.body) == self._length
         return self._route_at_body(self._decide(message.body, whole))
 
     def _route_at_headers(self, decision: Decision) -> bytes:
-        """Answer request headers with a decision that no body will change."""
-        answer = self._context.answers.headers(decision, self._ticket)
+        """Reply to request headers with a decision that no body will change."""
+        reply = self._context.replies.headers(decision, self._ticket)
         if decision.observation is not None:
-            return answer + self._asking()
-        self.complete = not self._is_duplex  # nothing can be learned of it
-        return answer
+            return reply + self._asking()
+        self.complete = not self._is_duplex  # there is nothing to learn from its answer
+        return reply
 
     def _route_at_body(self, decision: Decision) -> bytes:
-        return self._context.answers.body(decision, self._ticket)
+        return self._context.replies.body(decision, self._ticket)
 
     def _decide(self, body: bytes, whole: bool) -> Decision:
         context = self._context
@@ -248,12 +249,12 @@ class Exchange:
         return READ_STREAM if answer.streamed else READ_WHOLE
 
     def _read_nothing(self) -> bytes:
-        # A body that is to be sent back comes, whatever is answered here.
+        # In the duplex modes the body comes whatever the reply is, and has to be echoed.
         self.complete = self._modes.response_body_mode not in _DUPLEX
         return READ_NOTHING
 
     def _is_sampled(self, request: Observation) -> bool:
-        """Whether this answer is among those that are read: all, until what it would teach is settled."""
+        """Whether to read this answer: every one until the figures it teaches are settled, then a random share."""
         context = self._context
         if context.answers_percent >= 100 or context.draw() * 100 < context.answers_percent:
             return True
@@ -270,7 +271,7 @@ class Exchange:
         return CONTINUE["response_body"]
 
     def _finish(self, whole: bool = True) -> None:
-        """Learn from the answer, once. `whole`: it came to its end."""
+        """Learn from the answer, once. `whole`: it was received to its end."""
         answer, self._answer = self._answer, None
         if answer is None:
             return

@@ -1,4 +1,4 @@
-"""One page over plain HTTP/1.1, within a bound on time and on bytes, without a thread that could hang."""
+"""Fetches a page over plain HTTP/1.1, bounded in time and bytes, without a thread that could hang."""
 
 import asyncio
 
@@ -7,20 +7,19 @@ HEAD_LIMIT = 64 * 1024
 
 
 class FetchError(Exception):
-    """A page that could not be had. The message says why."""
+    """A page could not be fetched. The message says why."""
 
 
 async def fetch(host: str, port: int, path: str, seconds: float, limit: int) -> bytes:
-    """Return the page at `path`, cut after the last line that ends within `limit` bytes.
+    """Return the page at `path`; of one longer than `limit` bytes, the whole lines within them.
 
-    The connection is closed afterwards, redirects are not followed. Raises `FetchError`, after `seconds` at the
-    latest.
+    Closes the connection and follows no redirects. Raises `FetchError`, after `seconds` at the latest.
     """
     try:
         async with asyncio.timeout(seconds):
             return await _get(host, port, path, limit)
     except TimeoutError:
-        raise FetchError(f"no whole answer within {seconds:g} s") from None
+        raise FetchError(f"no complete answer within {seconds:g} s") from None
     except OSError as error:
         raise FetchError(error.strerror or type(error).__name__) from None
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
@@ -45,7 +44,7 @@ async def _get(host: str, port: int, path: str, limit: int) -> bytes:
 
 
 async def _plain(reader: asyncio.StreamReader, limit: int) -> bytes:
-    """Read until the other side closes, or there is more than `limit`."""
+    """Read until the server closes the connection, or more than `limit` bytes have come."""
     body = bytearray()
     while len(body) <= limit and (piece := await reader.read(HEAD_LIMIT)):
         body += piece
@@ -53,7 +52,7 @@ async def _plain(reader: asyncio.StreamReader, limit: int) -> bytes:
 
 
 async def _chunked(reader: asyncio.StreamReader, limit: int) -> bytes:
-    """Read chunks (RFC 9112, 7.1) until the last, or there is more than `limit`."""
+    """Read chunks (RFC 9112, section 7.1) to the last one, or until more than `limit` bytes have come."""
     body = bytearray()
     while len(body) <= limit:
         size = int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16)

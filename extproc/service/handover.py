@@ -1,7 +1,7 @@
-"""What the supervisor hands a worker to start from: the configuration in force, whatever the file holds by now.
+"""Hands the configuration in force from the supervisor to the workers that it starts.
 
-A worker that dies is replaced while its file may be half edited or ask for another address; its successor is to be
-what it was.
+A worker that replaces another must not read the configuration file itself: by then it may be half edited, or ask
+for another address.
 """
 
 from typing import Any
@@ -19,9 +19,10 @@ class _Start(msgspec.Struct, frozen=True):
 
 
 def hand_over(shared: SharedDirectory, config: Config, seen: Signature | None) -> None:
-    """Write what workers start from. `seen`: the file that was looked at last, accepted or not. Raises `OSError`.
+    """Write the configuration for workers to start from. Raises `OSError`.
 
-    The file is its owner's alone: the password of Redis is in it.
+    `seen`: the version of the configuration file that was read last, accepted or not. Only the owner may read what
+    is written: it holds the password of Redis.
     """
     tree = config.model_dump(mode="json")
     if config.state.redis is not None and config.state.redis.password is not None:
@@ -30,6 +31,6 @@ def hand_over(shared: SharedDirectory, config: Config, seen: Signature | None) -
 
 
 def take_over(shared: SharedDirectory) -> tuple[Config, Signature | None]:
-    """Return the configuration to start from, and the file that was looked at last. Raises `OSError`."""
+    """Return the configuration to start from, and the version of the file read last. Raises `OSError`."""
     start = msgspec.json.decode(shared.start.read_bytes(), type=_Start)
     return Config.model_validate(start.config), start.seen

@@ -1,7 +1,7 @@
-"""Health as Envoy and Kubernetes ask for it: the gRPC health protocol, judged by a real decision.
+"""Health, as Envoy and Kubernetes ask for it by the gRPC health protocol.
 
-A process that answers a ping can still be too slow to route. A probe therefore takes a turn of the event loop and
-one decision, as an exchange does, and fails when both together take too long.
+A process that answers a ping can still be too slow to route. A probe therefore waits for a turn of the event loop
+and takes one decision, as an exchange does, and fails when both together take too long.
 """
 
 import asyncio
@@ -16,13 +16,12 @@ from extproc.routing.router import Head, Router
 _PROBE_HEAD = Head(method="POST", path="/v1/chat/completions")
 _PROBE_BODY = b'{"model":"","messages":[{"role":"user","content":"Is anybody there?"}],"max_tokens":16}'
 
-
 WATCH_SECONDS = 1.0
 """Seconds between two probes of a `Watch` call."""
 
 
 class Health:
-    """Whether the service should be sent requests. `limit`: seconds a probe may take."""
+    """Whether the service should be sent requests. `limit`: how long a probe may take, in seconds."""
 
     def __init__(self, router: Router, limit: float) -> None:
         self.router = router
@@ -30,7 +29,7 @@ class Health:
         self._draining = False
 
     def drain(self) -> None:
-        """Fail from now on: the service is about to stop."""
+        """Report unhealthy from now on: the service is about to stop."""
         self._draining = True
 
     @property
@@ -39,7 +38,7 @@ class Health:
         return self._draining
 
     async def healthy(self) -> bool:
-        """Run a probe decision on the loop that serves exchanges and say whether it was in time."""
+        """Take a probe decision on the loop that serves exchanges. True when it was in time and nothing drains."""
         started = perf_counter()
         await asyncio.sleep(0)
         self.router.decide(_PROBE_HEAD, _PROBE_BODY, whole=True)
@@ -47,7 +46,7 @@ class Health:
 
 
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package has no type information
-    """`grpc.health.v1.Health`, for the whole server, whatever service is asked for: there is only one."""
+    """`grpc.health.v1.Health`. Answers for the whole server, whichever service is asked about."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -61,7 +60,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # th
     async def Watch(  # noqa: N802
         self, _request: health_pb2.HealthCheckRequest, _context: grpc.aio.ServicerContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Run a probe again and again: tell of the first, and of each that ends otherwise than the one before."""
+        """Probe every `WATCH_SECONDS`. Report the first result, and then each that differs from the one before."""
         told = None
         while not self._health.draining:
             answer = await self._probe()
@@ -69,7 +68,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # th
                 yield answer
                 told = answer
             await asyncio.sleep(WATCH_SECONDS)
-        yield await self._probe()  # then the call ends: it is not to hold up the end of the service
+        yield await self._probe()  # the call ends here, so that it does not hold up the drain
 
     async def _probe(self) -> health_pb2.HealthCheckResponse:
         serving = await self._health.healthy()

@@ -1,5 +1,5 @@
--- Dualpool's decision inside the proxy: by what is lifted from the body, and the body's length.
--- The same, step by step, as Router.decide_by_size of the service, by the figures in F.
+-- Dualpool's decision inside the proxy, by the fields lifted from the body and its size. F holds the figures.
+-- Follows Router.decide_by_size of the service step by step.
 
 local CRC = {}
 for i = 0, 255 do
@@ -37,7 +37,7 @@ local function text(value)
   return type(value) == "string" and value or ""
 end
 
--- Whether a field is there and says something, as Python would have it.
+-- Whether a field is there and true in the sense of Python.
 local function said(value)
   return value and value ~= "" and value ~= 0 and true or false
 end
@@ -51,7 +51,7 @@ local function quoted(value)
   return '"' .. value:gsub('[%c"\\]', function(c) return string.format("\\u%04x", c:byte()) end) .. '"'
 end
 
--- What the lifted fields say: model, cap, choices, conversation; or nil and the reason why they say nothing.
+-- Returns the facts in the lifted fields (model, cap, choices, conversation ...), or nil and why there are none.
 local function read_lifted(api, lifted)
   if lifted.json ~= true then return nil, "not_json" end
   if api == "responses" and (lifted.conversation or lifted.prompt or lifted.previous_input_messages) then
@@ -85,7 +85,7 @@ local function read_lifted(api, lifted)
   }
 end
 
--- The name that figures of a model are kept under.
+-- Returns the name under which figures of a model are kept.
 local function key_of(model)
   return F.by_model and #model <= F.model_bytes and model or ""
 end
@@ -103,7 +103,7 @@ local function smallest_fit(pools, upper, reserve, known)
   return pools[#pools], "too_long"
 end
 
--- What an observation says of each pool is the same for every request.
+-- The part of an observation that depends on the pool alone is built once.
 for _, pools in pairs(F.sets) do
   for _, pool in ipairs(pools) do
     local largest = pool == pools[#pools]
@@ -155,10 +155,10 @@ local function routed(api, head, facts, size)
   }
 end
 
-local one_set = next(F.models) == nil -- so the largest pool is the same for every model
+local one_set = next(F.models) == nil -- then the largest pool is the same for every model
 
--- head: method, path, category, conversation, request_id. size: bytes of the body by its header, nil if unknown.
--- wait: returns its size once it is complete, nil if that cannot be known. lifted: returns what is lifted from it.
+-- head: method, path, category, conversation, request_id. size: the content-length in bytes, nil if unknown.
+-- wait: waits for the body and returns its size, nil if that cannot be known. lifted: returns the lifted fields.
 function decide(head, size, wait, lifted)
   local api = api_of(head.path)
   if not api then return unread("unknown_path") end
@@ -180,13 +180,13 @@ local function header(headers, name)
   return headers:get(name) or ""
 end
 
--- Of a header that is there several times, the last one.
+-- Returns the last value of a header.
 local function last_of(headers, name)
   local values = name and headers:getNumValues(name) or 0
   return values > 0 and headers:getAtIndex(name, values - 1) or ""
 end
 
--- No type at all is read as well: what it is shows.
+-- A body without a content type is read too: whether it is JSON, parsing shows.
 local function may_be_json(content_type)
   if content_type == "application/json" or content_type == "" then return true end
   return (content_type:lower() .. ";"):find("^%s*application/json%s*;") ~= nil
@@ -213,12 +213,12 @@ function envoy_on_request(handle)
     conversation = last_of(headers, F.conversation_header),
     request_id = F.rollout_steps < 10000 and header(headers, "x-request-id") or "",
   }, length, wait, lifted)
-  -- Each key takes Envoy 2 to 7 µs: these few say it all.
+  -- Each key costs Envoy 2 to 7 µs, so there are few.
   local metadata = handle:streamInfo():dynamicMetadata()
   metadata:set("dualpool", "pool", decision.pool)
   metadata:set("dualpool", "reason", decision.reason)
   if decision.chosen ~= decision.pool then metadata:set("dualpool", "in_proxy", decision.chosen) end
   if decision.observation then metadata:set("dualpool", "observation", decision.observation) end
-  handle:headers():replace(F.header, decision.pool) -- asked for again: what was before the wait is no longer valid
+  handle:headers():replace(F.header, decision.pool) -- headers() again: the handle from before the wait is no longer valid
   handle:clearRouteCache()
 end

@@ -1,16 +1,17 @@
-"""The filter that decides inside the proxy: the figures it goes by, and the file that holds both.
+"""The filter that decides inside the proxy: its figures, its Lua program, and the file that holds both.
 
-Envoy loads it by its extension configuration discovery: a `DiscoveryResponse` in a file.
-`extproc.service.in_proxy_file` keeps that up to date.
+Envoy loads the file by extension configuration discovery, as a `DiscoveryResponse`.
+`extproc.service.in_proxy_file` keeps it up to date.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from extproc.body.bounds import LARGEST_BODY
 from extproc.body.fields import BATCH_APIS, CAPS, CUT_SIDES, LARGEST_CAP, LONGEST_KEY, UNCAPPED_APIS
 from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
-from extproc.body.request import LARGEST_BODY, SUFFIXES
+from extproc.body.paths import SUFFIXES
 from extproc.budget.budget import MODEL_BYTES
 from extproc.budget.features import NAMES
 from extproc.budget.learner import Learner
@@ -18,21 +19,21 @@ from extproc.config import Config
 from extproc.routing.router import oversize
 
 RESOURCE = "dualpool.in-proxy"
-"""Name of the filter, which the proxy asks for."""
+"""Name by which Envoy asks for the filter."""
 
 _PROGRAM = [Path(__file__).with_name(name) for name in ("lift.lua", "in_proxy.lua")]
-_TOLD = "-- "  # a comment in Lua
+_COMMENT = "-- "
 _ALL = ("", "")
-"""Model and category that figures of all requests are kept under: what is assumed of those not yet known."""
+"""Model and category of the figures learned from all requests, which serve for models not yet known."""
 
 Figures = dict[str, Any]
 
 
 def figures(config: Config, learner: Learner) -> Figures:
-    """Return all that the filter decides by, as plain values: configuration and what is learned."""
+    """Return everything that the filter decides by, configured and learned, as plain values."""
     categories = config.categories
     by_header = "header" in categories.sources
-    names = ["all", *(categories.allowed if by_header else ())]
+    named = ["all", *(categories.allowed if by_header else ())]
     by_model = "model" in categories.sources
     return {
         "header": config.routing.header,
@@ -58,26 +59,26 @@ def figures(config: Config, learner: Learner) -> Figures:
             name: [{"name": p.name, "capacity": p.capacity} for p in pools] for name, pools in config.pools.items()
         },
         "models": dict(config.models),
-        **_learned(learner, names, by_model),
+        **_learned(learner, named, by_model),
     }
 
 
 def _learned(learner: Learner, categories: list[str], by_model: bool) -> Figures:
-    """Return rows of a model in a category, of a model, and of others: each only where it differs from the next.
+    """Return rows by category and model, by model, and for all others; each only where it differs from the next.
 
-    So there are no more of them than the learner has figures, however many models and categories there are.
+    So there are no more rows than the learner has figures, however many models and categories there are.
     """
     keys = sorted(key for key in learner.raw_keys() if by_model or not key[0])
-    others = _of(learner, *_ALL)
-    models = {m: row for m, c in keys if not c and (row := _of(learner, m, c)) != others}
-    figures: Figures = {name: {} for name in categories}
+    others = _row(learner, *_ALL)
+    models = {m: row for m, c in keys if not c and (row := _row(learner, m, c)) != others}
+    rows: Figures = {name: {} for name in categories}
     for model, category in keys:
-        if category in figures and (row := _of(learner, model, category)) != models.get(model, others):
-            figures[category][model] = row
-    return {"figures": figures, "of_models": models, "others": others}
+        if category in rows and (row := _row(learner, model, category)) != models.get(model, others):
+            rows[category][model] = row
+    return {"figures": rows, "of_models": models, "others": others}
 
 
-def _of(learner: Learner, model: str, category: str) -> Figures:
+def _row(learner: Learner, model: str, category: str) -> Figures:
     ratio = learner.estimator.raw(model, category)
     reserve = learner.output.reserve(model, category, None)
     return {
@@ -90,16 +91,16 @@ def _of(learner: Learner, model: str, category: str) -> Figures:
 
 
 def program(values: Figures) -> str:
-    """Return the filter as Lua: the figures for other services, the same as a table, then what goes by them."""
-    heads = (f"{_TOLD}{json.dumps(values)}", f"local F = {_lua(values)}\n")
+    """Return the filter as Lua: the figures as JSON in a comment, for `read`; as a table; then the code."""
+    heads = (f"{_COMMENT}{json.dumps(values)}", f"local F = {_lua(values)}\n")
     return "\n".join([*heads, *(part.read_text("utf-8") for part in _PROGRAM)])
 
 
 def read(content: bytes) -> Figures | None:
-    """Return the figures of a file, None when it is not as this program writes them."""
+    """Return the figures in a file, None when it is not exactly what this version writes for them."""
     try:
         text = json.loads(content)["resources"][0]["typed_config"]["default_source_code"]["inline_string"]
-        values: Figures = json.loads(text.partition("\n")[0].removeprefix(_TOLD))
+        values: Figures = json.loads(text.partition("\n")[0].removeprefix(_COMMENT))
         return values if written(values) == content else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
@@ -125,7 +126,7 @@ def written(values: Figures) -> bytes:
 
 
 def _lua(value: Any) -> str:
-    """Write a plain value as Lua, in ASCII; a float is written with all its digits."""
+    """Write a plain value as Lua, in ASCII; floats with all their digits."""
     if value is None:
         return "nil"
     if isinstance(value, bool):
@@ -133,13 +134,11 @@ def _lua(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        return (
-            '"'
-            + "".join(
-                chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03d}" for byte in value.encode()
-            )
-            + '"'
-        )
+        return f'"{"".join(map(_lua_character, value.encode()))}"'
     if isinstance(value, list):
         return "{" + ", ".join(map(_lua, value)) + "}"
     return "{" + ", ".join(f"[{_lua(k)}] = {_lua(v)}" for k, v in value.items()) + "}"
+
+
+def _lua_character(byte: int) -> str:
+    return chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03d}"

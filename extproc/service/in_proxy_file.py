@@ -1,6 +1,6 @@
-"""The file of the in-proxy filter: written whenever its figures have moved, and swapped by a rename.
+"""Keeps the file of the in-proxy filter up to date: rewritten when figures have moved, and swapped by a rename.
 
-When the service is gone Envoy goes on with the last figures.
+When the service is gone, Envoy goes on with the last figures.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from extproc.state.atomic import Signature, replace, signature
 log = logging.getLogger(__name__)
 
 LEARNED = {"figures", "of_models", "others"}
-"""Figures that move while requests go on; all others are configured."""
+"""Keys of learned figures, which move while requests pass; all others are configured."""
 
 _READABLE = 0o644  # Envoy runs as another user
 
@@ -23,9 +23,9 @@ _READABLE = 0o644  # Envoy runs as another user
 class InProxyFile:
     """Keeps `path` up to date with `current()`, the figures in force.
 
-    Written at the start, then only when a figure has moved by more than `step`, or the file is another than the one
-    written, at most every `interval` seconds. `changes()`: equal as long as no figure can have moved, so that none
-    is looked at. `report(worked)` is told of every write.
+    The file is written at the start, then at most every `interval` seconds, when a figure has moved by more than
+    the share `step` or somebody else has replaced the file. `changes()`: a number that stays the same as long as no
+    figure can have moved, which saves comparing them. `report(worked)` is called after every write.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class InProxyFile:
         self._failing = False
 
     async def run(self) -> None:
-        """Write whenever it is time, until cancelled."""
+        """Call `update` every `interval` seconds, until cancelled."""
         while True:
             await self.update()
             await asyncio.sleep(self._interval)
 
     async def update(self) -> bool:
-        """Write the figures if they have moved; True when written. What cannot be is tried again next time."""
+        """Write the figures if they have moved. True when written; a write that fails is tried again next time."""
         ours = self._signature is not None and self._signature == signature(self._path)
         changes = self._changes()
         if ours and changes == self._compared:
             return False
         values = self._current()
-        # Another service that knows the same may have written it: then its file will do.
+        # Another replica may have written the file: if it knows the same, its file will do.
         known, seen = (self._written, self._signature) if ours else (self._found(), signature(self._path))
         if known is not None and not moved(known, values, self._step):
             self._written, self._signature, self._compared = known, seen, changes
@@ -77,7 +77,7 @@ class InProxyFile:
 
     async def _write(self, values: Figures, changes: int) -> bool:
         try:
-            # The link itself, if it is one: Envoy watches the directory that the file is named in.
+            # A link is replaced itself: Envoy watches the directory of the path it was given.
             await asyncio.to_thread(replace, self._path, written(values), _READABLE, follow=False)
         except OSError as error:
             if not self._failing:  # once, however often it is tried
@@ -92,9 +92,9 @@ class InProxyFile:
 
 
 def moved(old: Figures, new: Figures, step: float) -> bool:
-    """Whether a number that decides differs by more than the share `step`, or what is configured at all.
+    """Whether a learned figure differs by more than the share `step`, or a configured one at all.
 
-    A row is compared with what stood in for it: a model that is new moves nothing by itself.
+    A new row is compared with the row that decided in its place, so that a new model alone moves nothing.
     """
     return (
         old.keys() != new.keys()
@@ -105,13 +105,13 @@ def moved(old: Figures, new: Figures, step: float) -> bool:
 
 
 def _keys(values: Figures) -> set[tuple[str, str]]:
-    """Category and model of each row, "" for all of them."""
+    """Return category and model of each row; "" stands for all."""
     rows = {("", ""), *(("", model) for model in values["of_models"])}
     return rows | {(category, model) for category, models in values["figures"].items() for model in models}
 
 
 def _row(values: Figures, category: str, model: str) -> Figures:
-    """Return the row that decides, as `figures_of` of the filter does."""
+    """Return the row that decides, as `figures_of` in in_proxy.lua does."""
     own = values["figures"].get(category, {}).get(model)
     row: Figures = own or values["of_models"].get(model) or values["others"]
     return row

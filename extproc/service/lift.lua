@@ -1,5 +1,5 @@
--- Lifts the fields that decide from a request's body: those at the top level of its JSON.
--- json_to_metadata could, but it parses the whole of a prompt; here it is passed over from quote to quote.
+-- Lifts the fields that a decision needs from the top level of a JSON body.
+-- json_to_metadata can do this too, but parses the whole prompt; this skips over it from quote to quote.
 
 local byte, char, find, match, sub = string.byte, string.char, string.find, string.match, string.sub
 local QUOTE, COLON, COMMA, BACKSLASH, N = 34, 58, 44, 92, 110
@@ -10,10 +10,10 @@ local SEQUENCES = {
   "[\225-\236\238\239][\128-\191][\128-\191]", "\240[\144-\191][\128-\191][\128-\191]",
   "[\241-\243][\128-\191][\128-\191][\128-\191]", "\244[\128-\143][\128-\191][\128-\191]",
 } -- of UTF-8, RFC 3629 section 4
-local LONGEST = 200 -- bytes that a name we know may take, each of its characters escaped
+local LONGEST = 200 -- bytes that a name we know takes at most, with every character escaped
 local ESCAPES = {b = "\b", f = "\f", n = "\n", r = "\r", t = "\t"}
 
--- The first byte from `at` on that is no white space, and where it is.
+-- Returns the first byte from `at` on that is not white space, and its position.
 local function next_byte(json, at)
   local found = byte(json, at)
   while found == 32 or found == 10 or found == 13 or found == 9 do
@@ -23,19 +23,19 @@ local function next_byte(json, at)
   return found, at
 end
 
--- Where the string ends that has begun before `at`: at its closing quote, nil if there is none.
+-- Returns the position of the closing quote of a string that begins before `at`, nil if there is none.
 local function string_end(json, at)
   while true do
     local quote = find(json, '"', at, true)
     if not quote then return nil end
     local before = quote - 1
     while byte(json, before) == BACKSLASH do before = before - 1 end
-    if (quote - before) % 2 == 1 then return quote end -- an even number of backslashes: none is the quote's
+    if (quote - before) % 2 == 1 then return quote end -- an even number of backslashes: the quote is not escaped
     at = quote + 1
   end
 end
 
--- Where the list or object ends that begins at `at`, nil if it does not.
+-- Returns where the list or object that begins at `at` ends, nil if it does not.
 local function nested_end(json, at)
   local depth = 0
   while true do
@@ -72,7 +72,7 @@ local function unescaped(text)
     if kind == "u" then return utf8_of(tonumber(digits, 16) or 0) end
     return (ESCAPES[kind] or kind) .. digits
   end)
-  -- Two escapes that are one character are six bytes by now.
+  -- A surrogate pair of escapes has become six bytes by now.
   return (text:gsub("\237([\160-\175])([\128-\191])\237([\176-\191])([\128-\191])", pair))
 end
 
@@ -82,8 +82,8 @@ local function is_utf8(text)
   return not find(text, "[\128-\255]")
 end
 
--- The string from `first` to `last`, nil if it is no UTF-8. Of a long one the beginning: a character takes six bytes
--- as an escape, two escapes that are one take twelve.
+-- Returns the string from `first` to `last`, nil if it is not UTF-8; only the beginning of a long one. A character
+-- takes six bytes as an escape, twelve as a surrogate pair.
 local function text_of(json, first, last)
   local most = F.longest_text
   local text = unescaped(sub(json, first, math.min(last, first + 6 * most + 11)))
@@ -91,7 +91,7 @@ local function text_of(json, first, last)
   return is_utf8(text) and text or nil
 end
 
--- Where the value ends that begins at `at`, nil if there is none; and what a number, true or false is.
+-- Returns where the value at `at` ends, nil if there is none; and its value if it is a number, true or false.
 local function value_end(json, at)
   local first = byte(json, at)
   if first == QUOTE then return string_end(json, at + 1) end
@@ -105,9 +105,9 @@ local function value_end(json, at)
   return number and at + #digits - 1, number
 end
 
--- The strings, numbers and booleans of the object `json` by their names in F.lifted; true for names in F.noted that
--- have any value but null; and `json` as true. Empty when it is no object, or cut, or a string lifted is no UTF-8.
--- No more is checked: of a body that is broken inside, its server says what is wrong.
+-- Returns the strings, numbers and booleans of the object `json` under the names in F.lifted; true under each name in
+-- F.noted whose value is not null; and `json` as true. The table is empty when `json` is not an object, is cut, or a
+-- lifted string is not UTF-8. No more is checked: the server reports a body that is broken inside.
 function lift(json)
   local found = {}
   local first, at = next_byte(json, 1)

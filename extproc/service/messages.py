@@ -1,4 +1,4 @@
-"""The messages the service sends. Those that never change are built once, at import or start."""
+"""The messages that the service sends. Those that never change are built once, at import or at first use."""
 
 import functools
 
@@ -14,7 +14,7 @@ CONTINUE = {
     "request_trailers": pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString(),
     "response_trailers": pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString(),
 }
-"""By kind of message: let it pass unchanged."""
+"""By kind of message: the reply that lets it pass unchanged."""
 
 
 def _with_body_mode(mode: pb.ProcessingMode.BodySendMode) -> bytes:
@@ -32,8 +32,7 @@ def _with_body_mode(mode: pb.ProcessingMode.BodySendMode) -> bytes:
 READ_NOTHING = _with_body_mode(pb.ProcessingMode.NONE)
 READ_WHOLE = _with_body_mode(pb.ProcessingMode.BUFFERED_PARTIAL)
 READ_STREAM = _with_body_mode(pb.ProcessingMode.STREAMED)
-"""Answers to response headers that say how the body is to be sent here."""
-
+"""Replies to response headers, by how the body is to be sent here."""
 
 _ASK_NOTHING = pb.ProcessingResponse(
     mode_override=pb.ProcessingMode(
@@ -43,12 +42,14 @@ _ASK_NOTHING = pb.ProcessingResponse(
         response_body_mode=pb.ProcessingMode.NONE,
     )
 ).SerializeToString()
-"""Appended to an answer, since fields may come in any order."""
+"""Appended to a reply to request headers: protobuf fields may come in any order."""
 
 
 @functools.cache
-def ask_answer(request_body: pb.ProcessingMode.BodySendMode, answer_body: pb.ProcessingMode.BodySendMode) -> bytes:
-    """Ask for the headers of the answer; bodies are sent as before. Appended to an answer to request headers."""
+def ask_for_answer(
+    request_body: pb.ProcessingMode.BodySendMode, answer_body: pb.ProcessingMode.BodySendMode
+) -> bytes:
+    """Ask for the headers of the answer, body modes unchanged. To be appended to a reply to request headers."""
     mode = pb.ProcessingMode(
         request_header_mode=pb.ProcessingMode.SEND,
         request_body_mode=request_body,
@@ -59,17 +60,17 @@ def ask_answer(request_body: pb.ProcessingMode.BodySendMode, answer_body: pb.Pro
 
 
 def echo(body: pb.HttpBody, *, request: bool) -> bytes:
-    """Send a chunk of a request's or an answer's body back as it came: in the duplex modes it goes on only so."""
+    """Send a chunk of a body back as it came: in the duplex modes Envoy forwards nothing else."""
     streamed = pb.StreamedBodyResponse(body=body.body, end_of_stream=body.end_of_stream)
-    answer = pb.BodyResponse(response=pb.CommonResponse(body_mutation=pb.BodyMutation(streamed_response=streamed)))
-    message = pb.ProcessingResponse(request_body=answer) if request else pb.ProcessingResponse(response_body=answer)
+    reply = pb.BodyResponse(response=pb.CommonResponse(body_mutation=pb.BodyMutation(streamed_response=streamed)))
+    message = pb.ProcessingResponse(request_body=reply) if request else pb.ProcessingResponse(response_body=reply)
     return message.SerializeToString()
 
 
-class RoutingAnswers:
-    """Answers that send a request to a pool, by the name of the routing header.
+class RoutingReplies:
+    """Replies that send a request to a pool by setting the routing header.
 
-    All but the metadata depends on the pool alone and is built once for each. `ticket`: see `metadata`.
+    All but the metadata depends on the pool alone, and is built once for each. `ticket`: see `metadata`.
     """
 
     def __init__(self, header: str) -> None:
@@ -78,29 +79,29 @@ class RoutingAnswers:
         self._bodies: dict[str, bytes] = {}
 
     def headers(self, decision: Decision, ticket: str = "") -> bytes:
-        """Answer request headers with the pool of `decision`."""
+        """Reply to request headers with the pool of `decision`."""
         return self.provisional(decision.pool.name) + metadata(decision, ticket)
 
     def provisional(self, pool: str) -> bytes:
-        """Answer request headers with the pool a request goes to unless its body says otherwise."""
-        answer = self._headers.get(pool)
-        if answer is None:
+        """Reply to request headers with the pool that the request goes to unless its body says otherwise."""
+        reply = self._headers.get(pool)
+        if reply is None:
             message = pb.ProcessingResponse(request_headers=pb.HeadersResponse(response=self._route(pool)))
-            answer = self._headers[pool] = message.SerializeToString()
-        return answer
+            reply = self._headers[pool] = message.SerializeToString()
+        return reply
 
     def early(self, decision: Decision, ticket: str = "") -> bytes:
-        """Answer request headers with the pool of `decision`, and ask for nothing more of request and answer."""
+        """Reply to request headers with the pool of `decision`, and turn off all further messages."""
         return self.headers(decision, ticket) + _ASK_NOTHING
 
     def body(self, decision: Decision, ticket: str = "") -> bytes:
-        """Answer a request body with the pool of `decision`."""
+        """Reply to a request body with the pool of `decision`."""
         pool = decision.pool.name
-        answer = self._bodies.get(pool)
-        if answer is None:
+        reply = self._bodies.get(pool)
+        if reply is None:
             message = pb.ProcessingResponse(request_body=pb.BodyResponse(response=self._route(pool)))
-            answer = self._bodies[pool] = message.SerializeToString()
-        return answer + metadata(decision, ticket)
+            reply = self._bodies[pool] = message.SerializeToString()
+        return reply + metadata(decision, ticket)
 
     def _route(self, pool: str) -> pb.CommonResponse:
         option = pb.HeaderValueOption(

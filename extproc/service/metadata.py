@@ -1,10 +1,10 @@
-"""What is known about a request, as Envoy dynamic metadata: written at the decision, read in the access log.
+"""A decision as Envoy dynamic metadata: written with the reply, read back from the access log.
 
-Namespace `dualpool`: the decision in fields that people and access logs read (`pool`, `chosen`, `reason`,
-`estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`), `ticket`, by which the
-end of the request is counted (`extproc.routing.in_flight`), and `observation`, the whole `Observation` as JSON,
-which is what the learner reads: one string is cheaper than a field for each value.
-The in-proxy filter writes only `pool`, `reason`, `observation`, and `in_proxy` where `chosen` would be another.
+Namespace `dualpool` holds the decision in fields for people and access logs (`pool`, `chosen`, `reason`,
+`estimate`, `upper`, `source`, `reserve`, `reserve_source`, `budget`, `model`, `category`); `ticket`, by which the
+end of the request is counted (`extproc.routing.in_flight`); and `observation`, the whole `Observation` as JSON, for
+the learner: one string is cheaper than a field for each value. The in-proxy filter writes only `pool`, `reason`,
+`observation`, and `in_proxy` where the pool chosen is not the one the request was sent to.
 """
 
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ from extproc.service import wire
 
 NAMESPACE = "dualpool"
 LIFTED_NAMESPACE = "dualpool.request"
-"""What Envoy's filters lifted from the request body."""
+"""Fields that Envoy's filters lifted from the request body."""
 
 USAGE_NAMESPACE = "dualpool.usage"
-"""What they lifted from the answer."""
+"""Fields that they lifted from the answer."""
 
 AT_START = "message_"
-"""Before the keys of what Anthropic's first event says of usage, which a later event may overwrite with 0."""
+"""Prefix of the keys that hold usage from Anthropic's first event: a later event may overwrite it with 0."""
 
 OBSERVATION = "observation"
 TICKET = "ticket"
 
 _CHOSEN = "chosen"
 _ANSWER_SEEN = "answer_seen"
-"""Beside the observation: the answer came by here, so what it teaches has been learned and counted."""
+"""Set when the answer came by the exchange: what it teaches has been learned and counted."""
 
 _IN_PROXY = "in_proxy"
-"""What the in-proxy filter would have chosen, where it sent a request elsewhere."""
+"""The pool that the in-proxy filter chose, where it sent the request to another."""
 
 _DYNAMIC_METADATA = b"\x42"  # ProcessingResponse.dynamic_metadata = 8
 
@@ -43,7 +43,7 @@ _decoder = msgspec.json.Decoder(Observation)
 
 
 def metadata(decision: Decision, ticket: str = "") -> bytes:
-    """Return `decision`, and the `ticket` if any, as a serialized field of a `ProcessingResponse`."""
+    """Return `decision` and `ticket`, if any, as the serialized `dynamic_metadata` of a `ProcessingResponse`."""
     known = wire.known_text
     entries = [
         known("pool", decision.pool.name),
@@ -72,19 +72,19 @@ def metadata(decision: Decision, ticket: str = "") -> bytes:
 
 
 def chosen_in_proxy(fields: Mapping[str, Value]) -> str | None:
-    """Return the pool that the in-proxy filter chose, not counted yet; None where no such filter decided."""
+    """Return the pool that the in-proxy filter chose; None where the service decided, and has counted that."""
     if "pool" not in fields or _CHOSEN in fields:
         return None
     return fields[_IN_PROXY if _IN_PROXY in fields else "pool"].string_value
 
 
 def answer_seen() -> bytes:
-    """Return the field `dynamic_metadata` that says, in addition to `metadata`, that the answer came by here."""
+    """Return the serialized `dynamic_metadata` that says that the answer came by the exchange."""
     return wire.delimited(_DYNAMIC_METADATA, wire.struct(NAMESPACE, wire.known_text(_ANSWER_SEEN, "yes")))
 
 
 def is_answer_seen(fields: Mapping[str, Value]) -> bool:
-    """Whether the answer came by the service, say the fields of namespace `dualpool`."""
+    """Whether `fields` of namespace `dualpool` say that the answer came by the exchange."""
     return _ANSWER_SEEN in fields
 
 
@@ -99,7 +99,7 @@ def plain(space: Struct) -> dict[str, str | float | bool]:
 
 
 def read_observation(fields: Mapping[str, Value]) -> Observation | None:
-    """Return the observation in the fields of namespace `dualpool`, None when there is none that can be read."""
+    """Return the observation in `fields` of namespace `dualpool`, None when there is none or it cannot be read."""
     field = fields.get(OBSERVATION)
     if field is None:
         return None

@@ -1,4 +1,4 @@
-"""Pages that are asked for again and again, each address in a task of its own: a slow one delays no other."""
+"""Polls HTTP pages, each address in a task of its own, so that a slow one delays no other."""
 
 import asyncio
 import ipaddress
@@ -21,23 +21,24 @@ PAGE_LIMIT = 4 * 1024 * 1024
 """Bytes read of a page: vLLM's metrics are some hundred kilobytes, and a megabyte takes about 2 ms to read."""
 
 MOST_SERVERS = 256
-"""Addresses asked behind one name."""
+"""IP addresses polled behind one host name."""
 
 T = TypeVar("T")
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """How to ask: every `interval` seconds, at most `timeout` seconds for an answer."""
+    """How often to poll and how long to wait for an answer, in seconds."""
 
     interval: float
     timeout: float
 
 
 class Polls(Generic[T]):
-    """Asks HOST:PORT addresses for `path` and keeps what `read` makes of each one's last answer.
+    """Polls `path` at HOST:PORT addresses and keeps what `read` makes of the last answer of each.
 
-    A host name is resolved at every turn and all of its addresses are asked: behind the name of a headless Service
-    of Kubernetes stand all pods. `read` raises `ValueError` for a page that says nothing. `clock`: s, monotonic.
+    A host name is resolved at every turn and all its IP addresses are polled: the name of a headless Kubernetes
+    Service stands for all its pods. `read`: raises `ValueError` for a page without figures. `clock`: monotonic,
+    seconds.
     """
 
     def __init__(self, path: str, read: Callable[[bytes], T], clock: Callable[[], float]) -> None:
@@ -51,21 +52,22 @@ class Polls(Generic[T]):
         self.results: Counter[str] = Counter(ok=0, failed=0)
 
     def follow(self, addresses: Iterable[str], terms: Terms) -> None:
-        """Ask these from now on, and no others."""
+        """Poll these addresses from now on, and no others."""
         wanted = {(address, terms) for address in addresses}
         for key in self._tasks.keys() - wanted:
             self._tasks.pop(key).cancel()
             self._seen.pop(key[0], None)
+        self._failing &= {address for address, _ in wanted}
         for key in wanted - self._tasks.keys():
             self._tasks[key] = asyncio.create_task(self._ask_again(*key))
 
     def last(self, address: str, age: float) -> list[T]:
-        """Return what was last read at `address`, by server; nothing when that is older than `age` seconds."""
+        """Return the last values of each server at `address`; none when they are older than `age` seconds."""
         at, values = self._seen.get(address, (0.0, []))
         return values if self._clock() - at <= age else []
 
     async def close(self) -> None:
-        """Stop asking."""
+        """Stop polling."""
         tasks = list(self._tasks.values())
         self.follow((), Terms(0, 0))
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -80,7 +82,7 @@ class Polls(Generic[T]):
             await asyncio.sleep(terms.interval)
 
     async def _ask(self, address: str, timeout: float) -> None:
-        """Ask every server behind `address`; what they say is as old as the question."""
+        """Poll every server behind `address`. Answers are dated by when they were asked for."""
         asked = self._clock()
         values: list[T] = []
         trouble = "no answer"

@@ -1,4 +1,4 @@
-"""Where the pressure of pools is read: vLLM's metrics, Envoy's cluster gauges, our own count."""
+"""The sources of pool pressure: vLLM's metrics, Envoy's cluster gauges, our own count."""
 
 import math
 import re
@@ -24,11 +24,11 @@ ENVOY_PATH = "/stats?filter=^cluster%5C..*%5C.upstream_rq_(pending_)%3Factive$"
 _ENVOY = re.compile(rb"^cluster\.(\S+)\.upstream_rq_(?:pending_)?active: (\d{1,15})\r?$", re.MULTILINE)
 
 TURNS = 2
-"""Questions that may fail in a row before what was last said is too old."""
+"""Polls that may fail in a row before the last answer is too old."""
 
 
 class PressureSource(Protocol):
-    """One of those who know how full pools are."""
+    """A source that knows how full pools are."""
 
     name: Source
 
@@ -37,7 +37,7 @@ class PressureSource(Protocol):
         ...
 
     def readings(self) -> Mapping[str, Reading]:
-        """Return what is known now, by pool; pools of which nothing fresh is known are left out."""
+        """Return the latest readings by pool, without pools of which nothing recent is known."""
         ...
 
     def results(self) -> Mapping[str, int]:
@@ -68,7 +68,7 @@ class VllmSource:
         self._polls.follow(set().union(*self._endpoints.values()), _terms(config.spillover))
 
     def readings(self) -> dict[str, Reading]:
-        """Return the pressure of each pool that has a server which answered lately."""
+        """Return the pressure of each pool with a server that answered recently."""
         found = {}
         for pool, endpoints in self._endpoints.items():
             answers = [a for e in endpoints for a in self._polls.last(e, self._settings.stale_seconds)]
@@ -101,7 +101,7 @@ class EnvoySource:
         self._polls.follow(config.spillover.envoy, _terms(config.spillover))
 
     def readings(self) -> dict[str, Reading]:
-        """Return the pressure of the pools with a mark; nothing while an Envoy does not answer: a part misleads."""
+        """Return the pressure of pools with a mark; none while any Envoy is silent, as a partial sum misleads."""
         each = [self._polls.last(address, self._settings.stale_seconds) for address in self._settings.envoy]
         if not each or not all(each):
             return {}
@@ -122,7 +122,7 @@ class EnvoySource:
 
 
 class InFlightSource:
-    """The service's own count. `tallies(longest)`: those of all its processes (see `extproc.routing.in_flight`)."""
+    """The service's own count. `tallies(longest)`: of all its processes (see `extproc.routing.in_flight`)."""
 
     name: Source = "in_flight"
 
@@ -135,7 +135,7 @@ class InFlightSource:
         self._settings = config.spillover
 
     def readings(self) -> dict[str, Reading]:
-        """Return the pressure of the pools with a mark, nothing while the access log cannot be relied on."""
+        """Return the pressure of pools with a mark; none while the access log cannot be relied on."""
         longest = self._settings.longest_request_seconds
         if not self._settings.requests:
             return {}
@@ -145,11 +145,11 @@ class InFlightSource:
         return {pool: by_requests(present.get(pool, 0), mark) for pool, mark in self._settings.requests.items()}
 
     def results(self) -> Mapping[str, int]:
-        """Nobody is asked."""
+        """Return nothing: nobody is asked."""
         return {}
 
     async def close(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is nothing to stop."""
 
 
 def _terms(settings: Spillover) -> Terms:
@@ -157,7 +157,7 @@ def _terms(settings: Spillover) -> Terms:
 
 
 def read_servers(page: bytes) -> list[Server]:
-    """Return the engines in a page of vLLM's metrics, told apart by their labels. Raises `ValueError`."""
+    """Return the engines, told apart by labels, in a page of vLLM's metrics. Raises `ValueError` without any."""
     engines: dict[bytes, dict[bytes, float]] = {}
     for line in page.split(b"\n"):
         sample = _SAMPLE.match(line) if line.startswith(VLLM_GAUGES) else None
@@ -179,9 +179,9 @@ def read_servers(page: bytes) -> list[Server]:
 
 
 def read_clusters(page: bytes) -> dict[str, int]:
-    """Return the requests at each cluster in a page of Envoy's statistics, those that wait for a connection too.
+    """Return the requests at each cluster, active and pending, in a page of Envoy's statistics.
 
-    Raises `ValueError` when there are none.
+    Raises `ValueError` when the page names no cluster.
     """
     clusters: dict[str, int] = {}
     for name, value in _ENVOY.findall(page):

@@ -1,8 +1,8 @@
-"""A new configuration while requests go on: all of it or nothing, on SIGHUP or when its file has changed."""
+"""Reloads the configuration, all of it or nothing, on SIGHUP or when its file has changed."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from extproc.config import Config
@@ -15,25 +15,25 @@ POLL_SECONDS = 1.0
 
 
 class Reloader:
-    """Reads the configuration again and hands it on, unless it is wrong.
+    """Reads the configuration again and applies it, unless it is wrong.
 
-    `report(worked)` is told of every attempt. A file mounted from a ConfigMap changes by a swapped symlink: what
-    counts is the file that the path leads to. A changed file is read when it has stayed as it is from one look to
-    the next, since who writes it may not be done. One that is empty is refused, though the service would start with
-    it: it is what a command leaves whose output was to become the configuration.
+    `report(worked)` is called after every attempt. A file mounted from a ConfigMap changes by a swapped symlink, so
+    the file that the path leads to is what is compared. A changed file is read once it stays the same from one look
+    to the next, since its writer may not be done. An empty file is refused, though the service would start with it:
+    it is what is left when the command fails whose output was redirected there.
     """
 
     def __init__(
         self,
         path: Path | None,
         load: Callable[[Path | None], Config],
-        apply: Callable[[Config], Awaitable[None]],
+        apply: Callable[[Config], None],
         report: Callable[[bool], None],
         seen: Signature | None = None,
     ) -> None:
-        """`load` raises `ConfigError`; `apply` puts a good configuration in place.
+        """`load`: raises `ConfigError`. `apply`: puts a good configuration in place.
 
-        `seen`: the file that was looked at last, by default the one there is now.
+        `seen`: the version of the file that was read last, by default the one there is now.
         """
         self._path = path
         self._load = load
@@ -43,7 +43,7 @@ class Reloader:
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
-        """Reload soon, changed or not."""
+        """Reload soon, whether the file has changed or not."""
         self._asked.set()
 
     async def run(self) -> None:
@@ -53,7 +53,7 @@ class Reloader:
                 await asyncio.wait_for(self._asked.wait(), POLL_SECONDS)
             except TimeoutError:
                 before, self._changing = self._changing, self._signature()
-                if self._changing in (self.seen, None):  # None: gone; it may be on its way back
+                if self._changing in (self.seen, None):  # None: it is gone, and may be about to be replaced
                     continue
                 if self._changing != before:
                     continue
@@ -61,7 +61,7 @@ class Reloader:
             await self.reload()
 
     async def reload(self) -> None:
-        """Read the configuration and put it in place; when it is wrong, keep the one in place and say why."""
+        """Read the configuration and apply it. When it is wrong, keep the current one and log every problem."""
         self.seen = self._signature()
         try:
             config = await asyncio.to_thread(self._read)  # a big file takes its time to parse
@@ -70,7 +70,7 @@ class Reloader:
                 log.error("configuration not reloaded: %s", problem)
             self._report(False)
             return
-        await self._apply(config)
+        self._apply(config)
         self._report(True)
         log.info("configuration reloaded from %s", self._path or "the environment")
 
@@ -83,7 +83,7 @@ class Reloader:
     def _is_empty(path: Path) -> bool:
         try:
             return not path.read_bytes().strip()
-        except OSError:  # which is said when it is loaded
+        except OSError:  # `load` reports it
             return False
 
     def _signature(self) -> Signature | None:

@@ -1,10 +1,11 @@
-"""Settings that a route of the proxy hands over: gRPC initial metadata, or the metadata of the route itself.
+"""Reads the settings of a route from Envoy: gRPC initial metadata, or the metadata of the route itself.
 
-Envoy's own configuration speaks to the service in two ways. `grpc_initial_metadata` of the filter or of a route
+Envoy's configuration can carry them in two ways. `grpc_initial_metadata` of the filter or of a route
 (`ExtProcPerRoute.overrides`) arrives as gRPC metadata named `dualpool-…`. Where a gateway offers no such field, the
-attributes `xds.listener_metadata`, `xds.virtual_host_metadata` and `xds.route_metadata` bring the metadata of each
-as protobuf text: namespace `dualpool` with the bare names, or the annotations that Envoy Gateway puts under
-`envoy-gateway`, named `dualpool-…`. Where several speak, the later in this order wins, and all of them over gRPC.
+attributes `xds.listener_metadata`, `xds.virtual_host_metadata` and `xds.route_metadata` carry the metadata of each
+as protobuf text: in namespace `dualpool` under the bare names, or as annotations that Envoy Gateway puts under
+`envoy-gateway`, named `dualpool-…`. Of several values for one setting, an attribute's wins over gRPC metadata, and
+of the attributes the last in this order.
 """
 
 import math
@@ -22,19 +23,19 @@ from extproc.routing.settings import NO_SETTINGS, RouteSettings
 
 PREFIX = "dualpool-"
 ATTRIBUTES = ("xds.listener_metadata", "xds.virtual_host_metadata", "xds.route_metadata")
-"""From the widest to the narrowest, which wins."""
+"""From the widest to the narrowest; the narrowest wins."""
 
 METADATA_CHARACTERS = 65_536
-"""Longer metadata is not read."""
+"""Metadata longer than this is not read."""
 
 DISTINCT_ROUTES = 1024
-"""Combinations of values kept parsed; the least recently used is parsed again."""
+"""Combinations of values kept parsed; the least recently used is dropped."""
 
 CATEGORIES = 256
-"""Categories that routes may name, all together: each becomes a label and a learned figure."""
+"""Categories that all routes together may name: each becomes a metric label and a learned figure."""
 
-_BODY = "body"
-_NO_BODY = (PREFIX + _BODY, "false")
+_ANSWERS, _BODY = "answers", "body"
+_NO_ANSWERS, _NO_BODY = (PREFIX + _ANSWERS, "false"), (PREFIX + _BODY, "false")
 
 _CATEGORY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -42,7 +43,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class Parsed(msgspec.Struct, frozen=True):
-    """Settings, and the names whose value was no good (`unknown` for a name that is none of ours)."""
+    """Settings, and the names of those with a bad value (`unknown` for a name that is not a setting)."""
 
     settings: RouteSettings
     bad: tuple[str, ...] = ()
@@ -52,7 +53,7 @@ _NOTHING = Parsed(NO_SETTINGS)
 
 
 class RouteSettingsReader:
-    """Reads settings for one configuration, whose pools they must name."""
+    """Reads settings under one configuration, whose pool sets and pools they may name."""
 
     def __init__(self, pools: Mapping[str, tuple[Pool, ...]]) -> None:
         self._sets = frozenset(pools)
@@ -68,12 +69,12 @@ class RouteSettingsReader:
             "shadow": _boolean,
             "rollout-percent": _percent,
             "default-output": _tokens,
-            "answers": _boolean,
+            _ANSWERS: _boolean,
             _BODY: _boolean,
         }
 
     def read(self, initial: Pairs, attributes: Mapping[str, Struct]) -> Parsed:
-        """Return what `initial` (see `ours`) and the attributes of the first message say. Never raises."""
+        """Return the settings in `initial` (see `own_settings`) and in a message's attributes. Never raises."""
         spaces = [struct.fields for struct in attributes.values()]
         texts = tuple([fields[name].string_value for name in ATTRIBUTES for fields in spaces if name in fields])
         if not initial and not texts:
@@ -125,26 +126,27 @@ class RouteSettingsReader:
         return text
 
 
-def ours(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
-    """Keep what concerns us of a call's gRPC metadata."""
+def own_settings(metadata: Iterable[tuple[str, str | bytes]] | None) -> Pairs:
+    """Return our settings in a call's gRPC metadata."""
     return tuple((k, v) for k, v in metadata or () if k.startswith(PREFIX) and isinstance(v, str))
 
 
-def is_single(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
-    """Whether gRPC metadata says that a call is one message and its answer: no body comes, nor anything later."""
-    return _NO_BODY in (metadata or ())
+def is_single_message(metadata: Iterable[tuple[str, str | bytes]] | None) -> bool:
+    """Whether gRPC metadata promises a single message: neither the request's body nor its answer will follow."""
+    given = metadata or ()
+    return _NO_BODY in given and _NO_ANSWERS in given
 
 
 def _from_metadata(text: str) -> list[tuple[str, str]]:
-    """Names and values in metadata, as Envoy prints it. Raises `ValueError` when it cannot be read."""
+    """Return names and values from metadata in protobuf text. Raises `ValueError` when it cannot be read."""
     if len(text) > METADATA_CHARACTERS:
         raise ValueError("too long")
     message = pb.Metadata()
     try:
         text_format.Parse(text, message, allow_unknown_field=True)
         spaces = json_format.MessageToDict(message).get("filterMetadata", {})
-    except (text_format.ParseError, json_format.Error):
-        raise ValueError("not protobuf text") from None
+    except (text_format.ParseError, json_format.Error, RecursionError):
+        raise ValueError("not protobuf text, or nested too deep") from None
     found = [(name, _plain(value)) for name, value in spaces.get("dualpool", {}).items()]
     resources = spaces.get("envoy-gateway", {}).get("resources")
     for resource in resources if isinstance(resources, list) else ():
@@ -156,7 +158,7 @@ def _from_metadata(text: str) -> list[tuple[str, str]]:
 
 
 def _plain(value: object) -> str:
-    """A metadata value as it would be written in a header; thresholds may be a mapping."""
+    """Return a metadata value as it would be written in gRPC metadata; thresholds may be a mapping."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):

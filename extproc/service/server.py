@@ -1,4 +1,4 @@
-"""The gRPC server: exchanges and the access log, registered by hand, and health beside them."""
+"""The gRPC server: exchanges and the access log, registered by hand, and the health service."""
 
 import asyncio
 import logging
@@ -13,9 +13,10 @@ from extproc.config import Tls
 from extproc.config_types import socket_path
 from extproc.service.access_log import AccessLog
 from extproc.service.context import Context
+from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
-from extproc.service.route_settings import is_single, ours
+from extproc.service.route_settings import is_single_message, own_settings
 from extproc.service.tls import credentials
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,13 @@ METHOD = f"/{SERVICE}/Process"
 ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 
 SOCKET_SECONDS = 1.0
-"""Whoever listens on a socket may take so long to take a connection."""
+"""How long another process on our socket may take to accept a connection."""
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # a body may be as long as Envoy's buffer is set
     ("grpc.max_concurrent_streams", 8192),  # of one connection; Envoy opens another beyond them
-    # Envoy's keepalive pings a connection every 0.5 s, busy or idle; by default that is punished as abuse.
+    # Envoy's keepalive pings a connection every 0.5 s, busy or idle; gRPC's defaults close it as abusive.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 250),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_ping_strikes", 0),
@@ -42,10 +43,6 @@ OPTIONS = (
 )
 
 
-class BindError(Exception):
-    """The configured address cannot be listened on."""
-
-
 def build(
     listen: str,
     current: Callable[[], Context],
@@ -54,11 +51,11 @@ def build(
     max_exchanges: int | None = None,
     body_seconds: float = 30.0,
 ) -> tuple[grpc.aio.Server, int]:
-    """Return a server bound to `listen` (HOST:PORT or unix:///path), and its port (of a socket, none to use).
+    """Return a server bound to `listen` (HOST:PORT or unix:///path), and its port, which means nothing of a socket.
 
-    `current` gives the context that a new exchange works with. `max_exchanges`: calls open at once, of which more
-    are refused; a health check is one too, so Envoy soon stops asking. `body_seconds`: that a call waits for the
-    body of its request. Raises `BindError` and `TlsError`.
+    `current`: returns the context for a new exchange. `max_exchanges`: calls open at once; more are refused, health
+    checks too, so that Envoy soon stops asking. `body_seconds`: how long a call waits for the body of its request.
+    Raises `StartError`.
     """
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_exchanges)
     access_log = AccessLog(current)
@@ -69,7 +66,7 @@ def build(
                 await asyncio.sleep(0)
         return b""  # StreamAccessLogsResponse has no field
 
-    # Bytes in and out: the exchange and the access log know their messages.
+    # Without (de)serializers gRPC passes bytes: the exchange and the access log decode their own messages.
     logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
     server.add_generic_rpc_handlers(
         (_Exchanges(current, body_seconds), grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs))
@@ -83,10 +80,10 @@ Decider = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes | None]]
 
 
 class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
-    """Serves an exchange as a stream, or where Envoy says that it is one message and its answer, as such a call.
+    """Serves an exchange as a stream, or as a unary call where Envoy promises a single message.
 
-    On the wire the two are the same, but gRPC takes fewer steps for one message and its answer. Its wait for that
-    message has no bound: an Envoy that says so has it at hand.
+    On the wire the two are the same, but gRPC takes fewer steps for a unary call. There the wait for the message is
+    not bounded: an Envoy that makes the promise has the message at hand.
     """
 
     def __init__(self, current: Callable[[], Context], body_seconds: float) -> None:
@@ -94,45 +91,45 @@ class _Exchanges(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no t
         self._single = grpc.unary_unary_rpc_method_handler(_decider(current))
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """Return what serves `call`, None when it is for another service."""
+        """Return the handler for `call`, None when it is for another service."""
         if call.method != METHOD:
             return None
-        return self._single if is_single(call.invocation_metadata) else self._stream
+        return self._single if is_single_message(call.invocation_metadata) else self._stream
 
 
 def _decider(current: Callable[[], Context]) -> Decider:
-    """Return what serves an exchange of one message."""
+    """Return the handler of an exchange of one message."""
 
     async def decide(message: bytes, call: grpc.aio.ServicerContext) -> bytes | None:
-        exchange = Exchange(current(), ours(call.invocation_metadata()))
-        answer = exchange.handle(message)
+        exchange = Exchange(current(), own_settings(call.invocation_metadata()))
+        reply = exchange.handle(message)
         exchange.close()
-        if answer is None:
+        if reply is None:
             await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a message of an external processor")
-        return answer
+        return reply
 
     return decide
 
 
 def _processor(current: Callable[[], Context], body_seconds: float) -> Processor:
-    """Return what serves one exchange: messages in, answers out."""
+    """Return the handler of an exchange of several messages."""
 
     async def process(_: AsyncIterator[bytes], call: grpc.aio.ServicerContext) -> None:
-        exchange = Exchange(current(), ours(call.invocation_metadata()))
+        exchange = Exchange(current(), own_settings(call.invocation_metadata()))
         limit = _limit(exchange, body_seconds)
         try:
-            # Reading and writing by call is cheaper than a generator over an iterator: 6 % of four messages.
+            # read() and write() are cheaper than a generator over an iterator: 6 % of an exchange of four messages.
             while (message := await call.read()) is not grpc.aio.EOF:
-                answer = exchange.handle(message)
+                reply = exchange.handle(message)
                 if exchange.decided:
                     limit.cancel()
-                if answer is None:
+                if reply is None:
                     return
-                await call.write(answer)
+                await call.write(reply)
                 if exchange.complete:
-                    return  # not waiting for Envoy's reset, by which grpc.aio loses memory (grpc/grpc#43360)
+                    return  # before Envoy resets the stream, which leaks memory in grpc.aio (grpc/grpc#43360)
         except asyncio.CancelledError:
-            if not exchange.given_up:  # reset by Envoy: no status is sent, which would lose more
+            if not exchange.given_up:  # reset by Envoy: sending a status would leak more
                 raise
         finally:
             limit.cancel()
@@ -142,9 +139,9 @@ def _processor(current: Callable[[], Context], body_seconds: float) -> Processor
 
 
 def _limit(exchange: Exchange, seconds: float) -> asyncio.TimerHandle:
-    """End the running call in `seconds`: clients that never finish their bodies must not use up all calls.
+    """End the running call in `seconds`, so that clients that never finish their bodies do not use up all calls.
 
-    Envoy lets a request go on whose call has ended, by the route picked at its headers: to the largest pool.
+    Envoy then sends the request on by the route picked at its headers: to the largest pool.
     """
     call = asyncio.current_task()
 
@@ -157,23 +154,23 @@ def _limit(exchange: Exchange, seconds: float) -> asyncio.TimerHandle:
 
 
 def _bind(server: grpc.aio.Server, listen: str, tls: Tls | None) -> int:
-    if listen.startswith("unix:") and _answers(socket_path(listen)):
-        raise BindError(f"server.listen: {listen!r}: cannot be listened on: another process does")
+    if listen.startswith("unix:") and _is_served(socket_path(listen)):
+        raise StartError(f"server.listen: {listen!r}: cannot be listened on: another process does")
     try:
         port = server.add_insecure_port(listen) if tls is None else server.add_secure_port(listen, credentials(tls))
     except RuntimeError as error:
-        raise BindError(
+        raise StartError(
             f"server.listen: {listen!r}: cannot be listened on: in use, no address of this machine, or in a "
             "directory that is not there or not ours"
         ) from error
     if listen.startswith("unix:"):
-        # Envoy runs as another user. Who may connect is what the directory says, as gRPC takes no mode.
+        # Envoy runs as another user, and gRPC takes no mode. The directory's permissions say who may connect.
         Path(socket_path(listen)).chmod(0o666)
     return int(port)
 
 
-def _answers(path: str) -> bool:
-    """Whether somebody listens on a socket. gRPC would take its place, and that of the next one at its own end."""
+def _is_served(path: str) -> bool:
+    """Whether a process listens on the socket at `path`. gRPC would replace it silently, and remove it later."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(SOCKET_SECONDS)
         try:
@@ -181,5 +178,5 @@ def _answers(path: str) -> bool:
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         except OSError:
-            pass  # it may not be asked, or has no time to answer: so it is there
+            pass  # no permission, or no time to accept: in either case somebody is there
         return True

@@ -1,7 +1,7 @@
 """How the processes of one service agree on which pools are saturated.
 
-The supervisor judges, and writes the levels into the directory that workers share; each worker writes there what it
-has counted. So all decide alike, servers are asked once, and a worker that dies takes no judgement along.
+The supervisor judges and writes the levels to the directory that the workers share, where each worker writes its
+own counts. So all workers decide alike, each server is asked once, and nothing is lost with a worker that dies.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import msgspec
 from extproc.config import Config
 from extproc.routing.in_flight import Tally
 from extproc.routing.spillover import Level, Levels
-from extproc.service.compose import Pools
+from extproc.service.compose import PoolState
 from extproc.service.workers import SharedDirectory, Worker
 from extproc.state.atomic import replace
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class _Judged(msgspec.Struct, frozen=True):
-    """Levels and when they were judged, s (monotonic, which is one clock for all processes of a machine)."""
+    """Levels, and when they were judged: seconds of the monotonic clock, which all processes of a machine share."""
 
     at: float
     levels: dict[str, Level]
@@ -33,12 +33,12 @@ _tally = msgspec.json.Decoder(Tally)
 
 
 def publish(shared: SharedDirectory, levels: Levels) -> None:
-    """Write what was judged, for the workers to read. Raises `OSError`."""
+    """Write `levels` for the workers to read. Raises `OSError`."""
     replace(shared.levels, msgspec.json.encode(_Judged(time.monotonic(), dict(levels))))
 
 
 def read_levels(shared: SharedDirectory, stale: float) -> Levels:
-    """Return what was judged; nothing when that is older than `stale` seconds, or cannot be read."""
+    """Return the published levels; none when they are older than `stale` seconds or cannot be read."""
     try:
         judged = _judged.decode(shared.levels.read_bytes())
     except (OSError, msgspec.DecodeError, ValueError):  # ValueError: invalid UTF-8
@@ -47,7 +47,7 @@ def read_levels(shared: SharedDirectory, stale: float) -> Levels:
 
 
 def read_tally(shared: SharedDirectory, worker: int) -> Tally:
-    """Return what a worker has counted, it or its predecessor; nothing when that cannot be read."""
+    """Return the counts of a worker and of those it replaced; none when they cannot be read."""
     try:
         return _tally.decode(shared.tally(worker).read_bytes())
     except (OSError, msgspec.DecodeError, ValueError):
@@ -55,18 +55,18 @@ def read_tally(shared: SharedDirectory, worker: int) -> Tally:
 
 
 def tallies(shared: SharedDirectory, workers: int) -> Iterator[Tally]:
-    """Return what each of the `workers` has counted."""
+    """Return the counts of each of the `workers`."""
     return (read_tally(shared, worker) for worker in range(workers))
 
 
 class Share:
-    """A worker's part: reads the levels of `pools`, and writes what it has counted of them."""
+    """A worker's part: reads the published levels into `pool_state`, and writes its counts."""
 
-    def __init__(self, worker: Worker, current: Callable[[], Config], pools: Pools) -> None:
+    def __init__(self, worker: Worker, current: Callable[[], Config], pool_state: PoolState) -> None:
         self._worker = worker
         self._current = current
-        self._board = pools.board
-        self._in_flight = pools.in_flight
+        self._board = pool_state.board
+        self._in_flight = pool_state.in_flight
 
     async def run(self) -> None:
         """Exchange every `spillover.interval_seconds` until cancelled."""
@@ -78,6 +78,6 @@ class Share:
                     await asyncio.to_thread(replace, self._worker.shared.tally(self._worker.number), counted)
                 self._board.levels = read_levels(self._worker.shared, settings.stale_seconds)
             except Exception:  # whatever it was: nothing spills, and the next turn may work
-                log.exception("levels of the pools cannot be shared")
+                log.exception("pool levels cannot be shared")
                 self._board.levels = {}
             await asyncio.sleep(settings.interval_seconds)

@@ -1,4 +1,4 @@
-"""Signals: SIGHUP reloads, SIGTERM or SIGINT stops in order, a second one at once."""
+"""Signals: SIGHUP reloads; SIGTERM or SIGINT drains and stops, a second one ends the process at once."""
 
 import asyncio
 import os
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 def listen(reload: Callable[[], None], abandon: Callable[[], None] = lambda: None) -> asyncio.Event:
-    """Call `reload` at SIGHUP. The first other signal sets the event returned, the second ends the process.
+    """Call `reload` at every SIGHUP. Return an event that the first SIGTERM or SIGINT sets.
 
-    `abandon` is called before that end, and has to be quick.
+    The second ends the process; `abandon` is called right before, and must be quick.
     """
     stopping = asyncio.Event()
 

@@ -8,17 +8,21 @@ from pathlib import Path
 import grpc
 
 from extproc.config import Tls
+from extproc.service.errors import StartError
 from extproc.state.atomic import Signature, signature
 
 log = logging.getLogger(__name__)
 
 
-class TlsError(Exception):
-    """Certificates that cannot be used; the message names key, file and reason."""
+class TlsError(StartError):
+    """Certificates that cannot be used."""
 
 
 def credentials(settings: Tls) -> grpc.ServerCredentials:
-    """Return credentials that follow the files; with `client_ca`, only clients it has signed. Raises `TlsError`."""
+    """Return credentials that follow the files. With `client_ca`, clients need a certificate signed by it.
+
+    Raises `TlsError`.
+    """
     certificates = _Certificates(settings)
     return grpc.dynamic_ssl_server_credentials(
         certificates.first, certificates.changed, require_client_authentication=settings.client_ca is not None
@@ -32,9 +36,10 @@ class _Certificates:
         self.first = self._read()
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what to use from now on, None for what is in use; gRPC asks at every handshake, in its own thread.
+        """Return the new certificate, None while the one in use is current.
 
-        Files that cannot be read, half way through a rotation perhaps, change nothing and are tried again.
+        gRPC calls this at every handshake, in a thread of its own. Files that cannot be read, perhaps half way
+        through a rotation, change nothing and are read again at the next handshake.
         """
         try:
             found = self._signature()
@@ -71,17 +76,17 @@ class _Certificates:
         return grpc.ssl_server_certificate_configuration([pair], content.get("client_ca"))
 
     def _check(self) -> None:
-        """Look at what gRPC would only refuse without a reason. Raises `TlsError`."""
+        """Find what gRPC would refuse without giving a reason. Raises `TlsError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_ciphers("DEFAULT:@SECLEVEL=0")  # what is too weak is for gRPC to say
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")  # whether a key is too weak is for gRPC to decide
         for name, path in self._files():
             try:
-                if name == "key":  # an empty password: none is asked for, since there is nobody to answer
+                if name == "key":  # with an empty password OpenSSL does not prompt for one
                     context.load_cert_chain(self._settings.certificate, path, password="")
                 else:
                     context.load_verify_locations(path)
             except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                what = (
-                    f"is not the key of {self._settings.certificate}" if name == "key" else "holds no certificate"
-                )
+                what = "holds no certificate"
+                if name == "key":
+                    what = f"is not the key of {self._settings.certificate}"
                 raise TlsError(f"server.tls.{name}: {path}: {what}, or is damaged or encrypted: {error}") from error

@@ -1,4 +1,4 @@
-"""The loop that judges how full the pools are, and what it says to workers, to people and to Prometheus."""
+"""The loop that judges how full the pools are, and reports it to workers, the log and `/state`."""
 
 import asyncio
 import logging
@@ -11,13 +11,14 @@ from extproc.service.pressure import PressureSource
 log = logging.getLogger(__name__)
 
 _NOTHING = Config()
-"""A configuration without anything to watch."""
+"""A configuration with nothing to watch."""
 
 
 class Watch:
-    """Keeps `board` up to date under the configuration that `current` gives, by what `sources` read.
+    """Keeps `board` up to date with what `sources` read.
 
-    `publish` is given the levels after every look: to those who decide in other processes.
+    `current`: returns the configuration in force. `publish`: called with the levels after every look, for the
+    processes that decide.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Watch:
                 config = self._current()
                 try:
                     self.look(config)
-                except Exception:  # whatever it was: nothing spills, and the next look may work
+                except Exception:  # whatever it was: nothing spills until a look works again
                     log.exception("pools cannot be judged")
                     self._board.levels = {}
                 await asyncio.sleep(config.spillover.interval_seconds)
@@ -49,7 +50,7 @@ class Watch:
                 await source.close()
 
     def look(self, config: Config) -> None:
-        """Judge every pool by what is known now."""
+        """Judge every pool by the latest readings."""
         settings = config.spillover
         if config is not self._followed:
             for source in self._sources:
@@ -73,15 +74,15 @@ class Watch:
         self._publish(levels)
 
     def results(self) -> dict[str, Mapping[str, int]]:
-        """Return how many questions each source had answered (`ok`) and not (`failed`)."""
+        """Return how many questions of each source were answered (`ok`) and how many were not (`failed`)."""
         return {source.name: source.results() for source in self._sources}
 
 
 def _tell(before: Levels, now: Levels) -> None:
-    """Log each pool that has become saturated, or is no longer."""
+    """Log each pool that has become saturated or has room again."""
     for pool, level in sorted(now.items()):
         if level.saturated != before.get(pool, UNKNOWN).saturated:
-            state = "is saturated" if level.saturated else "is saturated no more"
+            state = "is saturated" if level.saturated else "is no longer saturated"
             log.info("pool %s %s: pressure %s by %s", pool, state, _rounded(level), level.source)
 
 
@@ -90,7 +91,7 @@ def _rounded(level: Level) -> str:
 
 
 def described(levels: Levels) -> dict[str, object]:
-    """Return levels as plain values, for `/state`."""
+    """Return levels as plain values for `/state`."""
     return {
         pool: {
             "saturated": level.saturated,

@@ -1,7 +1,7 @@
-"""Protobuf wire format, written by hand for the one message that every request needs and no two share.
+"""Protobuf wire format by hand, for the one message that differs with every request: its dynamic metadata.
 
 Building a `Struct` of a dozen values through protobuf's classes takes three times as long as writing its bytes.
-Layout: field number and wire type, length, payload (protobuf.dev, "Encoding"); the numbers are those of
+Layout: field number and wire type, length, payload (protobuf.dev, "Encoding"). The field numbers are those of
 `google.protobuf.Struct` and `Value`.
 """
 
@@ -30,7 +30,7 @@ def text(key: str, value: bytes) -> bytes:
 
 @functools.lru_cache(4096)
 def known_text(key: str, value: str) -> bytes:
-    """Return the same as `text`, remembered: for values out of a small set."""
+    """Return the same as `text`, cached: for values out of a small set."""
     return text(key, value.encode())
 
 
@@ -46,7 +46,7 @@ def struct(key: str, entries: bytes) -> bytes:
 
 @functools.lru_cache(4096)
 def _before(kind: bytes, key: str, length: int) -> bytes:
-    """Return all of an entry before its payload of `length` bytes: lengths repeat, so this is remembered."""
+    """Return all of an entry before its payload of `length` bytes. Cached, since lengths repeat."""
     return _before_value(key, kind + _varint(length), length)
 
 
@@ -56,7 +56,7 @@ def _before_number(key: str) -> bytes:
 
 
 def _before_value(key: str, before: bytes, length: int) -> bytes:
-    """Return all of an entry before its payload of `length` bytes. `before`: what is before it in the value."""
+    """Return all of an entry before its payload of `length` bytes. `before`: the part of it inside the value."""
     named = delimited(_KEY, key.encode())
     value = _VALUE + _varint(len(before) + length) + before
     return _ENTRY + _varint(len(named) + len(value) + length) + named + value

@@ -1,10 +1,13 @@
-"""What the workers of one service share: addresses beside each other, a directory, and signs of life.
+"""What the workers of one service share: neighbouring addresses, a directory in memory, and signs of life.
 
-They share a directory in memory. There lie the configuration that they start from (`extproc.service.handover`), a
-state file, through which each learns within two seconds what the others have learned, how full the pools are and
-what each has counted of them (`extproc.service.sharing`), the files of prometheus-client's multiprocess mode, one
-for each worker's number, so that the counts of a worker that died go on in its successor, and two files that each
-stamps: one at every turn, one as long as it is healthy.
+The directory holds:
+
+- the configuration that workers start from (`extproc.service.handover`);
+- a state file, through which each gets within two seconds what the others have learned;
+- how full the pools are, and each worker's own counts of requests (`extproc.service.sharing`);
+- the files of prometheus-client's multiprocess mode, by worker number: a worker that replaces another goes on with
+  its counts;
+- two files for each worker whose times it sets, one as long as it runs and one as long as it is healthy.
 """
 
 import asyncio
@@ -32,16 +35,16 @@ from extproc.state.file import FileStore
 log = logging.getLogger(__name__)
 
 SHARE_SECONDS = 0.5
-"""Time between two exchanges of a worker or of the supervisor: what one learns all have after two of them."""
+"""Time between two exchanges of each process. What one has learned reaches all the others after two of them."""
 
 BEAT_SECONDS = 0.5
 DEAD_SECONDS = 2.0
-"""A worker that has given no sign of health for so long is not counted on."""
+"""A worker that has given no sign of health for this long counts as unhealthy."""
 
 LOOK_SECONDS = 1.0
 HUNG_LOOKS = 10
 START_LOOKS = 60
-"""Looks in a row without a new sign of life until a worker is held to hang; without the first one of all."""
+"""Looks in a row without a new sign of life after which a worker counts as hung; `START_LOOKS` before its first."""
 
 MEMORY = Path("/dev/shm")
 PREFIX = "dualpool-"
@@ -50,7 +53,7 @@ METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def address(listen: str, worker: int) -> str:
-    """Return the address of a worker: the next ports, or `name-0.sock`, `name-1.sock` ... for a socket."""
+    """Return the address of a worker: the ports from that of `listen` on, or `name-0.sock`, `name-1.sock` ..."""
     if listen.startswith("unix:"):
         suffix = ".sock" if listen.endswith(".sock") else ""
         return f"{listen.removesuffix(suffix)}-{worker}{suffix}"
@@ -59,40 +62,40 @@ def address(listen: str, worker: int) -> str:
 
 
 class SharedDirectory(msgspec.Struct, frozen=True):
-    """The directory that workers share."""
+    """The paths in the directory that workers share."""
 
     path: Path
 
     @property
     def state(self) -> Path:
-        """The state file they share."""
+        """The state file that workers share."""
         return self.path / "state.json"
 
     def store(self) -> FileStore:
-        """The same as a store. It is as old as the service, so nothing in there ages, whatever a clock says."""
+        """Return the shared state file as a store. Nothing in it ages: it was begun by the service that runs."""
         return FileStore(self.state, math.inf, name="shared")
 
     @property
     def name(self) -> str:
-        """What tells this service from another, and from an earlier start."""
+        """A name that no other service has, and no earlier start of this one."""
         return self.path.name
 
     @property
     def levels(self) -> Path:
-        """How full the pools are, as the supervisor judged."""
+        """How full the pools are, as judged by the supervisor."""
         return self.path / "levels.json"
 
     @property
     def start(self) -> Path:
-        """What a worker starts from."""
+        """The configuration that a worker starts from."""
         return self.path / "start.json"
 
     def tally(self, worker: int) -> Path:
-        """What a worker has counted of requests in flight."""
+        """A worker's count of requests in flight."""
         return self.path / f"in-flight-{worker}.json"
 
     def beat(self, worker: int, healthy: bool) -> None:
-        """Give a sign of life, and one of health where there is any."""
+        """Give a sign of life, and a sign of health if `healthy`."""
         _stamp(self._sign("turns", worker))
         if healthy:
             _stamp(self._sign("healthy", worker))
@@ -102,12 +105,12 @@ class SharedDirectory(msgspec.Struct, frozen=True):
         return _stamped(self._sign("turns", worker))
 
     def forget(self, worker: int) -> None:
-        """Take a worker's signs away: it has ended."""
+        """Remove the signs of a worker that has ended."""
         for kind in ("turns", "healthy"):
             self._sign(kind, worker).unlink(missing_ok=True)
 
     def alive(self, workers: int) -> int:
-        """Return how many of the `workers` gave a sign of health lately."""
+        """Return how many of the `workers` gave a sign of health in the last `DEAD_SECONDS`."""
         oldest = time.monotonic_ns() - int(DEAD_SECONDS * 1e9)
         return sum(_stamped(self._sign("healthy", worker)) > oldest for worker in range(workers))
 
@@ -116,7 +119,7 @@ class SharedDirectory(msgspec.Struct, frozen=True):
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """One of the workers: its number, from 0, and what it shares with the others."""
+    """One of the workers: its number, counted from 0, and the directory it shares with the others."""
 
     number: int
     shared: SharedDirectory
@@ -124,15 +127,15 @@ class Worker(msgspec.Struct, frozen=True):
     async def live(self, healthy: Callable[[], Awaitable[bool]]) -> None:
         """Give signs of life, and of health as long as it is healthy, until cancelled."""
         while True:
-            with suppress(OSError):  # no room or no descriptor for a new file: the next turn may have one
+            with suppress(OSError):  # no space or no descriptor for a new file; there may be at the next turn
                 self.shared.beat(self.number, await healthy())
             await asyncio.sleep(BEAT_SECONDS)
 
 
 class Pulse:
-    """Whether a worker hangs. `last_beat`: the stamp of its last sign of life.
+    """Finds out whether a worker hangs. `last_beat`: returns the stamp of its last sign of life.
 
-    Looks are counted and not seconds: when all processes stood still for an hour, none of them hangs.
+    Counts looks, not seconds: a machine that was suspended for an hour must not have all its workers killed.
     """
 
     def __init__(self, last_beat: Callable[[], int]) -> None:
@@ -141,25 +144,25 @@ class Pulse:
         self._silent = 0
 
     def is_lost(self) -> bool:
-        """Look; True when the worker has been silent for too many looks in a row."""
+        """Look once more. True when the worker has been silent for too many looks in a row."""
         before, self._seen = self._seen, self._last_beat()
         self._silent = self._silent + 1 if self._seen == before else 0
         return self._silent >= (HUNG_LOOKS if self._seen else START_LOOKS)
 
 
-async def ended(process: Process, pulse: Pulse) -> int:
-    """Wait for the end of a worker, and bring it about when it hangs; return its exit code."""
+async def wait_or_kill(process: Process, pulse: Pulse) -> int:
+    """Wait until a worker ends, and kill it when it hangs. Return its exit code."""
     end = asyncio.create_task(process.wait())
     while not (await asyncio.wait({end}, timeout=LOOK_SECONDS))[0]:
         if pulse.is_lost():
             log.error("process %d gives no sign of life: it is killed", process.pid)
-            process.kill()  # SIGTERM would not reach a loop that does not turn
+            process.kill()  # a loop that hangs would not handle SIGTERM
             break
     return await end
 
 
 def _stamp(path: Path) -> None:
-    """Set the time of a file by the monotonic clock, which never steps. Only the first time takes a descriptor."""
+    """Set the time of a file by the monotonic clock, which never steps. Only the first time needs a descriptor."""
     now = time.monotonic_ns()
     try:
         os.utime(path, ns=(now, now))
@@ -177,9 +180,9 @@ def _stamped(path: Path) -> int:
 
 @contextmanager
 def shared_directory() -> Iterator[SharedDirectory]:
-    """A new directory, gone at the end; in memory where the system has a place for that.
+    """Make a directory, in memory where the system allows, and remove it at the end.
 
-    What a service has left that was killed is removed: it may hold a password.
+    Directories left by services that were killed are removed too: they may hold a password.
     """
     base = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     for left in base.glob(f"{PREFIX}*/{LOCK}"):
@@ -191,7 +194,7 @@ def shared_directory() -> Iterator[SharedDirectory]:
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """Hold a lock as long as this process lives, on a file that nobody finds at `path` without it."""
+    """Hold a lock on `path` as long as this process lives. The file is locked before it appears there."""
     new = path.with_suffix(".new")
     with new.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -200,7 +203,7 @@ def _held(path: Path) -> Iterator[None]:
 
 
 def _remove_unless_held(lock: Path) -> None:
-    """Remove the directory of `lock` if that is ours and its process has ended."""
+    """Remove the directory of `lock` if it is ours and its process has ended."""
     with suppress(OSError):  # another user's, or gone meanwhile
         if lock.parent.lstat().st_uid != os.geteuid() or lock.parent.is_symlink():
             return
@@ -209,16 +212,17 @@ def _remove_unless_held(lock: Path) -> None:
             shutil.rmtree(lock.parent, ignore_errors=True)
 
 
-def become(worker: int) -> None:
-    """Make this process worker number `worker`: before any metric is made.
+def become_worker(worker: int) -> None:
+    """Make this process worker number `worker`. To be called before any metric is created.
 
-    Its metrics go on where those of its predecessor ended, and it stops in order when its parent is gone, which
-    closes its standard input.
+    Its metrics continue those of the worker it replaces. It drains and stops when its parent dies, which closes its
+    standard input.
     """
     values.ValueClass = MultiProcessValue(lambda: worker)
 
     def wait() -> None:
-        os.read(sys.stdin.fileno(), 1)  # not through the buffer, whose lock a process cannot end with
+        # Unbuffered: a thread that holds the lock of the buffer would keep the process from exiting.
+        os.read(sys.stdin.fileno(), 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

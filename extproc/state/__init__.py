@@ -1,1 +1,1 @@
-"""What was learned, kept over restarts and shared between processes."""
+"""Keeps what was learned over restarts, and shares it between processes."""

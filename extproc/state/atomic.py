@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and known again."""
+"""Writes files atomically, and recognises whether a file has changed."""
 
 import os
 import tempfile
@@ -10,11 +10,11 @@ Signature = tuple[int, int, int, int]
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 _USUAL_MODE = 0o666 & ~_UMASK
-"""What `open` gives a new file. Found once, since it cannot be asked for without being changed."""
+"""The mode that `open` gives a new file. Read once at import, since the umask cannot be read without setting it."""
 
 
 def signature(path: Path) -> Signature | None:
-    """Return what tells the file that `path` leads to from another or a changed one; None when there is none."""
+    """Return an identity of the file that `path` leads to, which changes with the file; None without a file."""
     try:
         found = path.stat()
     except OSError:
@@ -23,10 +23,10 @@ def signature(path: Path) -> Signature | None:
 
 
 def replace(path: Path, content: bytes, mode: int | None = None, *, follow: bool = True) -> None:
-    """Put `content` at `path` in one step: a reader sees the old file or the new one. Raises `OSError`.
+    """Put `content` at `path` in one step: readers see the old file or the new one. Raises `OSError`.
 
-    Of a link, what it leads to is replaced; of one that leads to itself, or with `follow` false, the link. `mode`:
-    who may read it, by default as the process's umask says.
+    `mode`: the file's mode, by default what the umask leaves. If `path` is a symbolic link, its target is replaced;
+    with `follow` false, or if the link leads to itself, the link is.
     """
     if follow:
         path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where a link leads to itself
@@ -42,12 +42,12 @@ def replace(path: Path, content: bytes, mode: int | None = None, *, follow: bool
         with suppress(OSError):
             Path(name).unlink()
         raise
-    with suppress(OSError):  # it is in place: an error here would say that it is not
+    with suppress(OSError):  # the file is in place: an error now would say that it is not
         _flush_directory(path.parent)
 
 
 def _flush_directory(path: Path) -> None:
-    """Make the rename itself survive a power cut, where the file system can."""
+    """Make the rename survive a power failure, where the file system can."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,10 @@
-"""Learned figures as bytes: one line that says what follows, then a line for each figure.
+"""Learned figures as bytes: a header line, then a line for each figure.
 
-They are read line by line: decoded at once, the JSON of all would hold up requests.
+Figures are decoded line by line, since decoding one large JSON document would hold up requests.
 
-The first line is a JSON object with the format, its version, when it was written (seconds since 1970) and the
-SHA-256 of all that follows the line break. It is read before the rest is looked at, so what was cut short, altered,
-written by another version or by another program is recognised whatever it holds.
+The header is a JSON object with the format, its version, when it was written (seconds since 1970) and the SHA-256
+of everything after the line break. It is checked before the rest is decoded, so that a state which was cut short,
+altered, or written by another version or program is recognised.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ FORMAT = "dualpool-state"
 VERSION = 2
 
 LARGEST = 64 * 1024 * 1024
-"""Bytes of a state that is read; a larger one is not ours."""
+"""Bytes of the largest state that is read; none of ours is larger."""
 
 AGEING_SECONDS = 60.0
-"""Figures fade by their age when they are read after at least so long, at a start. A service that runs writes them
-again so often, though nothing is new: what it knows does not age."""
+"""A service that runs writes its figures again at this interval, even if nothing is new, since what it knows does
+not age. Figures older than this at a start have been left alone, and fade by their age."""
 
 MOST_SAMPLES = 2**53
 LONGEST_KEY_PART = 256
 
 
 class BadStateError(Exception):
-    """Bytes that are not a state this version can read. The message says why."""
+    """Bytes are not a state that this version can read. The message says why."""
 
 
 class _Header(msgspec.Struct, omit_defaults=True):
@@ -43,8 +43,10 @@ class _Header(msgspec.Struct, omit_defaults=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A state as it was kept. `saved`: when, seconds since 1970. `writers`: what each of those who share it merged
-    into it last, by the number they gave it. `lineage`: what tells it from one that was begun anew, if known.
+    """A state as it was stored.
+
+    `saved`: when, in seconds since 1970. `writers`: by replica, the number of the last offer that it merged into
+    the state. `lineage`: a name that a state begun anew would not have; "" if unknown.
     """
 
     table: Table
@@ -59,14 +61,14 @@ _entry = msgspec.json.Decoder(tuple[Key, Sums])
 
 
 def encode(table: Table, now: float, writers: Mapping[str, int] | None = None, lineage: str = "") -> bytes:
-    """Return `table` as bytes, without entries that `decode` would not take; `now`: seconds since 1970."""
+    """Return `table` as bytes, without entries that `decode` would not accept. `now`: seconds since 1970."""
     body = b"\n".join(msgspec.json.encode(entry) for entry in table.items() if _possible(*entry))
     header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest(), lineage, dict(writers or {}))
     return msgspec.json.encode(header) + b"\n" + body
 
 
 def decode(data: bytes) -> Stored:
-    """Read what `encode` wrote. Raises `BadStateError`, whatever the bytes are."""
+    """Read what `encode` wrote. Raises `BadStateError` for any other bytes."""
     if len(data) > LARGEST:
         raise BadStateError(f"it is longer than {LARGEST} bytes")
     first, _, body = data.partition(b"\n")
@@ -89,7 +91,7 @@ def decode(data: bytes) -> Stored:
 
 
 def _possible(key: Key, sums: Sums) -> bool:
-    """Whether an entry is one that merging cannot choke on; what its figures mean is the estimator's to judge."""
+    """Whether an entry can be merged. Whether its figures make sense is for the estimator to judge."""
     return (
         0 < len(key) <= 8
         and all(len(part) <= LONGEST_KEY_PART for part in key)
@@ -100,10 +102,10 @@ def _possible(key: Key, sums: Sums) -> bool:
 
 
 def faded(stored: Stored, now: float, half_life: float) -> Table:
-    """Return the figures of `stored` as sure as they still are: samples and sums halve every `half_life` seconds.
+    """Return the figures of `stored`, faded by age: samples and sums halve every `half_life` seconds.
 
-    Means stay as they are, their weight against new observations fades, and below `min_samples` a more general
-    figure is used. What is younger than `AGEING_SECONDS` is as sure as ever; a clock that went back fades nothing.
+    Means stay as they are, but weigh less against new observations; below `min_samples` a more general figure takes
+    their place. Nothing fades before `AGEING_SECONDS`, nor when the clock has gone back.
     """
     if now - stored.saved < AGEING_SECONDS:
         return stored.table
@@ -117,19 +119,19 @@ def faded(stored: Stored, now: float, half_life: float) -> Table:
 
 
 class Ageing:
-    """Fades what is found at a start, by its age then.
+    """Fades the state found at the start of the process, by its age at that time.
 
-    What is written later comes from a service that runs: neither it nor the time it had nothing to learn from ages
-    it, nor a clock that steps.
+    A state written later comes from a service that runs, and does not age: neither while there is nothing to learn,
+    nor when the clock steps.
     """
 
     def __init__(self, half_life: float) -> None:
-        """`half_life`: seconds after which confidence is halved."""
+        """`half_life`: seconds after which figures count half."""
         self._half_life = half_life
         self._found: tuple[float, float] | None = None
 
     def aged(self, stored: Stored | None, now: float) -> Stored:
-        """Return `stored` (None: nothing is kept) with figures as sure as they are; `now`: seconds since 1970."""
+        """Return `stored`, faded if it is the one found at the start; empty for None. `now`: seconds since 1970."""
         if self._found is None:
             self._found = (math.nan if stored is None else stored.saved, now)
         if stored is None:

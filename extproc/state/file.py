@@ -1,7 +1,7 @@
-"""Learned figures in a file: written whole or not at all, shared by the processes of one machine through a lock.
+"""Learned figures in a file, which is written atomically and shared by the processes of one machine under a lock.
 
-A reader finds the old or the new figures, never half of them: they go to a temporary file beside it, which is
-flushed to the disk and then renamed over it.
+Readers find the old or the new figures, never half of them: figures go to a temporary file beside it, which is
+flushed to disk and then renamed over it.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ LOCK_POLL_SECONDS = 0.01
 
 
 def save(path: Path, table: Table, now: float | None = None, lineage: str = "") -> None:
-    """Write `table` to `path`, atomically; `now`: seconds since 1970, by default the time. Raises `OSError`."""
+    """Write `table` to `path` atomically. `now`: seconds since 1970, by default the time. Raises `OSError`."""
     replace(path, encode(table, time.time() if now is None else now, lineage=lineage))
 
 
@@ -38,26 +38,26 @@ def load(path: Path) -> Stored | None:
 
 
 class FileStore:
-    """A state file as a store. `half_life`: seconds after which confidence is halved; infinite, it never is."""
+    """A state file as a store. `half_life`: seconds after which figures count half; may be infinite."""
 
     def __init__(
         self, path: Path, half_life: float, clock: Callable[[], float] = time.time, name: str = "file"
     ) -> None:
         self.name = name
         self.lineage = ""
-        self._path = Path(os.path.realpath(path))  # of a link, what it leads to is kept
+        self._path = Path(os.path.realpath(path))  # through symbolic links
         self._ageing = Ageing(half_life)
         self._clock = clock
         self._seen: Signature | None = None
-        self._saved = 0.0  # when what was seen was written
+        self._saved = 0.0  # when the state in `_seen` was written
         self._others: Table = {}
 
     def read(self) -> Table:
-        """Return what is kept, faded by its age. A file that cannot be read as a state is set aside."""
+        """Return the stored figures, faded by age. A file that is not a readable state is set aside."""
         with self._errors():
             seen = signature(self._path)
             try:
-                stored = load(self._path)  # needs no lock, and no right to write
+                stored = load(self._path)  # needs no lock, so works in a read-only directory too
             except BadStateError:
                 with self._locked():
                     stored = self._load()
@@ -66,7 +66,7 @@ class FileStore:
             return self._others
 
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
-        """Merge `pending` into the file and return the result; None when it is what was last returned."""
+        """Merge `pending` into the file and return the result; None when the file is what was last returned."""
         with self._errors(), self._locked():
             fresh = self._clock() - self._saved < AGEING_SECONDS
             if fresh and not pending and self._seen is not None and self._seen == signature(self._path):
@@ -80,7 +80,7 @@ class FileStore:
             return kept.table or None
 
     def replace(self, whole: Table, limit: int) -> None:
-        """Keep `whole` instead of what there is; of what others have written, figures that have seen more."""
+        """Store `whole`, except for figures of which the file, written by others, has seen more."""
         with self._errors(), self._locked():
             if self._seen != signature(self._path):
                 self._others = self._aged(self._load()).table
@@ -104,7 +104,7 @@ class FileStore:
         return self._ageing.aged(stored, self._clock())
 
     def _set_aside(self, reason: BadStateError) -> None:
-        """Keep the unreadable file for whoever wants to look at it, one of them, and go on without."""
+        """Rename the unreadable file, replacing one set aside before, and go on without it."""
         aside = self._path.with_name(f"{self._path.name}.set-aside")
         try:
             self._path.replace(aside)
@@ -115,7 +115,7 @@ class FileStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock that all processes using this file share. Raises `StoreError` when it cannot be had."""
+        """Hold the lock of the file. Raises `StoreError` when another process holds it for too long."""
         descriptor = os.open(self._path.with_name(f".{self._path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             deadline = time.monotonic() + LOCK_SECONDS

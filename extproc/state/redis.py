@@ -1,10 +1,11 @@
-"""Learned figures in Redis, or in any server that speaks its protocol: shared by replicas on different machines.
+"""Learned figures in Redis, or any server that speaks its protocol: shared by replicas on different machines.
 
-One key holds what a state file holds. A replica reads it, merges what it has learned and writes it back, unless the
-key has changed meanwhile (WATCH), when it does so again. Beside the figures stands, for each replica, the number of
-what it merged last. So a write whose answer was lost is found out by the next read: nothing is merged twice.
+One key holds what a state file holds. A replica reads it, merges in what it has learned and writes the result
+back; if the key has changed meanwhile (WATCH), it starts over. With the figures is stored, for each replica, the
+number of the offer that it merged last. So after a write whose answer was lost, the next read shows whether it
+took effect, and nothing is merged twice.
 
-Used: WATCH, UNWATCH, MULTI, EXEC, GETRANGE, SET, TIME, and AUTH and SELECT where the URL asks for them.
+Commands used: WATCH, UNWATCH, MULTI, EXEC, GETRANGE, SET, TIME, and AUTH and SELECT where configured.
 """
 
 import secrets
@@ -22,23 +23,23 @@ from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, 
 from extproc.state.store import StoreError, new_lineage, updated
 
 TIMEOUT_SECONDS = 0.5
-"""For the connection, and for each answer."""
+"""For connecting, and for each answer."""
 
 REST_SECONDS = 5.0
-"""After a failure it is not asked for so long: a server that hangs holds up the other stores one time in many."""
+"""After a failure the server is left alone for this long: if it hangs, it would hold up other stores each time."""
 
 ATTEMPTS = 20
-"""Exchanges tried in a row when others are faster. Each time one is refused another has got through."""
+"""Attempts at an exchange when other replicas write in between. Each time one fails, another has succeeded."""
 
 WRITERS = 256
-"""Replicas whose last number is kept; those that wrote last."""
+"""Replicas whose last offer number is stored: those that wrote most recently."""
 
 HEAD = 192
-"""Bytes of a state that differ from those of every other: they hold its time and its checksum."""
+"""Leading bytes of a state that tell it from every other: they hold its time and checksum."""
 
 
 class RedisStore:
-    """A key as a store. `half_life`: seconds after which confidence is halved."""
+    """A key as a store. `half_life`: seconds after which figures count half."""
 
     name = "redis"
 
@@ -50,13 +51,13 @@ class RedisStore:
         self._clock = clock
         self._client = connect(settings)
         self._me = secrets.token_hex(8)
-        self._number = 1  # of the offer that is being delivered
+        self._number = 1  # of the offer being delivered
         self._seen: bytes | None = None
-        self._looked = 0.0  # when, by the clock, that was seen
+        self._looked = 0.0  # when `_seen` was read, by the clock
         self._resting = (0.0, "")
 
     def read(self) -> Table:
-        """Return what is kept, faded by its age by the clock of the server."""
+        """Return the stored figures, faded by their age by the server's clock."""
         with self._errors():
             data = self._get(self._client, LARGEST + 1)
             kept = self._ageing.aged(decode(data) if data else None, _seconds(self._client.time()))
@@ -64,7 +65,7 @@ class RedisStore:
             return kept.table
 
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
-        """Merge `pending` into the key and return the result; None when it is what was last returned."""
+        """Merge `pending` into the key and return the result; None when the key holds what was last returned."""
         with self._errors():
             fresh = self._clock() - self._looked < AGEING_SECONDS
             if fresh and not pending and self._seen and self._seen == self._get(self._client, HEAD):
@@ -73,12 +74,12 @@ class RedisStore:
                 try:
                     return self._exchange(pending, whole, limit)
                 except redis.WatchError as error:
-                    if error.__context__ is not None:  # the client calls a lost connection by the same name
+                    if error.__context__ is not None:  # the client raises the same for a lost connection
                         raise error.__context__ from None
         raise StoreError(f"state.redis: {self._url}: written by others each time, {ATTEMPTS} times in a row")
 
     def replace(self, whole: Table, limit: int) -> None:
-        """Keep `whole` instead of what there is."""
+        """Store `whole` in the place of what the key holds."""
         if not whole:
             return
         with self._errors():
@@ -88,10 +89,10 @@ class RedisStore:
             self._seen = data[:HEAD]
 
     def _exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
-        """One attempt. Raises `redis.WatchError` when somebody else has written meanwhile."""
+        """Attempt an exchange once. Raises `redis.WatchError` when another replica has written meanwhile."""
         with self._client.pipeline() as pipe:
             pipe.watch(self._key)  # type: ignore[no-untyped-call]  # the package types all but this
-            data = self._get(pipe, LARGEST + 1)  # at once: a pipeline that watches does not queue
+            data = self._get(pipe, LARGEST + 1)  # runs at once: a pipeline that watches does not queue
             now = _seconds(pipe.time())
             kept = self._ageing.aged(decode(data) if data else None, now)
             taken = kept.writers.get(self._me) == self._number
@@ -106,7 +107,7 @@ class RedisStore:
             return kept.table or None
 
     def _get(self, client: "redis.Redis", most: int) -> bytes:
-        """The first `most` bytes of the value; none when there is no such key."""
+        """Return the first `most` bytes of the value, none when there is no such key."""
         data = client.getrange(self._key, 0, most - 1)
         assert isinstance(data, bytes)  # decode_responses is off
         return data
@@ -118,7 +119,7 @@ class RedisStore:
         self.lineage = lineage
 
     def _writers(self, stored: Stored) -> dict[str, int]:
-        """The numbers that stand beside the figures once the offer is among them."""
+        """Return the offer numbers to store with the figures once our offer is merged."""
         others = [item for item in stored.writers.items() if item[0] != self._me]
         return {**dict(others[1 - WRITERS :]), self._me: self._number}
 
@@ -134,8 +135,8 @@ class RedisStore:
         except BadStateError as error:
             why = f"the value of {self._key!r} is left alone: {error}; delete it, or set state.redis.name"
             raise self._failed(why) from None
-        except Exception as error:  # a server that speaks something else makes the client raise anything
-            # A late answer must not be taken for that of the next command.
+        except Exception as error:  # the client may raise anything when the server does not speak Redis
+            # Otherwise a late answer would be taken for that of the next command.
             self._client.connection_pool.disconnect()
             raise self._failed(str(error) or type(error).__name__) from None
 
@@ -146,7 +147,7 @@ class RedisStore:
 
 
 def connect(settings: Redis) -> "redis.Redis":
-    """Return a client that asks once and waits `TIMEOUT_SECONDS` at most for each answer; it connects later."""
+    """Return a client that connects lazily, never retries, and waits `TIMEOUT_SECONDS` at most for an answer."""
     files = {
         "ssl_ca_certs": settings.ca,
         "ssl_certfile": settings.certificate,
@@ -158,11 +159,11 @@ def connect(settings: Redis) -> "redis.Redis":
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
-        protocol=2,  # what every server speaks
+        protocol=2,  # which every server speaks
         **{name: str(path) for name, path in files.items() if path},
     )
 
 
 def _seconds(now: tuple[int, int]) -> float:
-    """The server's time, seconds since 1970: replicas need not agree on theirs."""
+    """Return the server's time in seconds since 1970: the clocks of replicas need not agree."""
     return now[0] + now[1] / 1e6

@@ -1,8 +1,9 @@
-"""What a place that keeps and shares learned figures can do, and what comes of an exchange with it.
+"""The interface of stores, which keep and share learned figures, and the merge at the heart of an exchange.
 
-A store may be emptied while services run. Whoever comes first begins it anew then, and may know next to nothing. So
-what is begun has a lineage, a random name that goes along with all that is merged into it. Who meets the lineage of
-its last exchange knows that all it had is in there; who meets another gives back what it knows.
+A store may be emptied while services run. Then the first process to come begins its state anew, and may know next
+to nothing. So every state has a lineage, a random name given when it is begun and kept through all merges. A
+process that finds the lineage of its last exchange knows that everything it had delivered is still there; one
+that finds another gives everything it knows.
 """
 
 import secrets
@@ -13,41 +14,41 @@ from extproc.state.codec import AGEING_SECONDS, Stored
 
 
 class StoreError(Exception):
-    """A store that cannot be used now. The message names it and says why."""
+    """A store cannot be used now. The message names the store and the reason."""
 
 
 class Store(Protocol):
-    """One place. Its methods block, and are called one at a time, in threads that serve nothing else."""
+    """One store. Its methods block; they are called one at a time, in threads that serve nothing else."""
 
     name: str
     lineage: str
-    """Of the state that the figures of this process go on from; "" is none. Set by `read` and `exchange`."""
+    """Lineage of the state that this process last read or merged into, "" for none. Set by `read`, `exchange`."""
 
     def read(self) -> Table:
-        """Return what is kept, faded by its age; empty when there is nothing. Raises `StoreError`."""
+        """Return the stored figures, faded by age; empty when there are none. Raises `StoreError`."""
         ...
 
     def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:
-        """Merge `pending` into what is kept and return the result; None when that is what was last returned.
+        """Merge `pending` into the stored figures and return the result; None when that is what was last returned.
 
-        `limit`: entries kept. Where nothing is kept, keep `whole`, unless that is nothing too. One step for all who
-        share the store: nobody's `pending` is lost, nor what is in `whole` when the store was begun anew. Raises
-        `StoreError`, after which the same `pending` and `whole` are to be offered again, and nothing more.
+        If nothing is stored, store `whole`, unless it is empty too. `limit`: entries stored. The exchange is atomic
+        among all who share the store: nobody's `pending` is lost, nor anything in `whole` when the state was begun
+        anew. Raises `StoreError`; then the same `pending` and `whole` must be offered again, unchanged.
         """
         ...
 
     def replace(self, whole: Table, limit: int) -> None:
-        """Keep `whole` in the place of what is kept, at most `limit` entries. Raises `StoreError`."""
+        """Store `whole` in the place of what is stored, at most `limit` entries. Raises `StoreError`."""
         ...
 
 
 def updated(kept: Stored, pending: Table, whole: Table, limit: int, lineage: str, now: float) -> Stored | None:
-    """Return what an exchange makes of what is `kept`; None when that stays, empty as it may be.
+    """Return the state that an exchange makes of `kept`; None when `kept` stays as it is.
 
-    What is `AGEING_SECONDS` old is written again, so that nobody who starts takes it for old.
+    A state `AGEING_SECONDS` old is written again though nothing is new, so that no process that starts fades it.
 
-    `lineage`: that of the process's last exchange. Of another, which may hold some of what `whole` holds besides
-    `pending`, each figure stays by the side that has seen more. `now`: seconds since 1970.
+    `lineage`: that of this process's last exchange. A state of another lineage may share observations with `whole`,
+    so each figure is taken from the side that has seen more. `now`: seconds since 1970.
     """
     if not kept.table:
         return Stored(whole, now, kept.writers, new_lineage()) if whole else None
@@ -60,5 +61,5 @@ def updated(kept: Stored, pending: Table, whole: Table, limit: int, lineage: str
 
 
 def new_lineage() -> str:
-    """Return the lineage of a state that is begun."""
+    """Return the lineage of a new state."""
     return secrets.token_hex(8)

@@ -1,7 +1,8 @@
-"""The loop that keeps and shares what is learned, while requests go on.
+"""The loop that exchanges learned figures with the stores while requests pass.
 
-Stores are asked in order. The first that answers is the one whose figures are used; the others are given a copy, so
-that a start, or a time without the first, goes on from there. What a store has not got stays pending until it has.
+Stores are tried in order. The first that answers is shared: its figures are used, and later stores are given a
+copy, from which a start, or a time without the first store, can go on. What a store lacks stays pending until it
+has it.
 """
 
 import asyncio
@@ -19,21 +20,19 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 15.0
 ANSWER_SECONDS = 2.0
-"""A store that has not answered by then has failed for this time, at a start or later. A late answer is
-still used."""
+"""A store that has not answered by then counts as failed, at the start and later. A late answer is still used."""
 
 CLOSE_SECONDS = 5.0
-"""The last exchange, at the end of the process, may take so long."""
+"""How long the last exchange, at the end of the process, may take."""
 
 T = TypeVar("T")
 
 
 class Sync:
-    """Syncs `learner` with `stores` every `interval` seconds. `report(store, worked)` is told of every exchange.
+    """Syncs `learner` with `stores` every `interval` seconds.
 
-    `copies`: seconds between two copies for a store that is not the one shared, by default as often as that.
-
-    `quiet`: held while an exchange goes on; whoever rebuilds the learner holds it too.
+    `report(store, worked)` is called after every exchange. `copies`: least time between two copies given to a store
+    that is not shared, in seconds; by default one at every exchange.
     """
 
     def __init__(
@@ -49,20 +48,20 @@ class Sync:
         self._interval = interval
         self._report = report
         self._copies = copies
-        self._behind: set[str] = set()  # stores whose copy lacks what others have learned
+        self._behind: set[str] = set()  # stores whose copy lacks what other processes have learned
         self._failing: set[str] = set()
-        self._copied: dict[str, float] = {}  # when each store was given one, or first seen, s
-        self.quiet = asyncio.Lock()
+        self._copied: dict[str, float] = {}  # when each store was last given a copy, or first seen: seconds
+        self._turn = asyncio.Lock()  # one exchange at a time: at the end one may still be going on
         self._running: dict[str, tuple[str, asyncio.Future[Any]]] = {}
 
     async def start(self) -> None:
-        """Take over what the first store that has something has kept; one that fails is reported."""
+        """Adopt the figures of the first store that has any. Stores that fail are reported."""
         for store in self._stores:
             with suppress(StoreError):
                 table = await self._ask(store, "read", store.read, START_SECONDS)
                 if table:
                     self._learner.adopt(table)
-                    for each in self._stores[: self._stores.index(store)]:  # a later one may hold an older copy
+                    for each in self._stores[: self._stores.index(store)]:  # later stores may hold older copies
                         each.lineage = store.lineage
                     log.info("state: %d learned figures read from %s", len(table), store.name)
                     return
@@ -73,34 +72,34 @@ class Sync:
             await asyncio.sleep(self._interval)
             exchange = asyncio.create_task(self.exchange())
             try:
-                # Cancelled half way, it would offer again what its store, in another thread, is taking already.
+                # If it were cancelled, it would offer again what a store is already taking in another thread.
                 await asyncio.shield(exchange)
-            except Exception:  # whatever it was, the next turn may work, and learning must not end here
+            except Exception:  # whatever it was: the next exchange may work, and learning must go on
                 log.exception("state: an exchange failed")
 
     async def close(self) -> None:
-        """Exchange a last time, within a bound. Never raises."""
+        """Exchange for the last time, within `CLOSE_SECONDS`. Never raises."""
         if not self._stores:
             return
         try:
             await asyncio.wait_for(self._last(), CLOSE_SECONDS)
         except TimeoutError:
-            log.warning("state: the last exchange is given up after %g s", CLOSE_SECONDS)
-        except Exception:  # the service is to end in order all the same
+            log.warning("state: the last exchange was given up after %g s", CLOSE_SECONDS)
+        except Exception:  # the service must stop in order all the same
             log.exception("state: the last exchange failed")
 
     async def _last(self) -> None:
-        for _ in range(2):  # an offer that had failed is made again as it was; what came since follows
+        for _ in range(2):  # an offer that failed is made again unchanged; the second turn delivers what came since
             await self.exchange(last=True)
 
     async def exchange(self, last: bool = False) -> None:
         """Exchange once with every store. A store that fails is reported, and tried again the next time.
 
-        `last`: give copies now, there is no later.
+        `last`: give copies now, whatever `copies` says.
         """
         shared: Store | None = None
         changed = False
-        async with self.quiet:
+        async with self._turn:
             for store in self._stores:
                 with suppress(StoreError):
                     if shared is None:
@@ -110,7 +109,7 @@ class Sync:
                         await self._copy(store, shared, changed, last)
 
     async def _share(self, store: Store) -> bool:
-        """Exchange with `store`; False when nothing is new on either side."""
+        """Exchange with `store`. False when neither side had anything new."""
         await self._end(store, unless="exchange")
         offer, limit = self._learner.offer(store.name), self._learner.limit
         table = await self._ask(store, "exchange", lambda: store.exchange(offer.pending, offer.whole, limit))
@@ -139,12 +138,12 @@ class Sync:
                 if store.name not in self._running:
                     self._learner.copied(store.name, worked)
         else:
-            self._report(store.name, True)  # it has all there is
+            self._report(store.name, True)  # its copy is up to date
 
     async def _end(self, store: Store, unless: str = "") -> None:
-        """Wait for a call of `store` that is late, unless it is one that is to be awaited, and note what it did.
+        """Wait for a late call of `store`, unless it is of kind `unless`, and note its result.
 
-        The same offer is made until it is taken, so a late answer to an exchange is the answer to the next.
+        An offer stays the same until it is taken, so the late answer to an exchange also answers the next one.
         """
         what, call = self._running.get(store.name, ("", None))
         if call is None or what == unless:
@@ -165,9 +164,9 @@ class Sync:
             self._learner.adopt(result)
 
     async def _ask(self, store: Store, what: str, call: Callable[[], T], seconds: float | None = None) -> T:
-        """Run `call` outside the loop, or go on waiting for the one before, which asked the same.
+        """Run `call` in a thread, or go on waiting for a late one, which asked for the same.
 
-        Tells once when a store fails and once when it works again.
+        Logs once when a store fails and once when it works again.
         """
         answer: asyncio.Future[T]
         _, answer = self._running.get(store.name) or (what, in_thread(call, f"state-{store.name}"))
@@ -185,17 +184,17 @@ class Sync:
 
     def _failed(self, store: Store, error: StoreError) -> None:
         if store.name not in self._failing:
-            log.warning("%s; learning goes on, and it is tried again", error)
+            log.warning("%s; learning goes on, and the store is tried again", error)
         self._failing.add(store.name)
         self._report(store.name, False)
 
     async def _in_time(self, store: Store, answer: asyncio.Future[T], seconds: float) -> T:
-        """Return the answer, if it comes within `seconds`; else it is running still."""
+        """Return the answer if it comes within `seconds`. Otherwise raises `StoreError`, and the call runs on."""
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(answer)
         except TimeoutError:
-            if answer.done():  # just now
+            if answer.done():  # at the last moment
                 return answer.result()
             raise StoreError(f"state: {store.name}: no answer within {seconds:g} s") from None
         finally:

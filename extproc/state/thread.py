@@ -1,4 +1,4 @@
-"""A call in a thread that nobody waits for at the end of the process: it may hang, as a mounted disk can."""
+"""Runs a call that may hang, as calls to a mounted disk can, in a thread that does not keep the process alive."""
 
 import asyncio
 import threading
@@ -10,10 +10,11 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """Run `call` in a daemon thread called `name`; the future is of the running loop."""
+    """Run `call` in a daemon thread called `name`. The future belongs to the running loop."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody may be waiting any more
+    # Retrieves the error, so that asyncio does not log it where nobody waits any more.
+    future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     def end(result: T | None, error: BaseException | None) -> None:
         if future.cancelled():
@@ -27,9 +28,9 @@ def in_thread(call: Callable[[], T], name: str) -> asyncio.Future[T]:
         result, error = None, None
         try:
             result = call()
-        except BaseException as raised:  # whatever it is, it is for whoever awaits
+        except BaseException as raised:  # whatever it is, it goes to whoever awaits the future
             error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody awaits any more
+        with suppress(RuntimeError):  # the loop is closed, and nobody awaits the future
             loop.call_soon_threadsafe(end, result, error)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -7,7 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from extproc.body.facts import PromptFacts
-from extproc.body.request import api_of, read_request
+from extproc.body.paths import api_of
+from extproc.body.request import read_request
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.config import Config
 from extproc.demo.load import send_all

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from extproc.body.request import LARGEST_BODY
+from extproc.body.bounds import LARGEST_BODY
 from extproc.demo.envoy import Tree
 from tests.envoy.client import Reply, chat
 from tests.envoy.conftest import StartStack

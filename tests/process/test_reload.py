@@ -46,14 +46,14 @@ def test_a_changed_file_is_noticed_and_a_broken_one_changes_nothing(tmp_path: Pa
 def test_pools_that_come_and_go_are_named(tmp_path: Path) -> None:
     """The proxy has to know them. Nothing is said of what else changes."""
     pools = [{"name": "small", "capacity": 1000}, {"name": "long", "capacity": 131_072}]
-    said = "pools that are new: "
+    said = "new pools: "
     with serving(tmp_path, {}) as service:
         write(tmp_path, yaml.safe_dump({"server": SERVER, "routing": {"shadow": True}}))
         until(lambda: service.metric(OK) == 1)
         assert said not in service.process.output()
         write(tmp_path, yaml.safe_dump({"server": SERVER, "pools": {"default": pools}}))
         until(lambda: service.metric(OK) == 2)
-        assert service.process.output().count(f"{said}small, gone: short;") == 1
+        assert service.process.output().count(f"{said}small, removed: short;") == 1
 
 
 def test_a_config_map_is_followed(tmp_path: Path) -> None:

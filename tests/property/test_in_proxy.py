@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lupa.luajit21 import LuaRuntime
 
-from extproc.body.request import SUFFIXES
+from extproc.body.paths import SUFFIXES
 from extproc.body.usage import Usage
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.budget.observation import Observation

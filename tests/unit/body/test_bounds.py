@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from extproc.body.bounds import LARGEST_BODY, MOST_PROMPTS
 from extproc.body.facts import Api, PromptFacts, Unreadable
-from extproc.body.request import LARGEST_BODY, LONGEST_SKIPPED, MOST_PROMPTS, read_model, read_request
+from extproc.body.request import LONGEST_SKIPPED, read_model, read_request
 from extproc.body.text import Text
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
 from extproc.body.fields import LARGEST_CAP
-from extproc.body.request import LONGEST_SKIPPED, api_of, read_conversation, read_model, read_request
+from extproc.body.request import LONGEST_SKIPPED, read_conversation, read_model, read_request
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.config import Config
 
@@ -25,27 +25,6 @@ def only(api: Api, body: dict[str, Any]) -> Item:
 
 def chat(content: Any = "hello", **more: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [{"role": "user", "content": content}], **more}
-
-
-@pytest.mark.parametrize(
-    ("path", "api"),
-    [
-        ("/v1/chat/completions", "chat"),
-        ("/v1/completions?x=1", "completions"),
-        ("/openai/v1/responses", "responses"),
-        ("/v1/messages", "messages"),
-        ("/v1/embeddings", "embeddings"),
-        ("/v1/score", "score"),
-        ("/v2/rerank", "score"),
-        ("/v1/models", None),
-        ("/v1/messages/count_tokens", None),
-        ("", None),
-        ("/v1/files?path=/v1/chat/completions", None),
-    ],
-)
-def test_api_of_a_path(path: str, api: Api | None) -> None:
-    """The API is known by the end of the path, whatever prefix a gateway adds."""
-    assert api_of(path) == api
 
 
 def test_chat_text_is_what_the_model_sees() -> None:

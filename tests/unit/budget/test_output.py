@@ -96,12 +96,12 @@ def test_the_reserve_follows_from_what_may_be_exceeded() -> None:
     lengths = Lengths()
     for tokens in range(1, 1001):
         lengths.add(bucket_of(tokens))
-    reserve = lengths.with_excess(5.0, room=1e6)
+    reserve = lengths.bounding_excess(5.0, room=1e6)
     excess = sum(max(tokens - reserve, 0) for tokens in range(1, 1001)) / 1000
     assert excess <= 5.0
     smaller = reserve / 2 ** (2 / 4)  # two buckets less
     assert sum(max(tokens - smaller, 0) for tokens in range(1, 1001)) / 1000 > 5.0
-    assert lengths.with_excess(1000.0, room=1e6) == 1
+    assert lengths.bounding_excess(1000.0, room=1e6) == 1
 
 
 def test_a_lower_rate_of_misroutes_reserves_more() -> None:
@@ -130,7 +130,7 @@ def test_an_excess_is_counted_up_to_the_room() -> None:
         lengths, seen = Lengths(), [round(draw.lognormvariate(5, 1.5)) + 1 for _ in range(3000)]
         for tokens in seen:
             lengths.add(bucket_of(tokens))
-        reserve = lengths.with_excess(5.0, room)
+        reserve = lengths.bounding_excess(5.0, room)
         assert sum(min(max(tokens - reserve, 0), room) for tokens in seen) / len(seen) <= 5.0
         less = reserve / 2 ** (3 / 4)
         assert sum(min(max(tokens - less, 0), room) for tokens in seen) / len(seen) > 5.0

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from extproc.body.request import LARGEST_BODY
+from extproc.body.bounds import LARGEST_BODY
 from extproc.routing.router import Head
 from extproc.routing.settings import RouteSettings
 from tests.unit.routing.test_router import CHAT, POOLS, router

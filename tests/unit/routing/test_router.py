@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from extproc.body.bounds import LARGEST_BODY
 from extproc.body.lifted import Lifted
-from extproc.body.request import LARGEST_BODY
 from extproc.budget.budget import Budgeter
 from extproc.budget.observation import Observation
 from extproc.budget.output import OutputReserve

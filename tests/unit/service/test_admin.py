@@ -10,7 +10,9 @@ from contextlib import ExitStack, closing
 import pytest
 from prometheus_client import CollectorRegistry
 
+from extproc.config import Server
 from extproc.service.admin import MOST_CLIENTS, Admin
+from extproc.service.errors import StartError
 
 
 class Well:
@@ -28,7 +30,7 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Admin]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    served = Admin(("127.0.0.1", 0), Well(), CollectorRegistry(), dict, loop)
+    served = Admin(Server(admin="127.0.0.1:0"), Well(), CollectorRegistry(), dict, loop)
     served.start()
     yield served
     served.stop()
@@ -42,8 +44,8 @@ def test_an_ipv6_address_is_listened_on() -> None:
     with ExitStack() as stack:
         loop = stack.enter_context(closing(asyncio.new_event_loop()))
         try:
-            admin = Admin(("::1", 0), Well(), CollectorRegistry(), dict, loop)
-        except OSError:
+            admin = Admin(Server(admin="[::1]:0"), Well(), CollectorRegistry(), dict, loop)
+        except StartError:
             pytest.skip("no IPv6 here")
         stack.callback(admin.stop)
         admin.start()

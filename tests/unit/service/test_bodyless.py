@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from extproc.body.request import LARGEST_BODY
+from extproc.body.bounds import LARGEST_BODY
 from extproc.body.usage import Usage
 from extproc.budget.observation import Observation
 from extproc.pb import dualpool_extproc_pb2 as pb

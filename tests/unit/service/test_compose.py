@@ -27,7 +27,7 @@ def test_a_conversation_that_has_gone_long_stays_long_after_a_reload() -> None:
     metrics = Metrics(CollectorRegistry())
     before = compose(config, metrics)
     assert before.router.decide(CHAT, body(10_000), whole=True).pool.name == "long"
-    after = compose(config.model_copy(deep=True), metrics, before.learner, pools=before.pools)
+    after = compose(config.model_copy(deep=True), metrics, before.learner, pool_state=before.pool_state)
     assert after.router.decide(CHAT, body(1), whole=True).reason == "sticky"
 
 
@@ -72,7 +72,7 @@ def test_the_share_of_answers_is_the_configured_one() -> None:
 def test_pools_of_every_set_are_known_by_name() -> None:
     """By it the access log tells which pool answered."""
     sets = {"default": [{"name": "a", "capacity": 99}], "coder": [{"name": "b", "capacity": 99}]}
-    assert composed(pools=sets).pools == {"a", "b"}
+    assert composed(pools=sets).pool_names == {"a", "b"}
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
-from extproc.body.request import LARGEST_BODY
+from extproc.body.bounds import LARGEST_BODY
 from extproc.budget.budget import Budgeter
 from extproc.budget.features import text_bytes
 from extproc.budget.learner import Learner
@@ -22,7 +22,7 @@ from extproc.routing.router import Router
 from extproc.service.answer import ANSWER_LIMIT
 from extproc.service.context import Context
 from extproc.service.exchange import Exchange
-from extproc.service.messages import RoutingAnswers
+from extproc.service.messages import RoutingReplies
 from extproc.service.metadata import read_observation
 from extproc.service.route_settings import Pairs, RouteSettingsReader
 
@@ -45,8 +45,8 @@ class Harness:
             router=Router(config, Budgeter(estimator, output, config.categories, config.estimation)),
             learner=self.learner,
             metrics=Metrics(self.registry),
-            answers=RoutingAnswers(config.routing.header),
-            pools=frozenset(pool.name for pool in config.pools["default"]),
+            replies=RoutingReplies(config.routing.header),
+            pool_names=frozenset(pool.name for pool in config.pools["default"]),
             route_settings=RouteSettingsReader(config.pools),
             category_header=None,
             conversation_header=None,
@@ -522,7 +522,7 @@ def test_a_fault_of_ours_is_answered_in_kind(monkeypatch: pytest.MonkeyPatch, me
 def test_a_fault_after_the_decision_decides_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The request goes on by the route picked at its headers, and is counted once."""
     harness = Harness()
-    monkeypatch.setattr(harness.context.answers, "body", broken)
+    monkeypatch.setattr(harness.context.replies, "body", broken)
     assert harness.ask() == pb.ProcessingResponse(request_body=pb.BodyResponse())
     assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == 1
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="error") == 0

@@ -164,6 +164,19 @@ async def test_another_configuration_is_followed() -> None:
         await source.close()
 
 
+async def test_a_server_that_comes_back_is_complained_about_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that was taken out of the configuration while it failed begins with a clean record."""
+    source = VllmSource()
+    for complaints in (1, 2):
+        before = source.results()["failed"]
+        source.follow(config(["127.0.0.1:1"]))
+        while source.results()["failed"] == before:
+            await asyncio.sleep(0)
+        assert caplog.text.count("cannot be read") == complaints
+        source.follow(config())
+    await source.close()
+
+
 async def test_envoys_are_summed_and_a_part_is_nothing() -> None:
     """Pools without a mark, or a cluster, are left out; while one Envoy is silent, so are all."""
     source = EnvoySource()

@@ -23,7 +23,7 @@ class Seen:
         self.reports: list[bool] = []
         self.reloader = Reloader(path, lambda p: load(p, {}), self._apply, self.reports.append)
 
-    async def _apply(self, config: Config) -> None:
+    def _apply(self, config: Config) -> None:
         self.applied.append(config)
 
     async def until(self, reports: int) -> None:

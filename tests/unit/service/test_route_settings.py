@@ -6,7 +6,7 @@ from google.protobuf.struct_pb2 import Struct
 from extproc.config import Pool
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service import route_settings
-from extproc.service.route_settings import CATEGORIES, RouteSettingsReader, ours
+from extproc.service.route_settings import CATEGORIES, RouteSettingsReader, own_settings
 
 POOLS = {
     "default": (Pool(name="short", capacity=8192), Pool(name="long", capacity=131_072)),
@@ -152,7 +152,11 @@ def test_the_narrowest_wins(reader: RouteSettingsReader) -> None:
         "x" * (route_settings.METADATA_CHARACTERS + 1),
         PRINTED.ljust(route_settings.METADATA_CHARACTERS + 1),
         'filter_metadata { key: "dualpool" value { fields { key: "pools" value { number_value: nan } } } }',
+        'filter_metadata { key: "dualpool" value { fields { key: "pools" value { DEEP } } } }'.replace(
+            "DEEP", "list_value { values { " * 1200 + "number_value: 1" + " } }" * 1200
+        ),
     ],
+    ids=["cut", "no text", "long", "long and good", "nan", "deep"],
 )
 def test_unreadable_metadata(reader: RouteSettingsReader, text: str) -> None:
     """Text that is not route metadata is counted and leaves the initial metadata in force."""
@@ -199,8 +203,8 @@ def test_parsed_once(reader: RouteSettingsReader) -> None:
 def test_ours() -> None:
     """Of a call's metadata only what is meant for us is looked at."""
     metadata = (("user-agent", "x"), ("dualpool-pools", "coder"), ("dualpool-x-bin", b"\x00"))
-    assert ours(metadata) == (("dualpool-pools", "coder"),)
-    assert ours(None) == ()
+    assert own_settings(metadata) == (("dualpool-pools", "coder"),)
+    assert own_settings(None) == ()
 
 
 def test_a_route_is_taken_out_of_the_roll_out_by_0() -> None:

@@ -15,9 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service import server as module
+from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
-from extproc.service.server import BindError, build
+from extproc.service.server import build
 from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
 
 PATH = "/v1/chat/completions"
@@ -76,6 +77,20 @@ async def test_headers_alone_are_one_message_and_its_answer() -> None:
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
     assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == 1
+
+
+async def test_a_body_that_stays_away_does_not_keep_the_answer_away() -> None:
+    """With `dualpool-body` alone the headers of the answer still come, and what they say is read."""
+    harness = Harness()
+    async with serving(harness) as (channel, _):
+        call = channel.stream_stream(METHOD)(metadata=(("dualpool-body", "false"),))
+        sent = headers({":method": "POST", ":path": PATH, "content-length": "300"})
+        request = pb.ProcessingRequest(request_headers=sent)
+        request.metadata_context.filter_metadata["dualpool.request"].update({"json": True, "max_tokens": 10.0})
+        assert pool(await exchange(call, request)) == "short"
+        await exchange(call, pb.ProcessingRequest(response_headers=answer_headers(status="503")))
+        assert await call.read() is grpc.aio.EOF
+    assert harness.count("dualpool_unread_answers_total", reason="status") == 1
 
 
 async def test_an_undecodable_message_alone_ends_the_call() -> None:
@@ -230,7 +245,7 @@ async def test_a_socket_that_somebody_listens_on_is_not_taken_over(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen()
-        with pytest.raises(BindError, match="another process does"):
+        with pytest.raises(StartError, match="another process does"):
             build(f"unix://{path}", lambda: harness.context, health)
     server, _ = build(f"unix://{path}", lambda: harness.context, health)
     await server.start()
@@ -248,7 +263,7 @@ async def test_a_socket_whose_owner_hangs_is_not_taken_over(
         hung.bind(str(path))
         hung.listen(0)
         waiting.connect(str(path))
-        with pytest.raises(BindError, match="another process does"):
+        with pytest.raises(StartError, match="another process does"):
             build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
 
 
@@ -293,7 +308,7 @@ async def test_a_taken_port_is_an_error() -> None:
     health = Health(harness.context.router, 1.0)
     server, port = build("127.0.0.1:0", lambda: harness.context, health)
     await server.start()
-    with pytest.raises(BindError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
+    with pytest.raises(StartError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
         build(f"127.0.0.1:{port}", lambda: harness.context, health)
     await server.stop(0)
 

@@ -14,7 +14,7 @@ from extproc.config import Config
 from extproc.metrics import export_pressure
 from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Board, Level, Reading, Source
-from extproc.service.compose import Pools
+from extproc.service.compose import PoolState
 from extproc.service.sharing import Share, publish, read_levels, read_tally, tallies
 from extproc.service.watch import Watch, described
 from extproc.service.workers import SharedDirectory, Worker
@@ -97,7 +97,7 @@ def test_what_has_changed_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
         watch.look(ON)
     assert [record.getMessage() for record in caplog.records] == [
         "pool short is saturated: pressure 1.50 by vllm",
-        "pool short is saturated no more: pressure unknown by None",
+        "pool short is no longer saturated: pressure unknown by None",
     ]
 
 
@@ -183,7 +183,7 @@ async def test_a_worker_shares_what_it_counted_and_takes_what_was_judged(tmp_pat
     """One turn of its loop."""
     shared = SharedDirectory(tmp_path)
     publish(shared, LEVELS)
-    pools = Pools(Board(), InFlight("a"))
+    pools = PoolState(Board(), InFlight("a"))
     pools.in_flight.begin("short")
     share = asyncio.create_task(Share(Worker(1, shared), lambda: ON, pools).run())
     await until(lambda: pools.board.levels)

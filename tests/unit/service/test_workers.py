@@ -16,8 +16,8 @@ from extproc.service.workers import (
     Pulse,
     SharedDirectory,
     Worker,
-    ended,
     shared_directory,
+    wait_or_kill,
 )
 
 
@@ -51,13 +51,13 @@ async def test_a_worker_that_hangs_is_brought_to_its_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(workers, "LOOK_SECONDS", 0.001)
     script = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
-    assert await ended(process, Pulse(lambda: 1)) == -9
+    assert await wait_or_kill(process, Pulse(lambda: 1)) == -9
 
 
 async def test_a_worker_that_ends_is_left_alone() -> None:
     """Its exit code is its own."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(3)")
-    assert await ended(process, Pulse(lambda: 1)) == 3
+    assert await wait_or_kill(process, Pulse(lambda: 1)) == 3
 
 
 async def live(worker: Worker, healthy: bool, turns: int) -> None:

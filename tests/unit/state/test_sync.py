@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from extproc.budget.learner import Learner
+from extproc.budget.output import OutputReserve
+from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Sums, Table
-from extproc.config import Redis
+from extproc.config import Estimation, Output, Redis
 from extproc.state import sync as module
 from extproc.state.file import FileStore
 from extproc.state.redis import RedisStore
@@ -217,6 +219,32 @@ async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
     go_on.set()
     await each.close()
     assert store.kept["ratio", "text", "", ""].samples == 10
+
+
+@pytest.mark.parametrize("kept", [{}, {("output", "x", ""): Sums(1, 1.0, (1.0,))}])
+async def test_a_reload_during_an_exchange_loses_nothing_and_counts_nothing_twice(kept: Table) -> None:
+    """Estimators may be rebuilt while a store is taking its offer, and learn meanwhile."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Fake):
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+            begun.set()
+            assert go_on.wait(30)
+            return super().exchange(pending, whole, limit)
+
+    one, store = learner("file"), Slow("file", kept)
+    each = sync(one, store)
+    teach(one, 4.0, 10)
+    exchange = asyncio.create_task(each.exchange())
+    assert await asyncio.to_thread(begun.wait, 30)
+    teach(one, 4.0, 5)
+    one.rebuild(RatioEstimator(Estimation(), 16), OutputReserve(Output(), 16), one.limit)
+    teach(one, 4.0, 3)
+    go_on.set()
+    await exchange
+    assert samples(one) == 18
+    await each.exchange()
+    assert store.kept["ratio", "text", "", ""].samples == samples(one) == 18
 
 
 async def test_closing_after_a_failure_keeps_everything() -> None:

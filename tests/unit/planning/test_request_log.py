@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from extproc.budget.logs import LogError, RequestLog
+from extproc.planning.request_log import LogError, RequestLog
 
 LINE = json.dumps({"body": {"messages": [{"content": "hi"}]}, "prompt_tokens": 9}).encode() + b"\n"
 DEEP = b'{"body": {"messages": ' + b"[" * 5000 + b"]" * 5000 + b'}, "prompt_tokens": 9}\n'

@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry
 from extproc.cli import main
 from extproc.config import Pool
 from extproc.metrics import Metrics
-from extproc.service import models as module
-from extproc.service.models import Comparison, ModelsCheck, compare
+from extproc.service import capacity_check as module
+from extproc.service.capacity_check import CapacityCheck, Comparison, compare
 
 Serve = Callable[[bytes], str]
 
@@ -86,7 +86,7 @@ def test_nobody_there(serve: Serve) -> None:
 def test_report(caplog: pytest.LogCaptureFixture) -> None:
     """A mismatch is counted by pool, and warned of once as long as it stays the same."""
     registry = CollectorRegistry()
-    check = ModelsCheck(dict, Metrics(registry))
+    check = CapacityCheck(dict, Metrics(registry))
     wrong = [Comparison("short", "differs", "the mismatch"), Comparison("short", "equal", "")]
     with caplog.at_level(logging.WARNING):
         check.report(wrong)
@@ -99,7 +99,7 @@ def test_report(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_pool_that_is_no_longer_asked_differs_from_nothing() -> None:
     """Its alert ends: it was removed, or its servers were."""
     registry = CollectorRegistry()
-    check = ModelsCheck(dict, Metrics(registry))
+    check = CapacityCheck(dict, Metrics(registry))
     check.report([Comparison("medium", "differs", "the mismatch")])
     check.report([Comparison("short", "equal", "")])
     assert registry.get_sample_value("dualpool_capacity_servers", {"pool": "medium", "verdict": "differs"}) == 0
@@ -112,7 +112,7 @@ def test_a_server_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         endpoint = f"127.0.0.1:{server.getsockname()[1]}"
         found = asked(endpoint, endpoint)
     assert [c.verdict for c in found] == ["unknown", "unknown"]
-    assert "no whole answer within 0.2 s" in found[0].text
+    assert "no complete answer within 0.2 s" in found[0].text
 
 
 def test_check_live(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

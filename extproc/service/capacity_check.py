@@ -1,7 +1,7 @@
-"""Do the pools hold what the configuration says? Each server's /v1/models tells its max_model_len.
+"""Compares each pool's configured capacity with the max_model_len that its servers report at /v1/models.
 
-The likeliest mistake is a capacity that is not the server's: too large, and requests are refused that
-were said to fit; too small, and a pool is left empty that had room.
+The likeliest configuration mistake is a capacity that is not the server's: if it is too large, the pool refuses
+requests that were said to fit; if it is too small, the pool stays emptier than it could be.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Verdict = Literal["equal", "differs", "unknown"]
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """One server of one pool. `pool`: name. `verdict`: `unknown` when it could not be asked. `text`: in words."""
+    """One server of one pool. `verdict`: `unknown` when the server could not be asked. `text`: for people."""
 
     pool: str
     verdict: Verdict
@@ -37,7 +37,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 async def compare(pools: Mapping[str, tuple[Pool, ...]]) -> list[Comparison]:
-    """Ask every endpoint of every pool, all at once, `ANSWER_SECONDS` at most."""
+    """Ask every endpoint of every pool, all at once. Takes `ANSWER_SECONDS` at most."""
     return await asyncio.gather(
         *(
             _compare(f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint)
@@ -65,7 +65,7 @@ async def _compare(key: str, pool: Pool, endpoint: str) -> Comparison:
 
 
 def _lengths(page: bytes) -> dict[str, int]:
-    """Return `max_model_len` by model; adapters, which state none, are left out. Raises `ValueError`."""
+    """Return `max_model_len` by model, without adapters, which report none. Raises `ValueError`."""
     found: Any = json.loads(page)
     models = found.get("data") if isinstance(found, dict) else None
     return {
@@ -75,8 +75,8 @@ def _lengths(page: bytes) -> dict[str, int]:
     }
 
 
-class ModelsCheck:
-    """Compares now and again, logs what has changed, and counts. `pools`: those in force when it is called."""
+class CapacityCheck:
+    """Compares every minute, warns of new differences, sets the metric. `pools`: returns the current pool sets."""
 
     def __init__(self, pools: Callable[[], Mapping[str, tuple[Pool, ...]]], metrics: Metrics) -> None:
         self._pools = pools
@@ -84,13 +84,13 @@ class ModelsCheck:
         self._said: frozenset[str] = frozenset()
 
     async def run(self) -> None:
-        """Compare at once and then every minute: a server may start later, or be replaced."""
+        """Compare now and then every minute, until cancelled: servers start later than we do, or are replaced."""
         while True:
             self.report(await compare(self._pools()))
             await asyncio.sleep(INTERVAL_SECONDS)
 
     def report(self, comparisons: list[Comparison]) -> None:
-        """Set the metric of each pool, and warn of what was not said the last time."""
+        """Set the metric of each pool, and warn of each difference that the last comparison did not have."""
         troubles = frozenset(found.text for found in comparisons if found.verdict != "equal")
         for text in sorted(troubles - self._said):
             log.warning("%s", text)

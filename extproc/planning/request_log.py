@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from extproc.body.facts import PromptFacts
-from extproc.body.request import api_of, read_request
+from extproc.body.paths import api_of
+from extproc.body.request import read_request
 from extproc.body.usage import Count, Report
 
 
