@@ -37,7 +37,7 @@ class PoolModel:
         self._filled = float(self._shares @ filled)
         self._residual = queueing.residual(self._own + filled * engine.weights_time, self._shares)
         self._alone = engine.weights_time * part.mean(iterations(part, engine)) + throughput.demand
-        below = int(np.searchsorted(np.cumsum(self._shares), 1 - LATE))
+        below = int(np.searchsorted(np.cumsum(self._shares), (1 - LATE) * (1 - 1e-12)))  # sums are rounded
         self._slowest = min(below, len(inputs) - 1)  # prefill grows with the prompt
 
     def utilisation(self, instances: int) -> float:
