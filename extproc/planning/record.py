@@ -198,7 +198,7 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
     )
     words = [
         f"{engine.concurrency} concurrency: {held}, at most {engine.max_num_seqs} sequences an instance",
-        f"{scenario.load:g} requests/s: {'Poisson at the mean rate' if scenario.poisson else 'the busiest minute'}",
+        f"{scenario.load:g} requests/s: {_load_source(scenario)}",
         f"at most {objective.utilisation:.0%} of an instance's throughput is used",
         f"weights in {engine.dtype}{FROM_CHECKPOINT.get(engine.dtype, '')}, KV cache in {engine.kv_dtype}",
         f"{engine.tp} GPUs an instance; throughput is per instance, prices are per GPU and hour",
@@ -217,6 +217,12 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
     if objective.ttft is not None:
         words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
     return words
+
+
+def _load_source(scenario: Scenario) -> str:
+    if scenario.poisson:
+        return "Poisson at the mean rate"
+    return "the busiest minute" if scenario.workload.needs_rate().by_minute else "Poisson at the rate given"
 
 
 def _refused(scenario: Scenario) -> str:

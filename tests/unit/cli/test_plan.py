@@ -185,7 +185,12 @@ def test_requests_longer_than_full_context_are_not_met(
             "--pools: 3: with --threshold there are two pools: leave out one of them",
         ),
         (["--lengths", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
-        (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour"),
+        (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour and at most 1e+18"),
+        (["--price", "1e308"], "--price: 1e+308: must be above 0 dollars per GPU and hour and at most 1e+18"),
+        (
+            ["--throughput", "4096=1e-9", "--threshold", "4096"],
+            "pool 4096: 9 requests/s at 1e-09 an instance and 0.85 utilisation need more than 10,000,000 instances",
+        ),
         (["--tp", "3"], "--tp: 3: must divide the 64 attention heads of Llama-3-70B"),
         (["--requests", "50"], "--requests: is of a simulation: add --check or --html"),
         (["--endpoints", "short=a:1"], "--endpoints: goes with --write-config, which is not given"),

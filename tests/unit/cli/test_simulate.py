@@ -122,7 +122,8 @@ def test_fleet_too_small_is_not_met(trace: str, capsys: pytest.CaptureFixture[st
             ["--policies", "best"],
             "--policies: 'best': must be among homogeneous, oracle, learned, learned+spillover, static",
         ),
-        (["--text-spread", "-1"], "--text-spread: -1: must not be negative"),
+        (["--text-spread", "1e300"], "--text-spread: 1e+300: must be 0 to 100"),
+        (["--text-spread", "-1"], "--text-spread: -1: must be 0 to 100"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
