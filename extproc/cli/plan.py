@@ -19,7 +19,7 @@ from extproc.planning.errors import PlanError
 from extproc.planning.nextsteps import vllm_commands, write_configuration
 from extproc.planning.page import page
 from extproc.planning.record import Record, plan_record
-from extproc.planning.scenario import Scenario
+from extproc.planning.scenario import LENGTHS, Scenario
 from extproc.planning.search import Planner, best, verdict
 from extproc.planning.sensitivity import changes
 
@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("search")
     search.add_argument("--pools", type=int, default=2, choices=(2, 3, 4), help="pools to split into (default: 2)")
     search.add_argument("--threshold", type=int, help="size two pools cut here, instead of searching")
+    search.add_argument(
+        "--lengths",
+        default=",".join(map(str, LENGTHS)),
+        help="allowed max_model_len values of the smaller pools (default: %(default)s)",
+    )
     search.add_argument(
         "--objective", choices=("gpus", "cost"), default="gpus", help="what to minimise (default: gpus)"
     )

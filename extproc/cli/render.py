@@ -124,10 +124,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refused(args: argparse.Namespace) -> Iterator[str]:
-    """Name each option given that would do nothing for this kind of proxy."""
+    """Name each option given that would do nothing."""
     for option, kinds in APPLIES.items():
         if getattr(args, option) is not None and args.kind not in kinds:
             yield f"--{option.replace('_', '-')}: {args.kind} has none: it goes with {', '.join(kinds)}"
+    if args.kind in APPLIES["name"] and args.name is not None and args.output is None:
+        yield "--name: names the file that is written to --output, which is not given"
 
 
 def _write(files: Mapping[str, str], directory: Path, only_name: str | None) -> None:

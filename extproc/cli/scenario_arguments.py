@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 from extproc.planning import cdf, tables
 from extproc.planning.catalog import GPUS, MODELS
-from extproc.planning.scenario import LENGTHS
 from extproc.planning.workload import CAP_LAWS
 
 Group: TypeAlias = "argparse._ArgumentGroup"  # argparse has no public name for it
@@ -93,11 +92,6 @@ def _add_objective(goal: Group) -> None:
     goal.add_argument("--ttft", type=float, default=2.0, help="P99 time to first token, s (default: %(default)g)")
     goal.add_argument("--utilisation", type=float, default=0.85, help="cap on it (default: %(default)g)")
     goal.add_argument("--spare", type=int, default=0, help="instances a pool may lose: 1 for N+1 (default: 0)")
-    goal.add_argument(
-        "--lengths",
-        default=",".join(map(str, LENGTHS)),
-        help="allowed max_model_len values of the smaller pools (default: %(default)s)",
-    )
 
 
 def _add_estimates(router: Group) -> None:

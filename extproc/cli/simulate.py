@@ -94,6 +94,7 @@ def make(args: argparse.Namespace) -> Record:
         raise PlanError(f"--cv: {args.cv:g}: must be above 0 and at most {MOST_CV}")
     if args.replay and args.cv != 1:
         raise PlanError("--cv: goes with drawn arrivals, not with --replay, which has those of the trace")
+    policies = compare.named(args.policies)
     scenario, _, _ = scenarios.scenario(args)
     planner = Planner(scenario)
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
@@ -101,7 +102,7 @@ def make(args: argparse.Namespace) -> Record:
         one, two = _sized(args.instances, one, two)
     stream = setting(args, scenario, args.threshold)
     results = []
-    for policy in args.policies.split(","):
+    for policy in policies:
         pools = one if policy == "homogeneous" else two
         with tables.progress(policy, args.requests) as report:
             results.append(simulate(policy, pools, stream, report))

@@ -227,12 +227,17 @@ def _smallest(rows: list[Record]) -> Table:
         table.add_row(
             row["policy"],
             " + ".join(str(p["planned"]) for p in row["pools"]),
-            " + ".join(str(p["simulated"]) for p in row["pools"]),
+            " + ".join(_found(pool) for pool in row["pools"]),
             f"{row['planned_gpus']:,}",
-            f"{row['gpus']:,}",
-            f"{1 - row['gpus'] / base:.1%}",
+            f"{row['gpus']:,}" if row["gpus"] else "",
+            f"{1 - row['gpus'] / base:.1%}" if row["gpus"] and base else "",
         )
     return table
+
+
+def _found(pool: Record) -> str:
+    """Instances that simulation asks for; twice those planned are the most that are tried."""
+    return f"over {2 * pool['planned']}" if pool["simulated"] is None else str(pool["simulated"])
 
 
 def _pools(result: Record) -> Table:
