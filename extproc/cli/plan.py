@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from extproc.cli import plan_tables, tables
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulate as simulations
-from extproc.cli import tables
 from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.config_types import HostPort
 from extproc.planning.compare import missed, simulate, simulated, unsettled
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, indent=1))
     else:
-        tables.print_plan(record)
+        plan_tables.print_plan(record)
     return 1 if record["problems"] else 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from extproc.cli import scenario as scenarios
-from extproc.cli import tables
+from extproc.cli import simulation_tables, tables
 from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.planning import arrivals, compare
 from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, unsettled
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, indent=1))
     else:
-        tables.print_simulation(record)
+        simulation_tables.print_simulation(record)
     return 1 if record["problems"] else 0
 
 

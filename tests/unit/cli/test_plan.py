@@ -271,3 +271,10 @@ def test_cdf_needs_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     path.write_text("[[1000, 0.9], [20000, 1.0]]")
     assert plan(capsys, str(path))[0] == 2
     assert plan(capsys, str(path), "--rate", "100")[0] == 0
+
+
+def test_a_file_is_named_as_it_is(tmp_path: Path, trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in a name are no markup."""
+    copy = Path(trace).rename(tmp_path / "trace[copy].csv")
+    _, out, _ = plan(capsys, str(copy), "--threshold", "4096")
+    assert "\ntrace[copy].csv: " in out
