@@ -16,9 +16,9 @@ COMMANDS = {
     "explain": "say why a request body goes to its pool, and what would change that",
     "calibrate": "learn from a log of requests with usage, and write the state that the service starts from",
     "plan": "say what two pools would save for your traffic, where to cut, and how many instances each needs",
-    "render": "print the proxy's configuration for this configuration of Dualpool",
+    "render": "print a proxy's configuration that goes with Dualpool's",
     "reference": "print every configuration key with its default and meaning",
-    "simulate": "run planned fleets against your traffic, routing policy by routing policy",
+    "simulate": "run planned fleets against your traffic under several routing policies",
     "demo": "run Envoy, the service and two stand-in pools here, and show what happens",
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `check`."""
     parser.add_argument("file", type=Path, metavar="FILE", help="YAML configuration")
     parser.add_argument(
-        "--live", action="store_true", help="ask every pool's servers too: is their max_model_len the capacity?"
+        "--live",
+        action="store_true",
+        help="also ask each pool's servers whether their max_model_len is the pool's capacity",
     )
 
 

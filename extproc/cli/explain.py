@@ -26,9 +26,13 @@ OVERRULED: dict[Reason, str] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `explain`."""
     parser.add_argument("body", metavar="BODY.json", help="a request body, or - for standard input")
-    parser.add_argument("--path", default="/v1/chat/completions", help="path it is sent to (default: %(default)s)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
-    parser.add_argument("--state", type=Path, metavar="FILE", help="what was learned (default: state.file)")
+    parser.add_argument(
+        "--path", default="/v1/chat/completions", help="path that the request is sent to (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML configuration (default: built-in defaults)"
+    )
+    parser.add_argument("--state", type=Path, metavar="FILE", help="file of learned figures (default: state.file)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,7 +22,10 @@ Every pool needs its servers' addresses: pools.*[].endpoints. Example:
   kubectl apply -k gateway/     # with a kustomization.yaml of yours: docs/attach.md, In Kubernetes
 """
 
-NAMED = "of the file, where there is one (default: KIND.yaml; in-proxy-filter: that of in_proxy.file)"
+NAMED = (
+    "what to call the file in DIR, for kinds that are one file (default: KIND.yaml; in-proxy-filter: the name of "
+    "in_proxy.file)"
+)
 
 OLDEST = (1, 36)
 """Envoy version that the tests begin with."""
@@ -49,22 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
     parser.add_argument("kind", choices=TARGETS, metavar="KIND", help=kinds)
     parser.add_argument("--config", type=Path, metavar="FILE", help="Dualpool's YAML configuration")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write files there (default: print them)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write the files to this directory (default: print them)"
+    )
     parser.add_argument("--name", metavar="NAME", help=NAMED)
     defaults = Options()
-    parser.add_argument("--exchange", choices=get_args(Exchange), help="what the service sees of a request")
-    parser.add_argument("--usage", choices=get_args(Usage), help="where usage is learned from")
+    parser.add_argument(
+        "--exchange", choices=get_args(Exchange), help="how the proxy asks Dualpool (default: body)"
+    )
+    parser.add_argument("--usage", choices=get_args(Usage), help="source of usage (default: response-body)")
     parser.add_argument(
         "--listen",
         type=_host_port,
         metavar="HOST:PORT",
-        help=f"of the proxy (default: {defaults.listen})",
+        help=f"where the proxy listens (default: {defaults.listen})",
     )
     parser.add_argument(
         "--admin",
         type=_host_port,
         metavar="HOST:PORT",
-        help=f"of the proxy's admin (default: {defaults.admin})",
+        help=f"where the proxy's admin interface listens (default: {defaults.admin})",
     )
     parser.add_argument(
         "--service",
@@ -76,24 +83,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--namespace",
         type=_namespace,
         metavar="NAME",
-        help=f"of Kubernetes objects (default: {defaults.namespace})",
+        help=f"namespace of the Kubernetes objects (default: {defaults.namespace})",
     )
     parser.add_argument(
         "--inference-pools",
         action="store_true",
         default=None,
-        help="InferencePools as backends of envoy-gateway, not Services",
+        help="route to InferencePools instead of Services (envoy-gateway)",
     )
     parser.add_argument(
         "--envoy",
         type=_version,
         metavar="X.Y",
-        help="oldest Envoy to run on, 1.36 or later (default: 1.37)",
+        help="oldest version of Envoy that has to run it, 1.36 or later (default: 1.37)",
     )
     parser.add_argument(
         "--json-log",
         metavar="PATH",
-        help="have Envoy write a line of JSON a request there, for `dualpool plan`",
+        help="file in which Envoy logs each request as a line of JSON, for `dualpool plan`",
     )
 
 
@@ -143,11 +150,11 @@ def _write(files: Mapping[str, str], directory: Path, only_name: str | None) -> 
 
 def _version(text: str) -> tuple[int, int]:
     if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: not a version: X.Y")
+        raise argparse.ArgumentTypeError(f"{text!r}: not a version, X.Y")
     major, _, minor = text.partition(".")
     version = int(major), int(minor)
     if version < OLDEST:
-        raise argparse.ArgumentTypeError(f"{text!r}: not {OLDEST[0]}.{OLDEST[1]} or later, for which this is")
+        raise argparse.ArgumentTypeError(f"{text!r}: not {OLDEST[0]}.{OLDEST[1]} or later")
     return version
 
 

@@ -41,20 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instances of the two pools and of the homogeneous fleet (default: as the closed form sizes them)",
     )
     run.add_argument(
-        "--replay", action="store_true", help="original arrival times, instead of lengths drawn at a rate"
+        "--replay",
+        action="store_true",
+        help="send the trace's own requests at their own times, instead of drawn ones",
     )
     run.add_argument(
         "--cv",
         type=float,
         default=1.0,
-        help="coefficient of variation of drawn gaps between arrivals (default: 1, Poisson)",
+        help="coefficient of variation of the times between drawn arrivals (default: 1, Poisson)",
     )
     run.add_argument(
         "--cold",
         action="store_true",
-        help="the service has learned nothing before (as with --replay; default: from 3,000 answers)",
+        help="begin with a service that has learned nothing, as --replay does (default: it has learned from 3,000 "
+        "answers)",
     )
-    run.add_argument("--policies", default=",".join(POLICIES), help="comma-separated (default: all)")
+    run.add_argument(
+        "--policies", default=",".join(POLICIES), help="routing policies, comma-separated (default: %(default)s)"
+    )
     run.add_argument(
         "--smallest",
         action="store_true",
@@ -68,7 +73,9 @@ def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
     )
-    group.add_argument("--seed", type=int, default=DEFAULT_SEED, help="of everything random (default: %(default)s)")
+    group.add_argument(
+        "--seed", type=int, default=DEFAULT_SEED, help="seed of all that is random (default: %(default)s)"
+    )
     group.set_defaults(replay=False, cv=1.0, cold=False)
 
 
