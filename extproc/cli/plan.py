@@ -136,11 +136,20 @@ def _write(args: argparse.Namespace, record: Record) -> None:
         except OSError as error:
             raise PlanError(f"--html: {args.html}: cannot be written: {error.strerror}") from None
     if args.write_config:
-        endpoints = dict(_endpoints(text) for text in args.endpoints)
-        write_configuration(record, endpoints, args.write_config)
+        write_configuration(record, _endpoints(args.endpoints), args.write_config)
 
 
-def _endpoints(text: str) -> tuple[str, list[str]]:
+def _endpoints(options: list[str]) -> dict[str, list[str]]:
+    """Servers of each pool. Raises `PlanError`."""
+    found: dict[str, list[str]] = {}
+    for name, servers in map(_servers, options):
+        if name in found:
+            raise PlanError(f"--endpoints: {name}: is there twice; give all servers of a pool at once")
+        found[name] = servers
+    return found
+
+
+def _servers(text: str) -> tuple[str, list[str]]:
     name, _, servers = text.partition("=")
     try:
         return name, [_HOST_PORT.validate_python(server) for server in servers.split(",")]

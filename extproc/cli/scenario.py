@@ -102,7 +102,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
         batched_tokens=args.max_num_batched_tokens,
         price_per_gpu=args.price,
     )
-    rates, lengths = dict(_rate(text) for text in args.throughput), _lengths(args.lengths, args.max_model_len)
+    rates, lengths = _rates(args.throughput), _lengths(args.lengths, args.max_model_len)
     for length in rates:
         if length not in (*lengths, args.threshold, args.max_model_len):
             raise PlanError(f"--throughput: {length}: no pool with this max_model_len is looked at")
@@ -176,6 +176,16 @@ def _lengths(text: str, full: int) -> tuple[int, ...]:
     if values[0] < LEAST_CONTEXT:
         raise PlanError(f"--lengths: {values[0]}: must be at least {LEAST_CONTEXT} tokens")
     return tuple(v for v in values if v < full)
+
+
+def _rates(options: list[str]) -> dict[int, Measured]:
+    """What was measured, by max_model_len. Raises `PlanError`."""
+    found: dict[int, Measured] = {}
+    for length, given in map(_rate, options):
+        if length in found:
+            raise PlanError(f"--throughput: {length}: is there twice")
+        found[length] = given
+    return found
 
 
 def _rate(text: str) -> tuple[int, Measured]:

@@ -49,7 +49,8 @@ def open_file(path: Path, late: Collection[str] = (), tolerant: bool = False) ->
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix not in _READERS:
         kinds = ", ".join(_READERS)
-        raise PlanError(f"{path}: {suffix or 'no extension'!r}: must be one of {kinds} (or .gz) or .json (a CDF)")
+        seen = repr(suffix) if suffix else "no extension"
+        raise PlanError(f"{path}: {seen}: must be one of {kinds} (or .gz) or .json (a CDF)")
     if not path.is_file():
         raise PlanError(f"{path}: is a directory" if path.is_dir() else f"{path}: no such file")
     if path.stat().st_size == 0:

@@ -13,6 +13,7 @@ from extproc.planning.errors import PlanError
 from extproc.planning.record import Record
 from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
+from extproc.render.text import comment_lines
 
 CONFIG_NAME = "dualpool.yaml"
 
@@ -31,9 +32,13 @@ def vllm_commands(record: Record) -> list[str]:
         f" --max-model-len {pool['max_model_len']} --max-num-seqs {_sequences(pool, instance)}"
         f" --max-num-batched-tokens {instance['max_num_batched_tokens']}{_types(instance)}"
         f" --gpu-memory-utilization {MEMORY_UTILISATION:g}"
-        f"  # {pool['instances']} instances: {name}{_scaling(pool, instance)}"
+        f"  # {_instances(pool['instances'])}: {name}{_scaling(pool, instance)}"
         for name, pool in zip(pool_names(len(record["chosen"]["pools"])), record["chosen"]["pools"], strict=True)
     ]
+
+
+def _instances(count: int) -> str:
+    return f"{count} instance" if count == 1 else f"{count} instances"
 
 
 def _sequences(pool: Record, instance: Record) -> int:
@@ -85,10 +90,10 @@ def write_configuration(record: Record, endpoints: Mapping[str, list[str]], dire
     Raises `PlanError` when they cannot be written or would not be valid.
     """
     path = directory / CONFIG_NAME
-    header = f"# {record['headline']}\n"
+    header = comment_lines(record["headline"])
     if not endpoints:
-        header += "# Replace the endpoints by your vLLM servers, here and in envoy.yaml.\n"
-    text = header + yaml.safe_dump(configuration(record, endpoints), sort_keys=False)
+        header.append("# Replace the endpoints with your vLLM servers, here and in envoy.yaml.")
+    text = "\n".join([*header, yaml.safe_dump(configuration(record, endpoints), sort_keys=False)])
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

@@ -140,14 +140,14 @@ def size_pool(
     instances can bring that about (prefill takes its time however many there are). Raises `PlanError` for a pool
     of more than `MOST_INSTANCES`.
     """
-    model = PoolModel(part, engine, throughput, rate)
-    needed = rate / objective.utilisation / throughput.rate
-    if needed > MOST_INSTANCES:
+    usable = throughput.rate * objective.utilisation
+    if rate >= MOST_INSTANCES * usable:
         raise PlanError(
             f"pool {name}: {rate:g} requests/s at {throughput.rate:g} an instance and {objective.utilisation:g} "
             f"utilisation need more than {MOST_INSTANCES:,} instances"
         )
-    least = max(1, math.ceil(needed * (1 - 1e-12)))
+    model = PoolModel(part, engine, throughput, rate)
+    least = max(1, math.ceil(rate / usable * (1 - 1e-12)))
     if allowed is not None and objective.ttft is not None and model.late(math.inf, objective.ttft) < allowed:
         least = _enough(model, least, objective.ttft, allowed)
     problem = ""

@@ -63,8 +63,8 @@ def test_context_beyond_what_the_model_was_trained_for(trace: str, capsys: pytes
     """A pool longer than the model's native context must be told how to scale positions, a shorter one not."""
     arguments = ("--rate", "500", "--threshold", "40960", "--model", "Qwen3-235B-A22B", "--json")
     short, long = json.loads(plan(capsys, trace, *arguments)[1])["next"]
-    assert short.endswith("instances: short")
-    assert long.endswith("instances: long; needs --hf-overrides with YaRN rope scaling above 40960")
+    assert short.endswith(" instances: short")
+    assert long.endswith("1 instance: long; needs --hf-overrides with YaRN rope scaling above 40960")
 
 
 def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,6 +232,11 @@ def test_requests_longer_than_full_context_are_not_met(
             "--endpoints: 'short': must be a pool's name, = and HOST:PORT, several with commas between; give "
             "the option once for each pool",
         ),
+        (
+            ["--write-config", "/proc/none", "--endpoints", "short=a:1", "--endpoints", "short=b:1"],
+            "--endpoints: short: is there twice; give all servers of a pool at once",
+        ),
+        (["--throughput", "8192=5", "--throughput", "8192=6"], "--throughput: 8192: is there twice"),
         (["--lengths", "8"], "--lengths: 8: must be at least 16 tokens"),
     ],
 )

@@ -1,5 +1,6 @@
 """Rules of `extproc.planning.search`, `sizing`, `savings` and `sensitivity`."""
 
+import math
 from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
@@ -194,6 +195,12 @@ def test_no_fleet_is_without_bound(engine: Engine, rate: float) -> None:
     """A rate that nobody has is an error that names it, not a fleet of so many instances."""
     with pytest.raises(PlanError, match="need more than 10,000,000 instances"):
         planner(engine, workload=MIXED.with_rate(rate)).split((100,))
+
+
+def test_an_instance_that_does_nothing_makes_no_fleet(engine: Engine) -> None:
+    """A throughput too small to be a number is an error, too."""
+    with pytest.raises(PlanError, match="need more than 10,000,000 instances"):
+        planner(engine, engine=replace(engine, weights_time=math.inf)).split((100,))
 
 
 def test_context_that_does_not_fit_is_a_problem(engine: Engine) -> None:
