@@ -13,7 +13,9 @@ from extproc.service.workers import address as worker_address
 MANY = 20_000
 """Connections, requests, retries at once. Envoy's default, 1,024, is soon reached by answers that last a minute."""
 
-IDLE_COMMENT = "# vLLM closes a connection that was idle for 5 s. Closed here earlier, no request meets that."
+IDLE_COMMENT = (
+    "# vLLM closes connections that are idle for 5 s. Closed here first, none closes under a new request."
+)
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -81,7 +83,7 @@ def _pool(name: str, endpoints: list[str]) -> Tree:
         "name": name,
         "type": "STRICT_DNS",
         "connect_timeout": "2s",
-        "# Requests differ a thousandfold in length: count those in flight, do not take turns.": None,
+        "# Requests differ a thousandfold in length: balance by those in flight, not in turns.": None,
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": _breakers(),
         "typed_extension_protocol_options": {

@@ -22,8 +22,8 @@ _PROXIES: Tree = {
 }
 
 _HEADLESS: Tree = {
-    "# The name of a headless Service: of one with an address Envoy sees one host, and cannot tell its servers "
-    "apart.": None
+    "# This has to be a headless Service: of one with a cluster IP Envoy sees a single host, and cannot tell its "
+    "servers apart.": None
 }
 
 
@@ -58,7 +58,7 @@ def _envoy_proxy(options: Options) -> Tree:
                         "sinks": [{"type": "ALS", "als": als}],
                     },
                     {
-                        "# The log that was there before: naming one sink takes the default away.": None,
+                        "# Envoy Gateway's default log, which naming any other sink turns off.": None,
                         "sinks": [{"type": "File", "file": {"path": "/dev/stdout"}}],
                     },
                 ]

@@ -70,12 +70,12 @@ def ext_proc(options: Options) -> Tree:
         "request_attributes": [REQUEST_SIZE],
     }
     attempts = {
-        "# How often a request was sent on: the 400 of the larger pool, after a retry, is no misroute.": None,
+        "# How often the request was tried: a 400 of the larger pool, after a retry, is no misroute.": None,
         "response_attributes": [ATTEMPTS],
     }
     unsent = ("answers", "body") if bodyless else ("answers",)
     silent = {
-        "# The access log tells of the answer. What is not sent Dualpool does not wait for.": None,
+        "# The access log tells of the answer. This says what is not sent, and not to be waited for.": None,
         "initial_metadata": [{"key": f"dualpool-{what}", "value": "false"} for what in unsent],
     }
     return {

@@ -158,7 +158,7 @@ def _filter(layout: Layout, options: Options) -> Tree:
 def _asleep(http_filter: Tree) -> Tree:
     return {
         **http_filter,
-        "# Asleep but on the routes that wake it, below: what else the gateway serves does not come by.": None,
+        "# Disabled but on the routes below that enable it: the gateway's other traffic does not pass it.": None,
         "disabled": True,
     }
 

@@ -115,7 +115,7 @@ def _deployment(config: Config, options: Options, annotations: Mapping[str, str]
         "volumes": [{"name": "config", "configMap": {"name": NAME}}, {"name": "tmp", "emptyDir": {}}],
     }
     spec = {
-        "# No replicas: their number is the autoscaler's, below, and stays when this is applied again.": None,
+        "# No replicas: the autoscaler below sets their number, and a figure here would reset it.": None,
         "selector": {"matchLabels": LABELS},
         "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {"metadata": {"labels": LABELS, "annotations": {**_scrape(), **annotations}}, "spec": pod},
@@ -142,7 +142,7 @@ def _container(config: Config) -> Tree:
         ],
         "startupProbe": {**_probe("/readyz"), "periodSeconds": 1, "failureThreshold": 30},
         "readinessProbe": {**_probe("/readyz"), "periodSeconds": 2, "timeoutSeconds": 2},
-        "# Slow for want of CPU, it would not be helped by being killed: only a minute of that counts.": None,
+        "# Killing a service that is slow for lack of CPU would not help: it has a minute to recover.": None,
         "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "resources": {"requests": {"cpu": "500m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": {
@@ -200,7 +200,7 @@ def _network_policy(options: Options, proxies: Tree) -> Tree:
         "ingress": [
             {"from": [proxies], "ports": [{"port": "grpc"}]},
             {
-                "# Metrics, for whatever namespace monitors.": None,
+                "# Metrics, for a Prometheus in any namespace.": None,
                 "from": [{"namespaceSelector": {}}],
                 "ports": [{"port": "admin"}],
             },

@@ -38,7 +38,8 @@ def request_filter() -> Tree:
     seen = {"metadata_namespace": LIFTED_NAMESPACE, "key": "json", "value": True}
     fields = [_rule((name,), name, LIFTED_NAMESPACE) for name in REQUEST_FIELDS]
     return {
-        "# Lifts what decides from the body, which it holds back meanwhile. `json` says that there was JSON.": None,
+        "# Copies what the decision needs from the body into metadata, and holds the request back until then. "
+        "`json` says that the body was JSON.": None,
         "name": "dualpool.request",
         "typed_config": any_of(
             _RULES,
@@ -61,8 +62,8 @@ def answer_filters() -> list[Tree]:
     json_filter, sse_filter = ANSWER_FILTERS
     return [
         {
-            "# Lift usage from answers into metadata, for the access log. A field that is missing or null is left "
-            "out. Asleep but on the route that wakes them.": None,
+            "# Copy usage from answers into metadata, for the access log. A field that is missing or null is left "
+            "out. Disabled but on the route that enables them.": None,
             "name": json_filter,
             "disabled": True,
             "typed_config": any_of(
