@@ -49,8 +49,8 @@ class PoolModel:
         return float(self._prefills(instances)[self._slowest])
 
     def _prefills(self, instances: float) -> Floats:
-        """Each request's own: its chunks share iterations of W / (1 − λ·D) with what else the instance does, and it
-        starts half an iteration late on average."""
+        """Seconds by length of prompt: its chunks share iterations of W / (1 − λ·D) with all the instance does, and
+        it starts half an iteration late on average."""
         return np.asarray((self._chunks + 0.5) * self._iteration(instances) + self._own, np.float64)
 
     def _busy(self, instances: float) -> float:

@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 
-from extproc.config import Config
 from extproc.config_file import ConfigError, load
 from extproc.planning.engine import MEMORY_UTILISATION
 from extproc.planning.errors import PlanError
@@ -97,7 +96,9 @@ def write_configuration(record: Record, endpoints: Mapping[str, list[str]], dire
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-        files = {directory / name: rendered for name, rendered in _envoy(load(path, {})).items()}
+        files = {
+            directory / name: rendered for name, rendered in render("envoy", load(path, {}), Options()).items()
+        }
         for file, rendered in files.items():
             file.write_text(rendered, "utf-8")
     except OSError as error:
@@ -105,7 +106,3 @@ def write_configuration(record: Record, endpoints: Mapping[str, list[str]], dire
     except (ConfigError, RenderError) as error:
         raise PlanError(f"--endpoints: {'; '.join(error.problems)}") from None
     return [path, *files]
-
-
-def _envoy(config: Config) -> dict[str, str]:
-    return render("envoy", config, Options())

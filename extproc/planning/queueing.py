@@ -47,7 +47,7 @@ def mean_wait(servers: float, load: float, service: float, cv2: float) -> float:
     """Mean wait in M/G/c, in the unit of `service` (mean service time); infinite at or above saturation.
 
     Kimura's two-moment interpolation between M/M/c and M/D/c (Queueing Systems 17, 1994), the latter by
-    Cosmetatos's correction.
+    Cosmetatos's correction. `load`: offered Erlangs. `cv2`: squared coefficient of variation of the service time.
     """
     count = max(1, math.floor(servers))
     if load >= count:
@@ -62,9 +62,10 @@ def mean_wait(servers: float, load: float, service: float, cv2: float) -> float:
 
 
 def wait_quantile(q: float, servers: float, load: float, service: float, cv2: float) -> float:
-    """Quantile `q` of the wait: 0 when fewer than 1 − q wait at all, else an exponential tail.
+    """Quantile `q` of the wait in M/G/c, in the unit of `service`; infinite at or above saturation.
 
-    P(wait > t) = C·exp(−t·C / E[W]), exact for M/M/c; for other service times the mean is Kimura's.
+    It is 0 when no more than 1 − q wait at all. The tail is exponential, P(wait > t) = C·exp(−t·C / E[W]), exact
+    for M/M/c; for other service times the mean is Kimura's.
     """
     count = max(1, math.floor(servers))
     if load >= count:

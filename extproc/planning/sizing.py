@@ -118,8 +118,10 @@ class FleetPlan:
 
 
 def allowed_late(pools: int, share: float) -> float:
-    """Share of its own requests that may be late in one of `pools`, with this `share` of all requests: an equal
-    part of the 1 % of all."""
+    """Share of its own requests for which a pool may be late that gets `share` of all.
+
+    The 1 % of all that may be late is divided equally among `pools` pools; none may be late for over `MOST_LATE`.
+    """
     return min(LATE / pools / share, MOST_LATE) if share > 0 else MOST_LATE
 
 
@@ -170,7 +172,10 @@ def size_pool(
 
 
 def _enough(model: PoolModel, least: int, ttft: float, allowed: float) -> int:
-    """Fewest instances from `least` on that keep `ttft` but for `allowed`: fewer are late the more there are."""
+    """Fewest instances, from `least` on, with which no more than `allowed` of the requests are over `ttft`, s.
+
+    Doubled until they are enough, then bisected: the more instances there are, the fewer requests are late.
+    """
     high = least
     while model.late(high, ttft) > allowed:
         high *= 2

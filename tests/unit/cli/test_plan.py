@@ -166,8 +166,8 @@ def test_requests_longer_than_full_context_are_not_met(
     )
     code, out, _ = plan(capsys, trace, *arguments, "--json")
     record = json.loads(out)
-    line = f"{share} % of requests need more than the full context of {context}, every pool refuses them: "
-    line += "--max-model-len"
+    line = f"{share} % of requests need more than the full context of {context}: every pool refuses them; "
+    line += "raise --max-model-len"
     assert (code, record["problems"]) == ((1, [line]) if share else (0, []))
     assert (line in record["assumptions"]) == bool(share)
     assert record["workload"]["refused"] == pytest.approx(0.1 if share else 0)
