@@ -16,9 +16,9 @@ COMMANDS = {
     "explain": "say why a request goes where it goes, and what would change that",
     "calibrate": "learn from a log of requests with usage, before the first request",
     "plan": "say what two pools would save for your traffic, where to cut, and how many instances each needs",
-    "render": "write the proxy's configuration that goes with a configuration of Dualpool",
+    "render": "print a proxy's configuration that goes with Dualpool's",
     "reference": "print every configuration key with its default and meaning",
-    "simulate": "simulate planned fleets on your traffic, under several routing policies",
+    "simulate": "run planned fleets against your traffic under several routing policies",
     "demo": "run Envoy, the service and two stand-in pools here, and show what happens",
 }
 """Subcommands and what they do. `extproc.cli.NAME` has `add_arguments(parser)` and `run(args) -> exit code`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -28,9 +29,9 @@ EPILOG = """\
 A log holds a JSON object a line, gzipped or not:
   {"path": "/v1/chat/completions", "body": {...}, "prompt_tokens": 123}
   {"request": {...}, "response": {"usage": {"prompt_tokens": 123, "completion_tokens": 45}}}
-Point state.file at what is written, and `dualpool serve` starts with it. Figures that FILE holds are added to, so a
-log counts again each time it is given: delete FILE to start anew. Stop a service that keeps FILE before: it may not
-read what is added while it runs, and what it writes meanwhile is lost.
+Set state.file to the file that is written, and `dualpool serve` starts with what it holds. If FILE exists, its
+figures are added to, so the same log given twice counts twice: delete FILE to start afresh. First stop any service
+that uses FILE as its state.file: it may not see what is added while it runs, and what it writes meanwhile is lost.
 """
 
 Errors = dict[str, list[tuple[float, float]]]
@@ -41,14 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `calibrate`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="request logs, in the order of time")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
+    parser.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="request logs, oldest first")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML configuration (default: built-in defaults)"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="state file to write or add to (default: state.file)"
     )
-    parser.add_argument("--model", metavar="NAME", help="take every request for one of this model")
     parser.add_argument(
-        "--tokenizer", metavar="NAME", help="which tokenizer's counts to use, if the log has several"
+        "--model", metavar="NAME", help="model that all requests are counted as, whatever their bodies say"
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="NAME", help="the model's own tokenizer, where the log has token counts of several"
     )
 
 
@@ -101,7 +106,7 @@ def _learn(config: Config, known: Learner, learner: Learner, args: argparse.Name
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         for path in args.logs:
             log = RequestLog(path)
-            task = progress.add_task(path.name, total=log.size)
+            task = progress.add_task(escape(path.name), total=log.size)
             for logged in log:
                 progress.update(task, completed=log.position)
                 facts = _named(logged.facts, args.model)
@@ -140,7 +145,7 @@ def _table(errors: Errors) -> Table:
     columns = ("kind of body", "requests", "error before", "error after")
     table = Table(*columns, title="Median error of prompt tokens")
     for kind, found in sorted(errors.items()):
-        table.add_row(kind, str(len(found)), *_medians(found))
+        table.add_row(escape(kind), str(len(found)), *_medians(found))
     table.add_section()
     every = [pair for found in errors.values() for pair in found]
     table.add_row("all", str(len(every)), *_medians(every))

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="also ask every pool's servers whether their max_model_len is the capacity",
+        help="also ask each pool's servers whether their max_model_len is the pool's capacity",
     )
 
 

@@ -28,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `explain`."""
     parser.add_argument("body", metavar="BODY.json", help="a request body, or - for standard input")
     parser.add_argument(
-        "--path", default="/v1/chat/completions", help="path the request is sent to (default: %(default)s)"
+        "--path", default="/v1/chat/completions", help="path that the request is sent to (default: %(default)s)"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
     parser.add_argument(
-        "--state", type=Path, metavar="FILE", help="file with what was learned (default: state.file)"
+        "--config", type=Path, metavar="FILE", help="YAML configuration (default: built-in defaults)"
     )
+    parser.add_argument("--state", type=Path, metavar="FILE", help="file of learned figures (default: state.file)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from extproc.cli import plan_tables, tables
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulate as simulations
-from extproc.cli import tables
-from extproc.cli.plan_tables import print_plan
 from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.config_types import HostPort
 from extproc.planning.compare import missed, simulate, simulated, unsettled
@@ -20,7 +19,7 @@ from extproc.planning.errors import PlanError
 from extproc.planning.nextsteps import vllm_commands, write_configuration
 from extproc.planning.page import page
 from extproc.planning.record import Record, plan_record
-from extproc.planning.scenario import Scenario
+from extproc.planning.scenario import LENGTHS, Scenario
 from extproc.planning.search import Planner, best, verdict
 from extproc.planning.sensitivity import changes
 
@@ -39,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     search.add_argument(
         "--threshold", type=int, help="size two pools for this threshold instead of searching for the best"
+    )
+    search.add_argument(
+        "--lengths",
+        default=",".join(map(str, LENGTHS)),
+        help="allowed max_model_len values of the smaller pools (default: %(default)s)",
     )
     search.add_argument(
         "--objective", choices=("gpus", "cost"), default="gpus", help="what to minimise (default: gpus)"
@@ -81,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, indent=1))
     else:
-        print_plan(record)
+        plan_tables.print_plan(record)
     return 1 if record["problems"] else 0
 
 
@@ -140,11 +144,20 @@ def _write(args: argparse.Namespace, record: Record) -> None:
         except OSError as error:
             raise PlanError(f"--html: {args.html}: cannot be written: {error.strerror}") from None
     if args.write_config:
-        endpoints = dict(_endpoints(text) for text in args.endpoints)
-        write_configuration(record, endpoints, args.write_config)
+        write_configuration(record, _endpoints(args.endpoints), args.write_config)
 
 
-def _endpoints(text: str) -> tuple[str, list[str]]:
+def _endpoints(options: list[str]) -> dict[str, list[str]]:
+    """Servers of each pool. Raises `PlanError`."""
+    found: dict[str, list[str]] = {}
+    for name, servers in map(_servers, options):
+        if name in found:
+            raise PlanError(f"--endpoints: {name}: is there twice; give all servers of a pool at once")
+        found[name] = servers
+    return found
+
+
+def _servers(text: str) -> tuple[str, list[str]]:
     name, _, servers = text.partition("=")
     try:
         return name, [_HOST_PORT.validate_python(server) for server in servers.split(",")]

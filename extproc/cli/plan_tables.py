@@ -1,14 +1,14 @@
-"""A plan in the terminal."""
+"""The terminal report of a plan."""
 
 from rich.table import Table
 
-from extproc.cli import tables
+from extproc.cli.tables import dollars, lengths, new_console, new_table, policies, print_list, traffic
 from extproc.planning.record import Record
 
 
 def print_plan(record: Record) -> None:
     """Print a plan for people."""
-    console = tables.new_console()
+    console = new_console()
     workload, instance = record["workload"], record["instance"]
     console.print(f"[bold]{record['headline']}[/]", highlight=False)
     console.print(
@@ -16,8 +16,8 @@ def print_plan(record: Record) -> None:
         f"{record['other']['headline']}",
         highlight=False,
     )
-    console.print(tables.traffic(workload), highlight=False)
-    console.print(tables.lengths(workload), _baselines(record), _fleet("Chosen fleet", record["chosen"]), sep="\n")
+    console.print(traffic(workload), highlight=False, markup=False)
+    console.print(lengths(workload), _baselines(record), _fleet("Chosen fleet", record["chosen"]), sep="\n")
     console.print(
         f"{record['chosen']['cautious']:.2%} of requests go to a larger pool than they need, for their estimate; "
         f"{record['chosen']['misrouted']:.2%} are refused by the pool they are sent to and retried; "
@@ -26,7 +26,7 @@ def print_plan(record: Record) -> None:
     )
     console.print(_curve(record["curve"]), _sensitivity(record["sensitivity"]), sep="\n")
     if record.get("simulation"):
-        console.print(tables.policies(record["simulation"]))
+        console.print(policies(record["simulation"]))
     else:
         console.print("The fleet is estimated, not simulated: --check simulates it.", highlight=False)
     for heading, lines in (
@@ -36,17 +36,17 @@ def print_plan(record: Record) -> None:
         ("Mind", record["remarks"]),
         ("NOT MET", record["problems"]),
     ):
-        tables.print_list(console, heading, lines)
+        print_list(console, heading, lines)
 
 
 def _baselines(record: Record) -> Table:
-    table = tables.new_table("Against", "baseline", "instances", "GPUs", "$/hour", "$/year", "saved by the split")
+    table = new_table("Against", "baseline", "instances", "GPUs", "$/hour", "$/year", "saved by the split")
     for base in record["baselines"]:
         cells = (
             f"{base['instances']:,}",
             f"{base['gpus']:,}",
-            tables.dollars(base["cost_per_hour"]),
-            tables.dollars(base["cost_per_year"]),
+            dollars(base["cost_per_hour"]),
+            dollars(base["cost_per_year"]),
             f"{base['saved']:.1%}",
         )
         table.add_row(base["label"] + (" (misses its objective)" if base["problems"] else ""), *cells)
@@ -55,8 +55,8 @@ def _baselines(record: Record) -> Table:
 
 def _fleet(title: str, fleet: Record) -> Table:
     columns = ("pool", "instances", "GPUs", "share", "req/s/inst", "seqs", "use", "P99 wait", "P99 TTFT")
-    cost = f"{tables.dollars(fleet['cost_per_hour'])} an hour, {tables.dollars(fleet['cost_per_year'])} a year"
-    table = tables.new_table(f"{title}: {fleet['label']}, {cost}", *columns)
+    cost = f"{dollars(fleet['cost_per_hour'])} an hour, {dollars(fleet['cost_per_year'])} a year"
+    table = new_table(f"{title}: {fleet['label']}, {cost}", *columns)
     for pool in fleet["pools"]:
         table.add_row(
             f"max_model_len {pool['max_model_len']}",
@@ -74,12 +74,12 @@ def _fleet(title: str, fleet: Record) -> Table:
 
 def _curve(curve: list[Record]) -> Table:
     columns = ("threshold", "GPUs", "$/year", "saved", "closed form", "α", "ρ", "σ", "late", "objective")
-    table = tables.new_table("Every threshold, against one pool at full context", *columns)
+    table = new_table("Every threshold, against one pool at full context", *columns)
     for point in curve:
         table.add_row(
             ", ".join(map(str, point["thresholds"])),
             f"{point['gpus']:,}",
-            tables.dollars(point["cost_per_year"]),
+            dollars(point["cost_per_year"]),
             f"{point['saved']:.1%}",
             f"{point['predicted']:.1%}",
             f"{point['alpha']:.3f}",
@@ -92,7 +92,7 @@ def _curve(curve: list[Record]) -> Table:
 
 
 def _sensitivity(rows: list[Record]) -> Table:
-    table = tables.new_table("Same threshold, one thing changed", "what", "GPUs", "saved")
+    table = new_table("Same threshold, one thing changed", "what", "GPUs", "saved")
     for row in rows:
         gpus = "" if row["gpus"] is None else f"{row['gpus']:,}"
         table.add_row(row["what"], gpus, f"{row['saved']:.1%}" + ("" if row["met"] else " (missed)"))

@@ -22,7 +22,10 @@ Every pool needs the addresses of its servers (pools.*[].endpoints). Examples:
   kubectl apply -k gateway/     # needs a kustomization.yaml: docs/attach.md, In Kubernetes
 """
 
-NAMED = "name of the file, if KIND is one file (default: KIND.yaml; in-proxy-filter: that of in_proxy.file)"
+NAMED = (
+    "what to call the file in DIR, for kinds that are one file (default: KIND.yaml; in-proxy-filter: the name of "
+    "in_proxy.file)"
+)
 
 OLDEST = (1, 36)
 """Envoy version that the tests begin with."""
@@ -49,26 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = "; ".join(f"{name}: {target.summary}" for name, target in TARGETS.items())
     parser.add_argument("kind", choices=TARGETS, metavar="KIND", help=kinds)
     parser.add_argument("--config", type=Path, metavar="FILE", help="Dualpool's YAML configuration")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="directory to write to (default: print instead)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="write the files to this directory (default: print them)"
+    )
     parser.add_argument("--name", metavar="NAME", help=NAMED)
     defaults = Options()
     parser.add_argument(
-        "--exchange", choices=get_args(Exchange), help="what the service sees of a request (default: body)"
+        "--exchange", choices=get_args(Exchange), help="how the proxy asks Dualpool (default: body)"
     )
-    parser.add_argument(
-        "--usage", choices=get_args(Usage), help="where it learns token usage from (default: response-body)"
-    )
+    parser.add_argument("--usage", choices=get_args(Usage), help="source of usage (default: response-body)")
     parser.add_argument(
         "--listen",
         type=_host_port,
         metavar="HOST:PORT",
-        help=f"address the proxy listens on (default: {defaults.listen})",
+        help=f"where the proxy listens (default: {defaults.listen})",
     )
     parser.add_argument(
         "--admin",
         type=_host_port,
         metavar="HOST:PORT",
-        help=f"address of the proxy's admin port (default: {defaults.admin})",
+        help=f"where the proxy's admin interface listens (default: {defaults.admin})",
     )
     parser.add_argument(
         "--service",
@@ -86,18 +89,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--inference-pools",
         action="store_true",
         default=None,
-        help="envoy-gateway: use InferencePools as backends, not Services",
+        help="route to InferencePools instead of Services (envoy-gateway)",
     )
     parser.add_argument(
         "--envoy",
         type=_version,
         metavar="X.Y",
-        help="oldest Envoy that has to run this, 1.36 or later (default: 1.37)",
+        help="oldest version of Envoy that has to run it, 1.36 or later (default: 1.37)",
     )
     parser.add_argument(
         "--json-log",
         metavar="PATH",
-        help="file to which Envoy writes a line of JSON for each request, for `dualpool plan`",
+        help="file in which Envoy logs each request as a line of JSON, for `dualpool plan`",
     )
 
 
@@ -128,10 +131,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refused(args: argparse.Namespace) -> Iterator[str]:
-    """Name each option given that would do nothing for this kind of proxy."""
+    """Name each option given that would do nothing."""
     for option, kinds in APPLIES.items():
         if getattr(args, option) is not None and args.kind not in kinds:
             yield f"--{option.replace('_', '-')}: {args.kind} has none: it goes with {', '.join(kinds)}"
+    if args.kind in APPLIES["name"] and args.name is not None and args.output is None:
+        yield "--name: names the file that is written to --output, which is not given"
 
 
 def _write(files: Mapping[str, str], directory: Path, only_name: str | None) -> None:
@@ -145,11 +150,11 @@ def _write(files: Mapping[str, str], directory: Path, only_name: str | None) -> 
 
 def _version(text: str) -> tuple[int, int]:
     if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: not a version: X.Y")
+        raise argparse.ArgumentTypeError(f"{text!r}: not a version, X.Y")
     major, _, minor = text.partition(".")
     version = int(major), int(minor)
     if version < OLDEST:
-        raise argparse.ArgumentTypeError(f"{text!r}: not {OLDEST[0]}.{OLDEST[1]} or later, for which this is")
+        raise argparse.ArgumentTypeError(f"{text!r}: not {OLDEST[0]}.{OLDEST[1]} or later")
     return version
 
 

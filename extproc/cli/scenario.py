@@ -10,7 +10,7 @@ from typing import TypeVar
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
 from extproc.planning import cdf, tables, text, throughput, trace
-from extproc.planning.catalog import Gpu, Model, find_gpu, find_model
+from extproc.planning.catalog import MOST_FIGURE, Gpu, Model, find_gpu, find_model
 from extproc.planning.engine import build_engine
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import exact, settled
@@ -25,6 +25,9 @@ N = TypeVar("N", int, float)
 
 LEAST_CONTEXT = 16
 """Tokens: one KV block."""
+
+MOST_SPREAD = 100
+"""Times the spread of real text: beyond it nothing can be estimated."""
 
 OUTPUT_SHARES = (0.1, 0.25, 0.5, 0.75)
 
@@ -99,16 +102,18 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
         batched_tokens=args.max_num_batched_tokens,
         price_per_gpu=args.price,
     )
-    rates, lengths = dict(_rate(text) for text in args.throughput), _lengths(args.lengths, args.max_model_len)
+    rates, lengths = _rates(args.throughput), _lengths(args.lengths, args.max_model_len)
     for length in rates:
         if length not in (*lengths, args.threshold, args.max_model_len):
             raise PlanError(f"--throughput: {length}: no pool with this max_model_len is looked at")
     traffic = workload(args)
-    for name, value in (("--spare", args.spare), ("--text-spread", args.text_spread)):
-        if value < 0:
-            raise PlanError(f"{name}: {value:g}: must not be negative")
-    if args.price is not None and args.price <= 0:
-        raise PlanError(f"--price: {args.price:g}: must be above 0 dollars per GPU and hour")
+    if args.spare < 0:
+        raise PlanError(f"--spare: {args.spare}: must not be negative")
+    if not 0 <= args.text_spread <= MOST_SPREAD:
+        raise PlanError(f"--text-spread: {args.text_spread:g}: must be 0 to {MOST_SPREAD}")
+    if args.price is not None and not 0 < args.price <= MOST_FIGURE:
+        rule = f"must be above 0 dollars per GPU and hour and at most {MOST_FIGURE:g}"
+        raise PlanError(f"--price: {args.price:g}: {rule}")
     return (
         Scenario(
             workload=traffic,
@@ -171,6 +176,16 @@ def _lengths(text: str, full: int) -> tuple[int, ...]:
     if values[0] < LEAST_CONTEXT:
         raise PlanError(f"--lengths: {values[0]}: must be at least {LEAST_CONTEXT} tokens")
     return tuple(v for v in values if v < full)
+
+
+def _rates(options: list[str]) -> dict[int, Measured]:
+    """What was measured, by max_model_len. Raises `PlanError`."""
+    found: dict[int, Measured] = {}
+    for length, given in map(_rate, options):
+        if length in found:
+            raise PlanError(f"--throughput: {length}: is there twice")
+        found[length] = given
+    return found
 
 
 def _rate(text: str) -> tuple[int, Measured]:

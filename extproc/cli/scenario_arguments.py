@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 from extproc.planning import cdf, tables
 from extproc.planning.catalog import GPUS, MODELS
-from extproc.planning.scenario import LENGTHS
 from extproc.planning.workload import CAP_LAWS
 
 Group: TypeAlias = "argparse._ArgumentGroup"  # argparse has no public name for it
@@ -24,20 +23,20 @@ def _add_traffic(traffic: Group) -> None:
     traffic.add_argument(
         "source",
         nargs="+",
-        help="trace (.csv, .parquet, .jsonl, .log), CDF of total tokens (.json), or the metrics address or saved "
-        "metrics page (.prom) of a running Dualpool",
+        help="trace (.csv, .parquet, .jsonl, .log), CDF of total tokens (.json), or the metrics of a running "
+        "Dualpool: their address, or the page saved as .prom; several traces are added up",
     )
     traffic.add_argument(
         "--columns",
         default="",
         metavar="input=A,output=B,time=C,cap=D,bytes=E",
-        help="names of the columns of a table",
+        help="what a trace calls these columns, where their names are not known",
     )
     traffic.add_argument(
         "--bytes-per-token",
         type=float,
         default=tables.DEFAULT_BYTES_PER_TOKEN,
-        help="bytes per token of traces that hold text, as LMSYS-Chat-1M does (default: %(default)g)",
+        help="to count tokens of traces that hold text, as LMSYS-Chat-1M does (default: %(default)g)",
     )
     traffic.add_argument(
         "--output-share",
@@ -48,13 +47,13 @@ def _add_traffic(traffic: Group) -> None:
     traffic.add_argument(
         "--caps",
         default="as logged",
-        help=f"output caps: {', '.join(CAP_LAWS)}, or a number of tokens (default: %(default)s)",
+        help=f"output caps that clients set: {', '.join(CAP_LAWS)}, or a number of tokens (default: %(default)s)",
     )
     traffic.add_argument("--rate", type=float, help="mean requests per second (default: the trace's own)")
     traffic.add_argument(
         "--poisson",
         action="store_true",
-        help="size for the mean rate and Poisson arrivals, not the busiest minute",
+        help="size for Poisson arrivals at the mean rate, not for the busiest minute",
     )
 
 
@@ -70,19 +69,26 @@ def _add_instances(fleet: Group) -> None:
         "--dtype",
         choices=("bfloat16", "fp8", "int4"),
         default="bfloat16",
-        help="of the weights (default: %(default)s)",
+        help="data type of the weights (default: %(default)s)",
     )
     fleet.add_argument(
         "--kv-dtype",
         choices=("bfloat16", "fp8"),
         default="bfloat16",
-        help="of the KV cache (default: %(default)s)",
+        help="data type of the KV cache (default: %(default)s)",
     )
     fleet.add_argument(
-        "--max-model-len", type=int, default=65_536, help="full context, in tokens (default: %(default)s)"
+        "--max-model-len",
+        type=int,
+        default=65_536,
+        help="full context, which the largest pool and a homogeneous fleet have (default: %(default)s)",
     )
-    fleet.add_argument("--max-num-seqs", type=int, help="as in vLLM (default: vLLM's for the GPU)")
-    fleet.add_argument("--max-num-batched-tokens", type=int, help="as in vLLM (default: vLLM's for the GPU)")
+    fleet.add_argument(
+        "--max-num-seqs", type=int, help="most sequences running at once (default: vLLM's for the GPU)"
+    )
+    fleet.add_argument(
+        "--max-num-batched-tokens", type=int, help="most tokens in an iteration (default: vLLM's for the GPU)"
+    )
     fleet.add_argument("--price", type=float, help="dollars per GPU and hour (default: the catalog's)")
     fleet.add_argument(
         "--concurrency",
@@ -96,29 +102,26 @@ def _add_instances(fleet: Group) -> None:
         action="append",
         default=[],
         metavar="MAX_MODEL_LEN=RATE",
-        help="throughput measured per instance at that max_model_len: requests/s (8.5), input and output tokens/s "
-        "(9000tok), or the JSON result of `vllm bench serve`; once for each length",
+        help="throughput of one instance, as measured at that max_model_len: requests/s (8.5), input and output "
+        "tokens/s (9000tok), or the JSON result of `vllm bench serve`; once for each max_model_len",
     )
 
 
 def _add_objective(goal: Group) -> None:
     goal.add_argument(
-        "--ttft", type=float, default=2.0, help="P99 time to first token to meet, in seconds (default: %(default)g)"
+        "--ttft", type=float, default=2.0, help="P99 time to first token in seconds (default: %(default)g)"
     )
     goal.add_argument(
         "--utilisation",
         type=float,
         default=0.85,
-        help="share of an instance's throughput to use at most (default: %(default)g)",
+        help="highest share of its throughput that an instance may use (default: %(default)g)",
     )
     goal.add_argument(
-        "--spare", type=int, default=0, help="instances that each pool may lose: 1 for N+1 (default: 0)"
-    )
-    goal.add_argument(
-        "--lengths",
-        default=",".join(map(str, LENGTHS)),
-        metavar="N,N,...",
-        help=f"allowed max_model_len values of the smaller pools (default: {', '.join(map(str, LENGTHS))})",
+        "--spare",
+        type=int,
+        default=0,
+        help="instances that each pool may lose, beyond those it needs: 1 for N+1 (default: %(default)s)",
     )
 
 
@@ -127,17 +130,26 @@ def _add_estimates(router: Group) -> None:
         "--estimates",
         choices=("learned", "exact"),
         default="learned",
-        help="size for what the router estimates, or for lengths known exactly (default: %(default)s)",
+        help="whether the router estimates lengths, as the service does, or knows them exactly (default: "
+        "%(default)s)",
     )
     router.add_argument(
-        "--config", type=Path, help="Dualpool configuration: its estimation, output and spillover count"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="Dualpool configuration whose estimator settings are used (default: built-in defaults)",
     )
     router.add_argument(
-        "--texts", type=Path, help="request bodies with token counts (JSONL) to take the composition of text from"
+        "--texts",
+        type=Path,
+        metavar="FILE",
+        help="request bodies with token counts (.jsonl), from which bytes per token are measured (default: "
+        "built-in figures)",
     )
     router.add_argument(
         "--text-spread",
         type=float,
         default=1.0,
-        help="factor for the spread of bytes per token (default: %(default)g)",
+        metavar="FACTOR",
+        help="multiplies the spread of bytes per token (default: %(default)g)",
     )

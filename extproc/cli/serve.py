@@ -36,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `serve`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration (default: none needed)")
-    parser.add_argument("--workers", metavar="N", help="number of worker processes (default: server.workers)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML configuration (default: built-in defaults)"
+    )
+    parser.add_argument("--workers", metavar="N", help="processes that answer (default: server.workers)")
     # How the supervisor starts a worker: its number, and the directory that the workers share. Not --worker, which
     # is taken for --workers.
     parser.add_argument("--number", type=int, help=argparse.SUPPRESS)

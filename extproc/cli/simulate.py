@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from extproc.cli import scenario as scenarios
-from extproc.cli import tables
+from extproc.cli import simulation_tables, tables
 from extproc.cli.scenario_arguments import add_scenario_arguments
-from extproc.cli.simulation_tables import print_simulation
 from extproc.planning import arrivals, compare
 from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, unsettled
 from extproc.planning.errors import PlanError
@@ -44,21 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--replay",
         action="store_true",
-        help="replay the trace with its own arrival times, instead of drawing lengths at a rate",
+        help="send the trace's own requests at their own times, instead of drawn ones",
     )
     run.add_argument(
         "--cv",
         type=float,
         default=1.0,
-        help="coefficient of variation of drawn gaps between arrivals (default: 1, Poisson)",
+        help="coefficient of variation of the times between drawn arrivals (default: 1, Poisson)",
     )
     run.add_argument(
         "--cold",
         action="store_true",
-        help="the service begins with nothing learned (as with --replay; default: from 3,000 answers)",
+        help="begin with a service that has learned nothing, as --replay does (default: it has learned from 3,000 "
+        "answers)",
     )
     run.add_argument(
-        "--policies", default=",".join(POLICIES), help="comma-separated, of %(default)s (default: all)"
+        "--policies", default=",".join(POLICIES), help="routing policies, comma-separated (default: %(default)s)"
     )
     run.add_argument(
         "--smallest",
@@ -74,7 +74,7 @@ def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
     )
     group.add_argument(
-        "--seed", type=int, default=DEFAULT_SEED, help="seed of everything random (default: %(default)s)"
+        "--seed", type=int, default=DEFAULT_SEED, help="seed of all that is random (default: %(default)s)"
     )
     group.set_defaults(replay=False, cv=1.0, cold=False)
 
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(record, indent=1))
     else:
-        print_simulation(record)
+        simulation_tables.print_simulation(record)
     return 1 if record["problems"] else 0
 
 
@@ -101,6 +101,7 @@ def make(args: argparse.Namespace) -> Record:
         raise PlanError(f"--cv: {args.cv:g}: must be above 0 and at most {MOST_CV}")
     if args.replay and args.cv != 1:
         raise PlanError("--cv: goes with drawn arrivals, not with --replay, which has those of the trace")
+    policies = compare.named(args.policies)
     scenario, _, _ = scenarios.scenario(args)
     planner = Planner(scenario)
     one, two = simulated(planner.homogeneous), simulated(planner.split((args.threshold,)).fleet)
@@ -108,7 +109,7 @@ def make(args: argparse.Namespace) -> Record:
         one, two = _sized(args.instances, one, two)
     stream = setting(args, scenario, args.threshold)
     results = []
-    for policy in args.policies.split(","):
+    for policy in policies:
         pools = one if policy == "homogeneous" else two
         with tables.progress(policy, args.requests) as report:
             results.append(simulate(policy, pools, stream, report))

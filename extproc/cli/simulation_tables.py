@@ -1,29 +1,29 @@
-"""A simulation in the terminal."""
+"""The terminal report of a simulation."""
 
 from rich.table import Table
 
-from extproc.cli import tables
+from extproc.cli.tables import lengths, new_console, new_table, policies, print_list, traffic
 from extproc.planning.record import Record
 
 
 def print_simulation(record: Record) -> None:
     """Print a simulation for people."""
-    console = tables.new_console()
+    console = new_console()
     results = record["policies"]
     console.print(
         f"[bold]{results[0]['requests']:,} requests, {record['concurrency']} concurrency, threshold "
         f"{record['threshold']}, seed {record['seed']}[/]",
         highlight=False,
     )
-    console.print(tables.traffic(record["workload"]), highlight=False)
-    console.print(tables.lengths(record["workload"]), tables.policies(results), sep="\n")
+    console.print(traffic(record["workload"]), highlight=False, markup=False)
+    console.print(lengths(record["workload"]), policies(results), sep="\n")
     for result in results:
         console.print(_pools(result))
     if record["smallest"]:
         console.print(_smallest(record["smallest"]))
-    tables.print_list(console, "Assumed", record["assumptions"])
-    tables.print_list(console, "Mind", record["remarks"])
-    tables.print_list(console, "NOT MET", record["problems"])
+    print_list(console, "Assumed", record["assumptions"])
+    print_list(console, "Mind", record["remarks"])
+    print_list(console, "NOT MET", record["problems"])
 
 
 def _smallest(rows: list[Record]) -> Table:
@@ -35,18 +35,23 @@ def _smallest(rows: list[Record]) -> Table:
         "simulated",
         "saved by simulation",
     )
-    table = tables.new_table("Smallest pools that meet the objective", *columns)
+    table = new_table("Smallest pools that meet the objective", *columns)
     base = rows[0]["gpus"]
     for row in rows:
         table.add_row(
             row["policy"],
             " + ".join(str(p["planned"]) for p in row["pools"]),
-            " + ".join(str(p["simulated"]) for p in row["pools"]),
+            " + ".join(_found(pool) for pool in row["pools"]),
             f"{row['planned_gpus']:,}",
-            f"{row['gpus']:,}",
-            f"{1 - row['gpus'] / base:.1%}",
+            f"{row['gpus']:,}" if row["gpus"] else "",
+            f"{1 - row['gpus'] / base:.1%}" if row["gpus"] and base else "",
         )
     return table
+
+
+def _found(pool: Record) -> str:
+    """Instances that simulation asks for; twice those planned are the most that are tried."""
+    return f"over {2 * pool['planned']}" if pool["simulated"] is None else str(pool["simulated"])
 
 
 def _pools(result: Record) -> Table:
@@ -62,7 +67,7 @@ def _pools(result: Record) -> Table:
         "busy",
         "KV",
     )
-    table = tables.new_table(result["policy"], *columns)
+    table = new_table(result["policy"], *columns)
     for pool in result["pools"]:
         table.add_row(f"{pool['name']} {pool['max_model_len']}", *_measured(pool))
     if len(result["pools"]) > 1:

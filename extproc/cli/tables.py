@@ -1,4 +1,4 @@
-"""What the terminal output of plans and simulations shares: tables, the workload, policies, progress."""
+"""What the reports of `plan` and `simulate` have in common on a terminal, and progress on long work."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ REDIRECTED_WIDTH = 120
 
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on standard error while the work takes; nothing where that is not a terminal."""
+    """A progress bar on standard error, for as long as the work takes; silent when that is not a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(label, total=total)
@@ -25,13 +25,13 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], N
 
 
 def new_console() -> Console:
-    """Return a console for standard output."""
+    """Standard output, wide enough for the tables where it is not a terminal."""
     console = Report()
     return console if console.is_terminal else Report(width=REDIRECTED_WIDTH)
 
 
 def new_table(title: str, *columns: str) -> Table:
-    """Return a table without rows: the first column to the left, the others, numbers, to the right."""
+    """An empty table whose first column is of text, the others of numbers."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
@@ -39,12 +39,12 @@ def new_table(title: str, *columns: str) -> Table:
 
 
 def dollars(amount: float) -> str:
-    """Return an amount of US dollars for people."""
+    """An amount in dollars, in millions from there on."""
     return f"${amount / 1e6:,.2f}M" if amount >= 1e6 else f"${amount:,.0f}"
 
 
 def print_list(console: Console, heading: str, lines: list[str]) -> None:
-    """Print `lines` under `heading`, and nothing when there are none."""
+    """Print `lines` below `heading`; nothing when there are none."""
     if lines:
         console.print(f"[bold]{heading}[/]")
     for line in lines:
@@ -52,12 +52,20 @@ def print_list(console: Console, heading: str, lines: list[str]) -> None:
 
 
 def traffic(workload: Record) -> str:
-    """Return a line about the workload."""
+    """Say in a line how much traffic there is, and how it arrives."""
     return (
         f"{workload['name']}: {_rows(workload)}; "
         f"{workload['mean_rate']:.2f}/s mean, {workload['peak_rate']:.2f}/s peak minute, "
         f"CV {'unknown' if workload['cv'] is None else format(workload['cv'], '.2f')}"
     )
+
+
+def lengths(workload: Record) -> Table:
+    """Quantiles of the tokens requests used, and of those they asked for."""
+    table = new_table("Lengths", "tokens", *workload["totals"])
+    for name in ("totals", "budgets"):
+        table.add_row(name, *(f"{v:,}" for v in workload[name].values()))
+    return table
 
 
 def _rows(workload: Record) -> str:
@@ -66,16 +74,8 @@ def _rows(workload: Record) -> str:
     return f"{workload['rows']:,} requests, {workload['bad_rows']:,} bad rows left out"
 
 
-def lengths(workload: Record) -> Table:
-    """Return the distribution of total tokens and of budgets."""
-    table = new_table("Lengths", "tokens", *workload["totals"])
-    for name in ("totals", "budgets"):
-        table.add_row(name, *(f"{v:,}" for v in workload[name].values()))
-    return table
-
-
 def policies(results: list[Record]) -> Table:
-    """Return the results of simulated policies, a row each."""
+    """A row for each simulated policy."""
     columns = (
         "policy",
         "GPUs",

@@ -1,7 +1,7 @@
 """Workloads known only as a distribution of totals: a CDF file, or the budget histogram of a running Dualpool."""
 
+import http.client
 import re
-import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -136,5 +136,6 @@ def _page(source: str) -> str:
                 page: bytes = answer.read()
             return page.decode("utf-8", "replace")
         return Path(source).read_text("utf-8")
-    except (OSError, urllib.error.URLError, ValueError) as error:
-        raise PlanError(f"{source}: cannot be read: {error}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise PlanError(f"{source}: cannot be read: {why}") from None

@@ -86,7 +86,20 @@ def build(policy: str, pools: Pools, setting: Setting) -> Policy:
         return Learned(setting.learner(pools), pools, setting.texts, setting.seed)
     if kind == "static":
         return Static(pools, setting.texts, setting.seed, STATIC_RATIO, setting.reserve)
-    raise PlanError(f"--policies: {policy!r}: must be among {', '.join(POLICIES)}")
+    raise _unknown(policy)
+
+
+def named(policies: str) -> list[str]:
+    """Return the policies of a comma-separated list. Raises `PlanError` for one that is none of `POLICIES`."""
+    names = [name.strip() for name in policies.split(",")]
+    for name in names:
+        if name not in POLICIES:
+            raise _unknown(name)
+    return names
+
+
+def _unknown(policy: str) -> PlanError:
+    return PlanError(f"--policies: {policy!r}: must be among {', '.join(POLICIES)}")
 
 
 def record(simulation: Simulation) -> dict[str, Any]:
@@ -160,39 +173,54 @@ def unsettled(result: dict[str, Any]) -> str:
 
 
 def sizes(policy: str, planned: list[SimulatedPool], setting: Setting) -> dict[str, Any]:
-    """Compare `planned` pools with the smallest that meet the objective by simulation, as plain values."""
+    """Compare `planned` pools with the smallest that meet the objective by simulation, as plain values.
+
+    Instances of a pool are None where twice the planned ones do not keep it, and so are then the GPUs of all.
+    """
     doubled = [replace(pool, instances=2 * pool.instances) for pool in planned]
     found = smallest(policy, doubled, setting)
+    kept = [f for f in found if f is not None]
     return {
         "policy": policy,
         "pools": [
-            {"name": f.name, "planned": p.instances, "simulated": f.instances}
+            {"name": p.name, "planned": p.instances, "simulated": f and f.instances}
             for f, p in zip(found, planned, strict=True)
         ],
         "planned_gpus": sum(p.instances * p.engine.tp for p in planned),
-        "gpus": sum(f.instances * f.engine.tp for f in found),
+        "gpus": sum(f.instances * f.engine.tp for f in kept) if len(kept) == len(found) else None,
     }
 
 
-def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[SimulatedPool]:
+def smallest(policy: str, pools: list[SimulatedPool], setting: Setting) -> list[SimulatedPool | None]:
     """Return the smallest pools that together meet the fleet's P99 objective by simulation.
 
-    Of the requests that may be late, 1 % of all, every pool has an equal part, but not more than half of its
-    own: a pool that few requests reach must keep up with them all the same. Pools are searched one after the other,
-    smallest capacity first, the others staying as they are given, which should therefore be large enough. Without
-    spillover pools do not act on each other.
+    None for a pool that does not keep its part of the objective with all the instances given. Pools are searched
+    one after the other, the others staying as they are given: without spillover they do not act on each other.
     """
-    found = list(pools)
-    for place, pool in enumerate(pools):
-        low, high = 0, pool.instances
-        while high - low > 1:
-            middle = (low + high) // 2
-            trial = [replace(p, instances=middle) if i == place else p for i, p in enumerate(pools)]
-            result = simulate(policy, trial, setting)
-            part = result["pools"][place]
-            if part["late"] > allowed_late(len(pools), part["completed"] / result["requests"]):
-                low = middle
-            else:
-                high = middle
-        found[place] = replace(pool, instances=high)
-    return found
+    as_given = simulate(policy, pools, setting)
+    return [
+        _fewest(policy, pools, place, setting) if _keeps(as_given, place) else None for place in range(len(pools))
+    ]
+
+
+def _fewest(policy: str, pools: list[SimulatedPool], place: int, setting: Setting) -> SimulatedPool:
+    """Bisect the instances of the pool at `place`, which keeps its part with those it has."""
+    low, high = 0, pools[place].instances
+    while high - low > 1:
+        middle = (low + high) // 2
+        trial = [replace(p, instances=middle) if i == place else p for i, p in enumerate(pools)]
+        if _keeps(simulate(policy, trial, setting), place):
+            high = middle
+        else:
+            low = middle
+    return replace(pools[place], instances=high)
+
+
+def _keeps(result: dict[str, Any], place: int) -> bool:
+    """Whether the pool at `place` is late for no more than its part of the requests that may be.
+
+    These are 1 % of all, of which every pool with requests has an equal part, but not more than half of its own: a
+    pool that few requests reach must keep up with them all the same.
+    """
+    part, sharing = result["pools"][place], sum(pool["completed"] > 0 for pool in result["pools"])
+    return bool(part["late"] <= allowed_late(sharing, part["completed"] / result["requests"]))

@@ -1,5 +1,6 @@
 """Log files of any kind as lazy columns, found by dotted name. Nothing is read here but names."""
 
+import glob
 import gzip
 import itertools
 import json
@@ -48,7 +49,8 @@ def open_file(path: Path, late: Collection[str] = (), tolerant: bool = False) ->
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix not in _READERS:
         kinds = ", ".join(_READERS)
-        raise PlanError(f"{path}: {suffix or 'no extension'!r}: must be one of {kinds} (or .gz) or .json (a CDF)")
+        seen = repr(suffix) if suffix else "no extension"
+        raise PlanError(f"{path}: {seen}: must be one of {kinds} (or .gz) or .json (a CDF)")
     if not path.is_file():
         raise PlanError(f"{path}: is a directory" if path.is_dir() else f"{path}: no such file")
     if path.stat().st_size == 0:
@@ -66,9 +68,10 @@ def unreadable(path: Path, error: Exception) -> PlanError:
 
 def _csv(path: Path, _late: Collection[str], _tolerant: bool) -> File:
     """All as text; a row that is longer than the header has a value in a column of its own."""
-    names = list(pl.scan_csv(path, infer_schema=False, encoding="utf8-lossy").collect_schema())
+    names = list(pl.scan_csv(path, infer_schema=False, encoding="utf8-lossy", glob=False).collect_schema())
     frame = pl.scan_csv(
         path,
+        glob=False,
         schema=dict.fromkeys([*names, _EXTRA], pl.String()),
         encoding="utf8-lossy",
         truncate_ragged_lines=True,
@@ -78,7 +81,7 @@ def _csv(path: Path, _late: Collection[str], _tolerant: bool) -> File:
 
 
 def _parquet(path: Path, _late: Collection[str], _tolerant: bool) -> File:
-    frame = pl.scan_parquet(path)
+    frame = pl.scan_parquet(path, glob=False)
     columns = dict(_leaves(frame.collect_schema()))
     return File(frame, columns, tuple(columns))
 
@@ -98,7 +101,8 @@ def _ndjson(path: Path, late: Collection[str], tolerant: bool) -> File:
     if tolerant:
         return File(*_lines(path, found), tuple(seen))
     schema = {name: TURNS if name == CONVERSATION else kind for name, kind in _schema(found.values()).items()}
-    frame = pl.scan_ndjson(path, schema=schema, ignore_errors=True)
+    name = glob.escape(str(path))  # polars always takes it for a pattern here
+    frame = pl.scan_ndjson(name, schema=schema, ignore_errors=True)
     return File(frame, dict(_leaves(schema)), tuple(seen))
 
 
@@ -106,6 +110,7 @@ def _lines(path: Path, found: Mapping[str, Names]) -> tuple[pl.LazyFrame, dict[s
     line = pl.col(_LINE)
     frame = pl.scan_csv(
         path,
+        glob=False,
         schema={_LINE: pl.String()},
         has_header=False,
         separator="\x01",

@@ -189,7 +189,7 @@ def submit(
         present = instances[i].running + instances[i].waiting
         if present < least:
             best, least = i, present
-    # The rest fills a free row, puts it at the end of the queue and starts the instance.
+    # Fill a free row, put it at the end of the queue, and start the instance if it is idle.
     counts[FREE_ROWS] -= 1
     row = free_rows[counts[FREE_ROWS]]
     request = requests[row]

@@ -37,7 +37,7 @@ class PoolModel:
         self._filled = float(self._shares @ filled)
         self._residual = queueing.residual(self._own + filled * engine.weights_time, self._shares)
         self._alone = engine.weights_time * part.mean(iterations(part, engine)) + throughput.demand
-        below = int(np.searchsorted(np.cumsum(self._shares), 1 - LATE))
+        below = int(np.searchsorted(np.cumsum(self._shares), (1 - LATE) * (1 - 1e-12)))  # sums are rounded
         self._slowest = min(below, len(inputs) - 1)  # prefill grows with the prompt
 
     def utilisation(self, instances: int) -> float:
@@ -49,8 +49,8 @@ class PoolModel:
         return float(self._prefills(instances)[self._slowest])
 
     def _prefills(self, instances: float) -> Floats:
-        """Each request's own: its chunks share iterations of W / (1 − λ·D) with what else the instance does, and it
-        starts half an iteration late on average."""
+        """Seconds by length of prompt: its chunks share iterations of W / (1 − λ·D) with all the instance does, and
+        it starts half an iteration late on average."""
         return np.asarray((self._chunks + 0.5) * self._iteration(instances) + self._own, np.float64)
 
     def _busy(self, instances: float) -> float:

@@ -9,6 +9,8 @@ BINS_A_DECADE = 230
 """Bins are 1 % wide, which is the error of a percentile."""
 
 LEAST, DECADES = 1e-4, 9
+"""The bins begin at 0.1 ms and end at 10⁵ s: what is outside counts as their first or last."""
+
 PERCENTILES = (0.5, 0.95, 0.99)
 QUANTITIES = ("ttft", "latency", "tpot")
 

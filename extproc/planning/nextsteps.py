@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
-from extproc.config import Config
 from extproc.config_file import ConfigError, load
 from extproc.planning.engine import MEMORY_UTILISATION
 from extproc.planning.errors import PlanError
 from extproc.planning.record import Record
 from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
+from extproc.render.text import comment_lines
 
 CONFIG_NAME = "dualpool.yaml"
 
@@ -31,9 +31,13 @@ def vllm_commands(record: Record) -> list[str]:
         f" --max-model-len {pool['max_model_len']} --max-num-seqs {_sequences(pool, instance)}"
         f" --max-num-batched-tokens {instance['max_num_batched_tokens']}{_types(instance)}"
         f" --gpu-memory-utilization {MEMORY_UTILISATION:g}"
-        f"  # {pool['instances']} instances: {name}{_scaling(pool, instance)}"
+        f"  # {_instances(pool['instances'])}: {name}{_scaling(pool, instance)}"
         for name, pool in zip(pool_names(len(record["chosen"]["pools"])), record["chosen"]["pools"], strict=True)
     ]
+
+
+def _instances(count: int) -> str:
+    return f"{count} instance" if count == 1 else f"{count} instances"
 
 
 def _sequences(pool: Record, instance: Record) -> int:
@@ -85,14 +89,16 @@ def write_configuration(record: Record, endpoints: Mapping[str, list[str]], dire
     Raises `PlanError` when they cannot be written or would not be valid.
     """
     path = directory / CONFIG_NAME
-    header = f"# {record['headline']}\n"
+    header = comment_lines(record["headline"])
     if not endpoints:
-        header += "# Replace the endpoints by your vLLM servers, here and in envoy.yaml.\n"
-    text = header + yaml.safe_dump(configuration(record, endpoints), sort_keys=False)
+        header.append("# Replace the endpoints with your vLLM servers, here and in envoy.yaml.")
+    text = "\n".join([*header, yaml.safe_dump(configuration(record, endpoints), sort_keys=False)])
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-        files = {directory / name: rendered for name, rendered in _envoy(load(path, {})).items()}
+        files = {
+            directory / name: rendered for name, rendered in render("envoy", load(path, {}), Options()).items()
+        }
         for file, rendered in files.items():
             file.write_text(rendered, "utf-8")
     except OSError as error:
@@ -100,7 +106,3 @@ def write_configuration(record: Record, endpoints: Mapping[str, list[str]], dire
     except (ConfigError, RenderError) as error:
         raise PlanError(f"--endpoints: {'; '.join(error.problems)}") from None
     return [path, *files]
-
-
-def _envoy(config: Config) -> dict[str, str]:
-    return render("envoy", config, Options())

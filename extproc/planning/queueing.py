@@ -6,28 +6,48 @@ import numpy as np
 
 from extproc.planning.workload import Floats
 
+AT_ONCE = 100_000
+"""Terms of a sum computed together."""
+
+NEGLIGIBLE = 1e-20
+"""A term below this share of its sum, and all that follow, smaller still, do not change it."""
+
 
 def erlang_c(servers: float, load: float) -> float:
-    """Probability that an arrival waits in M/M/c. `load`: offered Erlangs, λ·E[S]; below `servers`.
+    """Probability that an arrival waits in M/M/c. `load`: offered Erlangs, λ·E[S]; 1 at or above `servers`.
 
-    From Erlang B, 1/B = Σ c! / ((c−k)!·a^k) over k from 0 to c, all of whose terms are positive, then
-    C = B / (1 − ρ(1 − B)). Exact for any number of servers, whose time grows with them.
+    C = B / (1 − ρ(1 − B)) from Erlang's B (`_inverse_erlang_b`).
     """
     if load <= 0:
         return 0.0
     count = max(1, math.floor(servers))
     if load >= count:
         return 1.0
-    with np.errstate(over="ignore"):  # where nobody is ever blocked
-        blocked = 1 / (1 + float(np.cumprod(np.arange(count, 0, -1) / load).sum()))
+    blocked = 1 / _inverse_erlang_b(count, load)
     return blocked / (1 - load / count * (1 - blocked))
+
+
+def _inverse_erlang_b(count: int, load: float) -> float:
+    """1/B = Σ c! / ((c − k)!·a^k) over k from 0 to c, infinite where nobody is ever blocked.
+
+    All terms are positive: they rise while c − k is above the load a, then fall, and the sum ends early.
+    """
+    total = term = 1.0
+    for most in range(count, 0, -AT_ONCE):
+        with np.errstate(over="ignore"):
+            terms = term * np.cumprod(np.arange(most, max(most - AT_ONCE, 0), -1) / load)
+            total += float(terms.sum())
+        term = float(terms[-1])
+        if term <= NEGLIGIBLE * total:
+            break
+    return total
 
 
 def mean_wait(servers: float, load: float, service: float, cv2: float) -> float:
     """Mean wait in M/G/c, in the unit of `service` (mean service time); infinite at or above saturation.
 
     Kimura's two-moment interpolation between M/M/c and M/D/c (Queueing Systems 17, 1994), the latter by
-    Cosmetatos's correction.
+    Cosmetatos's correction. `load`: offered Erlangs. `cv2`: squared coefficient of variation of the service time.
     """
     count = max(1, math.floor(servers))
     if load >= count:
@@ -42,9 +62,10 @@ def mean_wait(servers: float, load: float, service: float, cv2: float) -> float:
 
 
 def wait_quantile(q: float, servers: float, load: float, service: float, cv2: float) -> float:
-    """Quantile `q` of the wait: 0 when fewer than 1 − q wait at all, else an exponential tail.
+    """Quantile `q` of the wait in M/G/c, in the unit of `service`; infinite at or above saturation.
 
-    P(wait > t) = C·exp(−t·C / E[W]), exact for M/M/c; for other service times the mean is Kimura's.
+    It is 0 when no more than 1 − q wait at all. The tail is exponential, P(wait > t) = C·exp(−t·C / E[W]), exact
+    for M/M/c; for other service times the mean is Kimura's.
     """
     count = max(1, math.floor(servers))
     if load >= count:

@@ -18,7 +18,7 @@ from extproc.planning.search import (
     verdict,
 )
 from extproc.planning.sensitivity import Cases, variations
-from extproc.planning.sizing import FleetPlan
+from extproc.planning.sizing import HOURS_A_YEAR, FleetPlan
 from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
 
 Record = dict[str, Any]
@@ -39,9 +39,10 @@ def plan_record(
     model: Model,
     cases: Cases,
 ) -> Record:
-    """Everything a plan says, as JSON-compatible values.
+    """Return everything a plan says, as JSON-compatible values.
 
-    `present`: instances in use today, if known. `cases`: what is changed to see what the answer depends on.
+    `curve`: every split that was looked at, of which the best `by` GPUs or cost is chosen. `present`: instances in
+    use today, None where that is not known. `cases`: what is changed to see what the answer depends on.
     """
     scenario = planner.scenario
     chosen = best(curve, by)
@@ -180,7 +181,7 @@ def _present(instances: int | None, scenario: Scenario, chosen: FleetPlan) -> li
             "instances": instances,
             "gpus": instances * scenario.engine.tp,
             "cost_per_hour": cost,
-            "cost_per_year": cost * 8760,
+            "cost_per_year": cost * HOURS_A_YEAR,
             "problems": [],
             "pools": [],
             "saved": 1 - chosen.cost / cost,
@@ -194,11 +195,11 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
     held = (
         "max_model_len of KV is set aside for each sequence"
         if engine.concurrency == "reserved"
-        else ("KV blocks are allocated on demand, as vLLM does")
+        else "KV blocks are allocated on demand, as vLLM does"
     )
     words = [
         f"{engine.concurrency} concurrency: {held}, at most {engine.max_num_seqs} sequences an instance",
-        f"{scenario.load:g} requests/s: {'Poisson at the mean rate' if scenario.poisson else 'the busiest minute'}",
+        f"{scenario.load:g} requests/s: {_load_source(scenario)}",
         f"at most {objective.utilisation:.0%} of an instance's throughput is used",
         f"weights in {engine.dtype}{FROM_CHECKPOINT.get(engine.dtype, '')}, KV cache in {engine.kv_dtype}",
         f"{engine.tp} GPUs an instance; throughput is per instance, prices are per GPU and hour",
@@ -219,9 +220,15 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
     return words
 
 
+def _load_source(scenario: Scenario) -> str:
+    if scenario.poisson:
+        return "Poisson at the mean rate"
+    return "the busiest minute" if scenario.workload.needs_rate().by_minute else "Poisson at the rate given"
+
+
 def _refused(scenario: Scenario) -> str:
-    share = f"{100 * scenario.refused:.3g} % of requests"
-    return f"{share} need more than the full context of {scenario.full}, every pool refuses them: --max-model-len"
+    longer = f"{100 * scenario.refused:.3g} % of requests need more than the full context of {scenario.full}"
+    return f"{longer}: every pool refuses them; raise --max-model-len"
 
 
 def _set_aside(reserve: int) -> str:

@@ -20,12 +20,13 @@ LEAST_SAVED = 0.001
 
 @dataclass(frozen=True)
 class Split:
-    """One point of the curve. `alpha`, `rho`, `sigma`: the symbols of the closed form (two pools only).
+    """One point of the curve, in the symbols of the closed form.
 
-    `alpha`: of the requests that some pool holds. `rho` and `sigma`: throughput of a short and of a long instance
-    over that of a homogeneous one. `predicted`: savings by the general closed form, before rounding to whole
-    instances. `misrouted`, `cut`, `cautious`: shares of requests sent to a pool that refuses them, to one at whose
-    context their answer ends, and to a larger one than they need.
+    `alpha`: what the smallest pool gets, as a share of the requests that fit full context. `rho` and `sigma`:
+    throughput of an instance of the smallest and of the largest pool over that of a homogeneous one. `predicted`:
+    savings by the closed form over all pools, before rounding to whole instances. `misrouted`, `cut`, `cautious`:
+    shares of requests sent to a pool that refuses them, to one at whose context their answer ends, and to a larger
+    one than they need.
     """
 
     thresholds: tuple[int, ...]
@@ -52,8 +53,8 @@ class Planner:
         """Size the pool for budgets in (low, high], or over `low` at full context; None without traffic.
 
         `smallest`: capacity of the fleet's smallest pool. `among`: pools that share what may be late, 0 for as many
-        instances as the throughput asks for. At full context there is always a pool: what does not
-        come today may come tomorrow.
+        instances as the throughput asks for. At full context there is always a pool: what does not come today may
+        come tomorrow.
         """
         key = (low, high, self.scenario.reserve(smallest), among)
         if key not in self._sized:
@@ -84,15 +85,17 @@ class Planner:
         """Size a fleet cut at `thresholds`, none for a homogeneous one; pools without traffic are left out.
 
         The TTFT objective is the fleet's: a small long pool may miss it by itself as long as 99 % of all requests
-        meet it. When they do not, every pool is enlarged, where it can, until it is late for no more than its part.
+        meet it. When they do not, every pool is enlarged, where that helps, until it is late for no more than its
+        part. A pool that gets no requests today has no part.
         """
         edges = (0, *thresholds, self.scenario.full)
-        for among in (0, len(edges) - 1):
-            pools = [self.pool(low, high, edges[1], among) for low, high in itertools.pairwise(edges)]
-            fleet = FleetPlan(label, tuple(p for p in pools if p), self.scenario.objective)
-            if not fleet.problems:
-                break
-        return fleet
+
+        def sized(among: int) -> FleetPlan:
+            pools = (self.pool(low, high, edges[1], among) for low, high in itertools.pairwise(edges))
+            return FleetPlan(label, tuple(p for p in pools if p), self.scenario.objective)
+
+        fleet = sized(0)
+        return sized(sum(p.share > 0 for p in fleet.pools)) if fleet.problems else fleet
 
     @cached_property
     def homogeneous(self) -> FleetPlan:
@@ -118,19 +121,18 @@ class Planner:
         named = " and ".join(str(t) for t in thresholds)
         fleet = self.fleet(f"{len(thresholds) + 1} pools cut at {named}", thresholds)
         base = self.homogeneous.pools[0].throughput.rate
-        smallest, largest = thresholds[0], thresholds[-1]
-        first, last = self.pool(0, smallest, smallest), self.pool(largest, self.scenario.full, smallest)
+        served = self.scenario.served
+        ratios = [pool.throughput.rate / base for pool in fleet.pools]
+        shares = [pool.share / served if served else 0.0 for pool in fleet.pools]
+        short = fleet.pools[0].engine.max_model_len == thresholds[0]  # otherwise it has no traffic and is left out
         missent = self.scenario.missent(thresholds)
-        alpha = first.share / self.scenario.served if first else 0.0
-        rho = first.throughput.rate / base if first else 1.0
-        sigma = last.throughput.rate / base if last else 1.0
         return Split(
             thresholds=thresholds,
             fleet=fleet,
-            alpha=alpha,
-            rho=rho,
-            sigma=sigma,
-            predicted=general_savings(alpha, rho, sigma),
+            alpha=shares[0] if short else 0.0,
+            rho=ratios[0] if short else 1.0,
+            sigma=ratios[-1],
+            predicted=general_savings(shares, ratios) if served else 0.0,
             misrouted=missent.refused,
             cut=missent.cut,
             cautious=missent.cautious,
@@ -176,11 +178,27 @@ def verdict(chosen: Split, planner: Planner) -> str:
     if share >= LEAST_SAVED:
         return f"Splitting saves {share:.1%} against {baseline.label}."
     cut = " and ".join(map(str, chosen.thresholds))
-    why = f"{chosen.alpha:.1%} of requests go short, where an instance does {chosen.rho:.2f} times the requests of"
-    why += f" {baseline.label}; a long one does {chosen.sigma:.2f} times"
-    if chosen.predicted >= LEAST_SAVED:
-        why += f"; the {chosen.predicted:.1%} this is worth are lost to rounding up to whole instances"
-    return f"Splitting does not pay against {baseline.label}. At the best threshold, {cut}, {why}."
+    words = f"Splitting does not pay against {baseline.label}. At the best threshold, {cut}, "
+    if not chosen.alpha:
+        return f"{words}no request goes to the short pool."
+    words += (
+        f"{chosen.alpha:.1%} of requests go to the short pool, whose instances serve {chosen.rho:.2f} times as "
+        f"many as those of the one pool; long instances serve {chosen.sigma:.2f} times as many."
+    )
+    if chosen.predicted < LEAST_SAVED:
+        return words
+    lost = _lost(chosen.fleet)
+    return f"{words} By throughput alone this would save {chosen.predicted:.1%}, which is lost to {lost}."
+
+
+def _lost(fleet: FleetPlan) -> str:
+    """What `fleet` needs more instances for than the closed form gives it."""
+    causes = ["rounding up to whole instances"]
+    if fleet.enlarged:
+        causes.insert(0, "the TTFT objective")
+    if fleet.objective.spare:
+        causes.insert(0, "spare instances")
+    return " and ".join(", ".join(causes).rsplit(", ", 1))
 
 
 def against_present(chosen: Split, scenario: Scenario, instances: int) -> str:

@@ -111,7 +111,7 @@ def _rhos(chosen: Split) -> list[Variation]:
         Variation(
             f"short instances x {factor:g} as fast, by the closed form: ρ {chosen.rho * factor:.2f}",
             None,
-            general_savings(chosen.alpha, chosen.rho * factor, chosen.sigma),
+            general_savings((chosen.alpha, 1 - chosen.alpha), (chosen.rho * factor, chosen.sigma)),
             met=True,
         )
         for factor in RHOS

@@ -51,7 +51,9 @@ class Machines:
         """Raises `PlanError` for more sequences than fit in memory."""
         places = sum(p.instances * max(1, p.engine.slots) for p in pools)
         if places > MOST_PLACES:
-            raise PlanError(f"{places} sequences at once: at most {MOST_PLACES} can be simulated; lower --rate")
+            raise PlanError(
+                f"{places} sequences at once: at most {MOST_PLACES} can be simulated; lower --rate or --instances"
+            )
         self.instances = rows.instance_table([p.engine for p in pools], [p.instances for p in pools])
         edges = np.cumsum([0, *(p.instances for p in pools)]).tolist()
         self.ranges = list(itertools.pairwise(edges))

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from extproc.planning.engine import Engine
+from extproc.planning.errors import PlanError
 from extproc.planning.latency import LATE, PoolModel
 from extproc.planning.throughput import Throughput
 from extproc.planning.workload import Workload
@@ -12,6 +13,9 @@ HOURS_A_YEAR = 8760
 
 MOST_LATE = 0.5
 """Share of its own requests for which a pool may be late, however few of all they are."""
+
+MOST_INSTANCES = 10_000_000
+"""No fleet has more in one pool: a rate, a throughput or a utilisation is wrong."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ class FleetPlan:
         return sum(p.share * p.late for p in self.pools)
 
     @property
+    def enlarged(self) -> bool:
+        """Whether a pool has more instances than the utilisation cap asks for, to meet the TTFT objective."""
+        return any(
+            p.rate <= (p.instances - p.spare - 1) * p.throughput.rate * self.objective.utilisation
+            for p in self.pools
+            if p.instances - p.spare > 1
+        )
+
+    @property
     def gpus(self) -> int:
         """GPUs of all pools."""
         return sum(p.gpus for p in self.pools)
@@ -105,8 +118,10 @@ class FleetPlan:
 
 
 def allowed_late(pools: int, share: float) -> float:
-    """Share of its own requests that may be late in one of `pools`, with this `share` of all requests: an equal
-    part of the 1 % of all."""
+    """Share of its own requests for which a pool may be late that gets `share` of all.
+
+    The 1 % of all that may be late is divided equally among `pools` pools; none may be late for over `MOST_LATE`.
+    """
     return min(LATE / pools / share, MOST_LATE) if share > 0 else MOST_LATE
 
 
@@ -124,10 +139,17 @@ def size_pool(
     """Return the smallest pool for `rate` requests/s of `part` under the utilisation cap.
 
     `allowed`: also large enough that no more than this share of its requests miss the TTFT objective, where more
-    instances can bring that about (prefill takes its time however many there are).
+    instances can bring that about (prefill takes its time however many there are). Raises `PlanError` for a pool
+    of more than `MOST_INSTANCES`.
     """
+    usable = throughput.rate * objective.utilisation
+    if rate >= MOST_INSTANCES * usable:
+        raise PlanError(
+            f"pool {name}: {rate:g} requests/s at {throughput.rate:g} an instance and {objective.utilisation:g} "
+            f"utilisation need more than {MOST_INSTANCES:,} instances"
+        )
     model = PoolModel(part, engine, throughput, rate)
-    least = max(1, math.ceil(rate / (throughput.rate * objective.utilisation) * (1 - 1e-12)))
+    least = max(1, math.ceil(rate / usable * (1 - 1e-12)))
     if allowed is not None and objective.ttft is not None and model.late(math.inf, objective.ttft) < allowed:
         least = _enough(model, least, objective.ttft, allowed)
     problem = ""
@@ -150,7 +172,10 @@ def size_pool(
 
 
 def _enough(model: PoolModel, least: int, ttft: float, allowed: float) -> int:
-    """Fewest instances from `least` on that keep `ttft` but for `allowed`: fewer are late the more there are."""
+    """Fewest instances, from `least` on, with which no more than `allowed` of the requests are over `ttft`, s.
+
+    Doubled until they are enough, then bisected: the more instances there are, the fewer requests are late.
+    """
     high = least
     while model.late(high, ttft) > allowed:
         high *= 2

@@ -53,8 +53,9 @@ class Trace:
         return "every request has the same time" if summary.first == summary.last else ""
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the requests in time order, some at a time. Raises `PlanError` without timestamps."""
-        if not self.summary.whole:
+        """Yield the requests in time order, some at a time. Raises `PlanError` where times are missing or all the
+        same, or too many are out of order."""
+        if self.untimed:
             raise PlanError(f"{self.path}: cannot be replayed: {self.untimed}: leave --replay out and give --rate")
         if not self.summary.ordered:
             raise PlanError(f"{self.path}: {self.summary.rows} rows are not in time order: sort the file first")

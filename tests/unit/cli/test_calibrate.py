@@ -51,6 +51,13 @@ def test_what_a_log_teaches_explains_a_request(tmp_path: Path, capsys: pytest.Ca
     assert "would     go to long with" in after
 
 
+def test_names_of_a_log_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kind of body is shown as the log has it, be there brackets in it."""
+    lines = [{**line, "category": "[/a][b]"} for line in bodies(5)]
+    assert main(["calibrate", log(tmp_path / "log.jsonl", lines), "--output", str(tmp_path / "state.json")]) == 0
+    assert "[/a][b]" in capsys.readouterr().out
+
+
 def test_a_log_of_requests_and_answers(tmp_path: Path) -> None:
     """OpenAI-style pairs are read as well, and lines without usage are passed over."""
     pairs = [

@@ -71,8 +71,8 @@ def test_context_beyond_what_the_model_was_trained_for(trace: str, capsys: pytes
     """A pool longer than the model's native context must be told how to scale positions, a shorter one not."""
     arguments = ("--rate", "500", "--threshold", "40960", "--model", "Qwen3-235B-A22B", "--json")
     short, long = json.loads(plan(capsys, trace, *arguments)[1])["next"]
-    assert short.endswith("instances: short")
-    assert long.endswith("instances: long; needs --hf-overrides with YaRN rope scaling above 40960")
+    assert short.endswith(" instances: short")
+    assert long.endswith("1 instance: long; needs --hf-overrides with YaRN rope scaling above 40960")
 
 
 def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,8 +174,8 @@ def test_requests_longer_than_full_context_are_not_met(
     )
     code, out, _ = plan(capsys, trace, *arguments, "--json")
     record = json.loads(out)
-    line = f"{share} % of requests need more than the full context of {context}, every pool refuses them: "
-    line += "--max-model-len"
+    line = f"{share} % of requests need more than the full context of {context}: every pool refuses them; "
+    line += "raise --max-model-len"
     assert (code, record["problems"]) == ((1, [line]) if share else (0, []))
     assert (line in record["assumptions"]) == bool(share)
     assert record["workload"]["refused"] == pytest.approx(0.1 if share else 0)
@@ -193,7 +193,12 @@ def test_requests_longer_than_full_context_are_not_met(
             "--pools: 3: with --threshold there are two pools: leave out one of them",
         ),
         (["--lengths", "70000"], "--lengths: 70000: a threshold must be below --max-model-len 65536"),
-        (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour"),
+        (["--price", "0"], "--price: 0: must be above 0 dollars per GPU and hour and at most 1e+18"),
+        (["--price", "1e308"], "--price: 1e+308: must be above 0 dollars per GPU and hour and at most 1e+18"),
+        (
+            ["--throughput", "4096=1e-9", "--threshold", "4096"],
+            "pool 4096: 9 requests/s at 1e-09 an instance and 0.85 utilisation need more than 10,000,000 instances",
+        ),
         (["--tp", "3"], "--tp: 3: must divide the 64 attention heads of Llama-3-70B"),
         (["--requests", "50"], "--requests: is of a simulation: add --check or --html"),
         (["--endpoints", "short=a:1"], "--endpoints: goes with --write-config, which is not given"),
@@ -235,6 +240,11 @@ def test_requests_longer_than_full_context_are_not_met(
             "--endpoints: 'short': must be a pool's name, = and HOST:PORT, several with commas between; give "
             "the option once for each pool",
         ),
+        (
+            ["--write-config", "/proc/none", "--endpoints", "short=a:1", "--endpoints", "short=b:1"],
+            "--endpoints: short: is there twice; give all servers of a pool at once",
+        ),
+        (["--throughput", "8192=5", "--throughput", "8192=6"], "--throughput: 8192: is there twice"),
         (["--lengths", "8"], "--lengths: 8: must be at least 16 tokens"),
     ],
 )
@@ -274,3 +284,10 @@ def test_cdf_needs_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     path.write_text("[[1000, 0.9], [20000, 1.0]]")
     assert plan(capsys, str(path))[0] == 2
     assert plan(capsys, str(path), "--rate", "100")[0] == 0
+
+
+def test_a_file_is_named_as_it_is(tmp_path: Path, trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in a name are no markup."""
+    copy = Path(trace).rename(tmp_path / "trace[copy].csv")
+    _, out, _ = plan(capsys, str(copy), "--threshold", "4096")
+    assert "\ntrace[copy].csv: " in out

@@ -35,6 +35,12 @@ def test_an_option_that_does_not_apply_is_refused(
     assert line == f"{flag}: {kind} has none: it goes with {', '.join(APPLIES[option])}"
 
 
+def test_a_name_is_refused_where_no_file_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed has no name."""
+    assert main(["render", "envoy", "--name", "x.yaml"]) == 2
+    assert capsys.readouterr().err == "--name: names the file that is written to --output, which is not given\n"
+
+
 def test_each_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """One line each."""
     assert main(["render", "istio", "--listen", "127.0.0.1:80", "--inference-pools"]) == 2

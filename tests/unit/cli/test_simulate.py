@@ -122,7 +122,16 @@ def test_fleet_too_small_is_not_met(trace: str, capsys: pytest.CaptureFixture[st
             ["--policies", "best"],
             "--policies: 'best': must be among homogeneous, oracle, learned, learned+spillover, static",
         ),
-        (["--text-spread", "-1"], "--text-spread: -1: must not be negative"),
+        (
+            ["--policies", "oracle, fastest"],
+            "--policies: 'fastest': must be among homogeneous, oracle, learned, learned+spillover, static",
+        ),
+        (
+            ["--policies", "oracle+spillover"],
+            "--policies: 'oracle+spillover': must be among homogeneous, oracle, learned, learned+spillover, static",
+        ),
+        (["--text-spread", "1e300"], "--text-spread: 1e+300: must be 0 to 100"),
+        (["--text-spread", "-1"], "--text-spread: -1: must be 0 to 100"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
@@ -148,3 +157,34 @@ def test_replay_needs_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     code, _, err = simulate(capsys, str(path), "--rate", "10", "--replay", *SMALL)
     assert code == 2
     assert err == "--replay: every source must be a trace of single requests with times\n"
+
+
+def test_lengths_are_of_a_search(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is one threshold to simulate, and nothing to search: an option that did nothing is none."""
+    with pytest.raises(SystemExit):
+        simulate(capsys, trace, "--lengths", "2048")
+    assert "unrecognized arguments: --lengths 2048" in capsys.readouterr().err
+
+
+def test_pools_that_cannot_meet_the_objective_are_not_called_the_smallest_that_do(
+    trace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No number of instances prefills 5,000 tokens in 0.2 s: the pool with such prompts has no smallest size."""
+    options = ("--smallest", "--policies", "oracle", "--ttft", "0.2")
+    _, out, _ = simulate(capsys, trace, "--json", *options, *SMALL)
+    one, two = (row for row in json.loads(out)["smallest"] if row["policy"] in ("homogeneous", "oracle"))
+    assert [pool["simulated"] is None for pool in one["pools"] + two["pools"]] == [True, False, True]
+    assert one["gpus"] is two["gpus"] is None
+    _, out, _ = simulate(capsys, trace, *options, *SMALL)
+    assert f"over {2 * one['pools'][0]['planned']}" in out
+
+
+def test_requests_of_one_moment_cannot_be_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Times that are all the same have no rate, so that --rate could not make them faster or slower."""
+    path = tmp_path / "same.csv"
+    path.write_text("timestamp,prompt_tokens,completion_tokens\n" + "5,300,20\n" * 10)
+    code, _, err = simulate(capsys, str(path), "--rate", "5", "--replay", *SMALL)
+    assert code == 2
+    assert err == (
+        f"{path}: cannot be replayed: every request has the same time: leave --replay out and give --rate\n"
+    )

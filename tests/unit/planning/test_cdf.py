@@ -1,6 +1,8 @@
 """Rules of `extproc.planning.cdf`."""
 
 import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +142,26 @@ def test_requests_that_have_no_budget_are_told_of(tmp_path: Path) -> None:
     page = tmp_path / "metrics.prom"
     page.write_bytes(generate_latest(metrics.registry))
     assert "2 more went long unread" in read_metrics(str(page)).notes[-1]
+
+
+def test_an_address_that_answers_in_another_language_is_one_line() -> None:
+    """Metrics asked of a port that speaks no HTTP, gRPC's for one, cannot be read."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(1024)
+                client.sendall(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(PlanError, match="cannot be read"):
+            read_metrics(f"http://127.0.0.1:{server.getsockname()[1]}/metrics")
+        thread.join()
+
+
+def test_an_address_that_is_none() -> None:
+    """A space in an address is no reason for a traceback."""
+    with pytest.raises(PlanError, match="cannot be read"):
+        read_metrics("http://a b/metrics")

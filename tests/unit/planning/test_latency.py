@@ -1,7 +1,9 @@
 """Rules of `extproc.planning.latency`, beside the simulator too."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from extproc.config import Config
@@ -74,3 +76,14 @@ def test_more_instances_make_fewer_late(roomy: Engine) -> None:
     late = [model.late(n, 2.0) for n in (4, 5, 8, 16)]
     assert late == sorted(late, reverse=True)
     assert late[0] > late[-1]
+
+
+@pytest.mark.parametrize("requests", range(100, 2_001, 100))
+def test_p99_is_that_of_99_requests_in_a_hundred(roomy: Engine, requests: int) -> None:
+    """Where exactly one request in a hundred is long, the prefill of the others is the P99, however sums round."""
+    kinds, short = 57, requests - requests // 100
+    counts = [short - short // kinds * (kinds - 1), *[short // kinds] * (kinds - 1), requests - short]
+    rows = [(length, 10, 10) for length in (*range(100, 100 + kinds), 50_000)]
+    traffic = replace(make_workload(*rows), weights=np.array(counts, float))
+    model, _ = pool(roomy, traffic, 1, 1e-6)
+    assert model.prefill(1) < 1

@@ -18,7 +18,10 @@ def test_two_servers() -> None:
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize(("servers", "load"), [(3, 0.5), (2_000, 1_900), (2_000, 1_850.0), (20_000, 19_700.0)])
+@pytest.mark.parametrize(
+    ("servers", "load"),
+    [(3, 0.5), (2_000, 1_900), (2_000, 1_850.0), (20_000, 19_700.0), (150_000, 149_600.0), (150_001, 150_000.5)],
+)
 def test_however_many_servers_it_is_the_recursion(servers: int, load: float) -> None:
     """C is that of B(n) = a·B(n-1) / (n + a·B(n-1)), in small systems and in very large ones."""
     blocked = 1.0

@@ -1,5 +1,6 @@
 """Rules of `extproc.planning.search`, `sizing`, `savings` and `sensitivity`."""
 
+import math
 from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
@@ -48,13 +49,15 @@ def test_paper_formula() -> None:
 
 def test_general_formula_charges_long_requests() -> None:
     """Long requests that take twice the work cost twice their share."""
-    assert general_savings(0.8, 4, 0.5) == pytest.approx(1 - 0.2 - 0.4)
+    assert general_savings((0.8, 0.2), (4, 0.5)) == pytest.approx(1 - 0.2 - 0.4)
 
 
 def test_formula_rejects_what_is_no_share() -> None:
     """α is a share, ρ and σ are ratios."""
     with pytest.raises(ValueError, match="alpha"):
-        general_savings(1.2, 4, 1)
+        general_savings((1.2, -0.2), (4, 1))
+    with pytest.raises(ValueError, match="rho"):
+        savings(0.5, 0)
 
 
 def test_short_pool_pays_when_kv_is_reserved(engine: Engine) -> None:
@@ -71,12 +74,47 @@ def test_splitting_does_not_pay_when_blocks_are_paged(engine: Engine) -> None:
     plan = planner(engine, engine=replace(engine, kv_tokens=1_000_000))
     words = verdict(best(plan.curve()), plan)
     assert words.startswith("Splitting does not pay against one pool at 800")
+    assert "lost" not in words
+
+
+@pytest.mark.parametrize(
+    ("objective", "lost"),
+    [
+        (Objective(ttft=None), "rounding up to whole instances"),
+        (Objective(ttft=0.1), "the TTFT objective and rounding up to whole instances"),
+        (Objective(ttft=None, spare=1), "spare instances and rounding up to whole instances"),
+    ],
+)
+def test_the_verdict_names_what_savings_are_lost_to(engine: Engine, objective: Objective, lost: str) -> None:
+    """Rounding takes its part of the savings of a small fleet; the TTFT objective and spare instances theirs."""
+    plan = planner(engine, workload=MIXED.with_rate(5), objective=objective)
+    words = verdict(plan.split((100,)), plan)
+    assert words.endswith(f"By throughput alone this would save 47.3%, which is lost to {lost}.")
+
+
+def test_the_verdict_on_a_short_pool_that_nobody_is_sent_to(engine: Engine) -> None:
+    """A threshold below every request is no split."""
+    plan = planner(engine, workload=make_workload((600, 100, 100), rate=1000))
+    assert verdict(plan.split((100,)), plan).endswith("threshold, 100, no request goes to the short pool.")
+
+
+def test_nothing_is_predicted_where_every_pool_refuses_every_request(engine: Engine) -> None:
+    """Requests longer than full context save nothing."""
+    split = planner(engine, workload=make_workload((900, 10, 10), rate=1000)).split((100,))
+    assert (split.alpha, split.predicted) == (0, 0)
 
 
 def test_closed_form_is_the_sizing_without_rounding(engine: Engine) -> None:
     """At a high rate whole instances come within 1 % of the closed form."""
     plan = planner(engine)
     for split in plan.curve():
+        assert saved(split.fleet, plan.homogeneous) == pytest.approx(split.predicted, abs=0.01)
+
+
+def test_closed_form_counts_every_pool(engine: Engine) -> None:
+    """With three pools, too, whole instances at a high rate come within 1 % of it."""
+    plan = planner(engine, workload=make_workload((80, 20, 20), (200, 50, 50), (600, 100, 100), rate=10_000))
+    for split in plan.curve(3):
         assert saved(split.fleet, plan.homogeneous) == pytest.approx(split.predicted, abs=0.01)
 
 
@@ -140,6 +178,29 @@ def test_pools_share_what_may_be_late(engine: Engine) -> None:
     assert fleet.late <= 0.01 < fleet.pools[1].late
     assert fleet.instances > planner(engine).split((100,)).fleet.instances
     assert [allowed_late(2, share) for share in (1.0, 0.1, 0.001, 0.0)] == pytest.approx([0.005, 0.05, 0.5, 0.5])
+
+
+def test_a_pool_without_requests_has_no_part_in_what_may_be_late(engine: Engine) -> None:
+    """A long pool kept for what may come does not make the short one larger than one pool would be."""
+    workload = make_workload(*[(80, 20, 20)] * 9, (300, 50, 50), rate=1000)
+    values = {"workload": workload, "engine": replace(engine, kv_tokens=100_000)}
+    plan = planner(engine, **values, objective=Objective(ttft=0.03))
+    short, long = plan.split((400,)).fleet.pools
+    assert long.share == 0
+    assert short.instances == plan.homogeneous.instances > planner(engine, **values).homogeneous.instances
+
+
+@pytest.mark.parametrize("rate", [1e12, 1e300])
+def test_no_fleet_is_without_bound(engine: Engine, rate: float) -> None:
+    """A rate that nobody has is an error that names it, not a fleet of so many instances."""
+    with pytest.raises(PlanError, match="need more than 10,000,000 instances"):
+        planner(engine, workload=MIXED.with_rate(rate)).split((100,))
+
+
+def test_an_instance_that_does_nothing_makes_no_fleet(engine: Engine) -> None:
+    """A throughput too small to be a number is an error, too."""
+    with pytest.raises(PlanError, match="need more than 10,000,000 instances"):
+        planner(engine, engine=replace(engine, weights_time=math.inf)).split((100,))
 
 
 def test_context_that_does_not_fit_is_a_problem(engine: Engine) -> None:
@@ -236,7 +297,7 @@ def test_sensitivity_changes_one_thing(engine: Engine) -> None:
     assert rows["as planned"].saved == pytest.approx(saved(chosen.fleet, plan.homogeneous))
     assert rows["arrival rate x 2"].gpus == planner(engine, workload=MIXED.with_rate(2000)).split((100,)).fleet.gpus
     slower = next(row for what, row in rows.items() if what.startswith("short instances x 0.8"))
-    assert slower.saved == general_savings(chosen.alpha, 0.8 * chosen.rho, chosen.sigma)
+    assert slower.saved == general_savings((chosen.alpha, 1 - chosen.alpha), (0.8 * chosen.rho, chosen.sigma))
     twice = make_workload(*[(80, 20, 20)] * 8, *[(600, 100, 100)] * 2, rate=1000)
     assert rows["long requests x 2: α 0.800"].gpus == planner(engine, workload=twice).split((100,)).fleet.gpus
 

@@ -322,3 +322,19 @@ def test_compressed_logs(tmp_path: Path) -> None:
     path = tmp_path / "trace.csv.gz"
     path.write_bytes(gzip.compress(AZURE.encode()))
     assert workload(open_trace(path)).rows == 3
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl", ".broken.jsonl"])
+def test_a_file_is_the_one_that_is_named(tmp_path: Path, suffix: str) -> None:
+    """A name with brackets or stars is no pattern: another file that would match it is not read."""
+    for name, prompt in (("trace[1]", 100), ("trace1", 999)):
+        path, table = tmp_path / f"{name}{suffix}", {"prompt_tokens": [prompt] * 2, "completion_tokens": [1, 2]}
+        if suffix == ".csv":
+            pl.DataFrame(table).write_csv(path)
+        elif suffix == ".parquet":
+            pl.DataFrame(table).write_parquet(path)
+        else:
+            pl.DataFrame(table).write_ndjson(path)
+        if suffix == ".broken.jsonl":
+            path.write_text(path.read_text() + "{broken\n")
+    assert set(workload(open_trace(tmp_path / f"trace[1]{suffix}")).inputs.tolist()) == {100}
