@@ -65,6 +65,7 @@ class Answer:
             self.unparsable = True
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
+            whole = whole or not self.unparsable  # trailers may follow
         report = self._report
         return ending(
             self._request, self._status, report.usage, report.finish_reason, whole=whole, attempts=self._attempts
