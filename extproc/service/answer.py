@@ -65,7 +65,7 @@ class Answer:
             self.unparsable = True
         elif self._pieces:
             self.unparsable = not self._report.read(b"".join(self._pieces))
-            whole = whole or not self.unparsable  # a part of a document is none
+            whole = whole or not self.unparsable  # a part of a document is none, and trailers may follow the whole
         report = self._report
         return ending(
             self._request,

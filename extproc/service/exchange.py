@@ -42,7 +42,6 @@ class Exchange:
         self._initial = initial
         self._settings = NO_SETTINGS
         self._head: Head | None = None
-        self._length: int | None = None
         self._modes = _USUAL_MODES
         self._decision: Decision | None = None
         self._answer: Answer | None = None
@@ -104,7 +103,7 @@ class Exchange:
         finally:
             self._context.metrics.exchange_ended(self._end)
 
-    def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes:
+    def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes | None:
         if kind == "request_headers":
             self._settings = self._read_settings(request)
             return self._request_headers(request)
@@ -134,7 +133,7 @@ class Exchange:
         self._head = head = self._read_head(values)
         if message.end_of_stream:
             return self._route_at_headers(self._decide(b"", whole=True))
-        self._length = size = size_of(values, request)
+        size = size_of(values, request)
         if self._modes.request_body_mode not in _BUFFERED or not self._settings.body:
             return self._route_at_headers(self._decide_without_body(head, request, size))
         early = context.router.decide_early(head, size or 0, self._settings)
@@ -189,15 +188,18 @@ class Exchange:
             request_id=text("x-request-id"),
         )
 
-    def _request_body(self, message: pb.HttpBody) -> bytes:
+    def _request_body(self, message: pb.HttpBody) -> bytes | None:
         mode = self._modes.request_body_mode
         if mode in _DUPLEX:
             return echo(message, request=True)
-        if self._decision is not None:
-            return CONTINUE["request_body"]
-        # Where trailers follow, a body is whole though the stream has not ended.
-        whole = message.end_of_stream or mode == pb.ProcessingMode.BUFFERED or len(message.body) == self._length
-        return self._route_at_body(self._decide(message.body, whole))
+        # A cut body keeps the route of its headers. It gets no reply: Envoy (1.36 to 1.40) would forget the end of
+        # the body if that has come meanwhile, and the request would hang. Ending the exchange lets all of it go.
+        whole = message.end_of_stream or mode != pb.ProcessingMode.BUFFERED_PARTIAL
+        if self._decision is None:
+            reply = self._route_at_body(self._decide(message.body, whole))
+        else:
+            reply = CONTINUE["request_body"]
+        return reply if whole else None
 
     def _route_at_headers(self, decision: Decision) -> bytes:
         """Reply to request headers with a decision that no body will change."""
@@ -217,13 +219,14 @@ class Exchange:
             decision = context.router.unread("unknown_path", self._settings)
         else:
             decision = context.router.decide(self._head, body, whole, self._settings)
-        self._decided(decision, context.clock() - started)
+        self._decided(decision, context.clock() - started, told=whole)
         return decision
 
-    def _decided(self, decision: Decision, seconds: float) -> None:
+    def _decided(self, decision: Decision, seconds: float, told: bool = True) -> None:
+        """`told`: Envoy is, so the access log will say when the request ended."""
         self._decision = decision
         self._context.metrics.decided(decision, seconds)
-        if self._context.in_flight is not None:
+        if told and self._context.in_flight is not None:
             self._ticket = self._context.in_flight.begin(decision.pool.name)
 
     # The answer.
@@ -246,7 +249,7 @@ class Exchange:
         if answer.unread is not None or message.end_of_stream:
             self._finish()
             return self._read_nothing()
-        return READ_STREAM if answer.streamed else READ_WHOLE
+        return READ_STREAM if answer.streamed or self._answers_stream else READ_WHOLE
 
     def _read_nothing(self) -> bytes:
         # In the duplex modes the body comes whatever the reply is, and has to be echoed.
@@ -260,14 +263,21 @@ class Exchange:
             return True
         return not context.learner.is_settled(request)
 
-    def _response_body(self, message: pb.HttpBody) -> bytes:
-        if self._answer is not None:
-            self._answer.feed(message.body)
+    @property
+    def _answers_stream(self) -> bool:
+        return self._modes.response_body_mode == pb.ProcessingMode.STREAMED
+
+    def _response_body(self, message: pb.HttpBody) -> bytes | None:
+        answer = self._answer
+        if answer is not None:
+            answer.feed(message.body)
         if message.end_of_stream:
             self._finish()
             self.complete = True
         if self._modes.response_body_mode in _DUPLEX:
             return echo(message, request=False)
+        if answer is not None and not (message.end_of_stream or answer.streamed or self._answers_stream):
+            return None  # it was cut: see `_request_body`
         return CONTINUE["response_body"]
 
     def _finish(self, whole: bool = True) -> None:

@@ -73,13 +73,13 @@ def post(
 
 @pytest.mark.parametrize(
     ("trailers", "announced", "pool"),
-    [(False, False, "short"), (True, False, "long"), (True, True, "short")],
+    [(False, False, "short"), (True, False, "long"), (True, True, "long")],
     ids=["body ends the stream", "trailers end it", "trailers after a length"],
 )
 def test_an_http2_request_is_routed(
     shared_stack: Stack, pools: Any, trailers: bool, announced: bool, pool: str
 ) -> None:
-    """By its body; one with trailers and no length cannot be told from a cut one and goes long, which holds it."""
+    """By its body; one with trailers cannot be told from a cut one and goes long, which holds it."""
     body = json.dumps(chat("hello", max_tokens=5)).encode()
     status, answer = post(shared_stack.url, body, trailers, announced)
     assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 5)

@@ -53,11 +53,14 @@ class Harness:
         )
         self.exchange = Exchange(self.context)
 
-    def send(self, modes: tuple[Any, Any] | None = None, **message: Any) -> pb.ProcessingResponse:
+    def take(self, modes: tuple[Any, Any] | None = None, **message: Any) -> bytes | None:
         request = pb.ProcessingRequest(**message)
         if modes is not None:
             request.protocol_config.request_body_mode, request.protocol_config.response_body_mode = modes
-        answer = self.exchange.handle(request.SerializeToString())
+        return self.exchange.handle(request.SerializeToString())
+
+    def send(self, modes: tuple[Any, Any] | None = None, **message: Any) -> pb.ProcessingResponse:
+        answer = self.take(modes, **message)
         assert answer is not None
         return pb.ProcessingResponse.FromString(answer)
 
@@ -100,9 +103,28 @@ def test_headers_get_the_largest_pool_and_the_body_the_chosen_one() -> None:
     assert (body.WhichOneof("response"), pool(body)) == ("request_body", "short")
 
 
-def test_a_cut_body_is_long() -> None:
-    """In BUFFERED_PARTIAL a body without its end is longer than Envoy's buffer."""
-    assert pool(Harness().ask(end_of_stream=False)) == "long"
+@pytest.mark.parametrize("length", [None, len(BODY), len(BODY) + 1])
+def test_a_cut_body_is_long_and_ends_the_exchange(length: int | None) -> None:
+    """In BUFFERED_PARTIAL a body without its end is longer than Envoy's buffer, however much of it is there."""
+    harness = Harness()
+    counted = InFlight("service", lambda: 1000.0)
+    harness.exchange = Exchange(msgspec.structs.replace(harness.context, in_flight=counted))
+    announced = {} if length is None else {"content-length": str(length)}
+    path = {":method": "POST", ":path": "/v1/chat/completions"}
+    assert pool(harness.send(request_headers=headers({**path, **announced}))) == "long"
+    assert harness.take(request_body=pb.HttpBody(body=BODY, end_of_stream=False)) is None
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="cut") == 1
+    assert counted.tally(60.0) == {}  # nobody would say when it has ended
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_a_cut_body_ends_the_exchange_though_the_headers_decided(end: bool) -> None:
+    """Where the filter does not let the service turn bodies off, they come all the same."""
+    harness = Harness()
+    harness.exchange = Exchange(harness.context, (("dualpool-body", "false"),))
+    harness.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    reply = harness.take(request_body=pb.HttpBody(body=BODY, end_of_stream=end))
+    assert (reply is not None) is end
 
 
 def test_a_buffered_body_before_trailers_is_whole() -> None:
@@ -234,17 +256,6 @@ def test_an_exchange_without_a_body_is_over_at_once(modes: tuple[Any, Any] | Non
     assert harness.exchange.complete is (modes is None)
 
 
-@pytest.mark.parametrize(("length", "reason"), [(len(BODY), "fits"), (len(BODY) + 1, "cut")])
-def test_a_body_before_trailers_is_whole_when_it_is_as_long_as_announced(length: int, reason: str) -> None:
-    """A buffered part does not tell by itself whether there is more."""
-    harness = Harness()
-    path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": str(length)}
-    harness.send(request_headers=headers(path))
-    harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=False))
-    counts = [harness.count("dualpool_requests_total", pool=p, chosen=p, reason=reason) for p in ("short", "long")]
-    assert sum(counts) == 1
-
-
 def test_a_length_of_thousands_of_digits_is_none() -> None:
     """Envoy lets leading zeros through. The body decides, as where no length is announced."""
     harness = Harness()
@@ -330,7 +341,7 @@ def test_an_answer_with_nothing_more_to_say_is_as_long_as_it_says(
     harness = Harness()
     harness.ask(BODY[:-1] + b', "n": 2}')
     harness.send(response_headers=answer_headers(content_type))
-    harness.send(response_body=pb.HttpBody(body=answer))
+    harness.take(response_body=pb.HttpBody(body=answer))
     harness.exchange.close()
     assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == (7 if known else 0)
 
@@ -381,8 +392,10 @@ def test_a_rejected_misroute_is_counted() -> None:
 def test_a_json_answer_in_pieces_is_read_up_to_a_limit() -> None:
     """Where the body mode cannot be overridden, pieces are joined; an endless answer is dropped."""
     harness = Harness()
-    harness.ask()
-    harness.send(response_headers=answer_headers())
+    path = headers({":method": "POST", ":path": "/v1/chat/completions"})
+    harness.send(modes=(MODE.BUFFERED_PARTIAL, MODE.STREAMED), request_headers=path)
+    harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+    assert harness.send(response_headers=answer_headers()).mode_override.response_body_mode == MODE.STREAMED
     for _ in range(70):
         harness.send(response_body=pb.HttpBody(body=b"x" * 100_000))
     harness.send(response_body=pb.HttpBody(end_of_stream=True))
@@ -390,13 +403,27 @@ def test_a_json_answer_in_pieces_is_read_up_to_a_limit() -> None:
 
 
 def test_trailers_end_an_answer() -> None:
-    """An answer whose stream ends with trailers is learned at the trailers."""
+    """A stream that ends with trailers is learned at the trailers."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers("text/event-stream"))
+    harness.send(response_body=pb.HttpBody(body=b"data: %b\n\n" % json.dumps(USAGE).encode()))
+    harness.send(response_trailers=pb.HttpTrailers())
+    assert harness.count("dualpool_observations_total", verdict="used") == 1
+    assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == 7
+
+
+@pytest.mark.parametrize(("missing", "verdict", "tokens"), [(0, "used", 7), (1, "unparsable", 0)])
+def test_a_json_answer_without_its_end_closes_the_exchange(missing: int, verdict: str, tokens: int) -> None:
+    """It is cut, and then no JSON, or trailers follow; whatever it says is learned."""
     harness = Harness()
     harness.ask()
     harness.send(response_headers=answer_headers())
-    harness.send(response_body=pb.HttpBody(body=json.dumps(USAGE).encode()))
-    harness.send(response_trailers=pb.HttpTrailers())
-    assert harness.count("dualpool_observations_total", verdict="used") == 1
+    body = json.dumps(USAGE).encode()
+    assert harness.take(response_body=pb.HttpBody(body=body[: len(body) - missing])) is None
+    harness.exchange.close()
+    assert harness.count("dualpool_observations_total", verdict=verdict) == 1
+    assert harness.count("dualpool_completion_tokens_total", pool="short", model="m") == tokens
 
 
 @pytest.mark.parametrize(
@@ -408,6 +435,8 @@ def test_messages_out_of_order_or_repeated_are_answered(kind: str) -> None:
     for _ in range(2):
         request = pb.ProcessingRequest()
         getattr(request, kind).SetInParent()
+        if kind == "request_body":
+            request.request_body.end_of_stream = True
         answer = harness.exchange.handle(request.SerializeToString())
         assert pb.ProcessingResponse.FromString(answer or b"").WhichOneof("response") == kind
 

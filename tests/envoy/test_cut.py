@@ -1,0 +1,91 @@
+"""Bodies cut at Envoy's buffer that end while the service is asked, through a real Envoy: none may hang."""
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from extproc.demo.envoy import Tree
+from tests.envoy.client import CHAT, chat
+from tests.envoy.conftest import StartStack
+from tests.envoy.counts import observed, requests_by_reason
+from tests.envoy.stack import Stack, at, default_is_short, until
+
+BUFFER = 32_768
+"""Envoy Gateway's default."""
+
+BATCH = json.dumps({"model": "m", "prompt": "hello " * 6000, "max_tokens": 5}).encode()
+"""A little more, so that it comes with its end; its size alone says nothing."""
+
+
+def small_buffer(tree: Tree) -> Tree:
+    default_is_short(tree)["static_resources"]["listeners"][0]["per_connection_buffer_limit_bytes"] = BUFFER
+    return tree
+
+
+def answered(stack: Stack, messages: int) -> None:
+    """Wait until Envoy has so many answers of the service."""
+    until(lambda: sum(stack.envoy.stats("ext_proc.stream_msgs_received").values()) == messages)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunked: bool) -> None:
+    """By the long pool, which gets all of it, however long the client took between head and body."""
+    stack = start_stack(change=small_buffer)
+    length = "transfer-encoding: chunked" if chunked else f"content-length: {len(BATCH)}"
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
+    parts = urlsplit(stack.url)
+    with socket.create_connection((parts.hostname, parts.port or 0), 30) as client:
+        client.sendall(head.encode())
+        answered(stack, 1)
+        client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BATCH), BATCH) if chunked else BATCH)
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert (response.status, response.headers["x-served-by"]) == (200, "long")
+    assert [r.size for r in stack.pools.long.pool.received if r.method == "POST"] == [len(BATCH)]
+    assert requests_by_reason(stack) == {"cut": 1}
+
+
+@contextmanager
+def answering(begun: threading.Event, body: bytes) -> Iterator[int]:
+    """Serve one answer, chunked: its head at once, `body` with its end when `begun` is set. Yields the port."""
+
+    def serve() -> None:
+        client, _ = server.accept()
+        with client:
+            while b"\r\n0\r\n\r\n" not in client.recv(65_536):
+                pass
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+            client.sendall(head)
+            begun.wait(30)
+            client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
+def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None:
+    """And teaches, since it has come whole with what was over the limit."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 3}
+    body = json.dumps({"choices": [], "text": "x" * BUFFER, "usage": usage}).encode()
+    begun = threading.Event()
+    with answering(begun, body) as port:
+        stack = start_stack(change=lambda tree: at(short=port)(small_buffer(tree)))
+        parts = urlsplit(stack.url)
+        request = json.dumps(chat("hello", max_tokens=5))
+        with closing(http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)) as client:
+            client.request("POST", CHAT, request, {"content-type": "application/json"})
+            answered(stack, 3)
+            begun.set()
+            response = client.getresponse()
+            assert (response.status, response.read()) == (200, body)
+    until(lambda: observed(stack))
+    assert observed(stack, "used") == 1
