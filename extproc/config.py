@@ -140,8 +140,8 @@ class Routing(Settings):
     )
     sticky_long: bool = Field(
         False,
-        description="Keep a conversation in the largest pool once it has been sent there. One that is sent there "
-        "for a body over 2 MiB is known by its header alone",
+        description="Keep a conversation in the largest pool once it has been sent there. With the exchange body, "
+        "one that is sent there for a body over 2 MiB, or cut by Envoy, is known by its header alone",
     )
 
     @model_validator(mode="after")
