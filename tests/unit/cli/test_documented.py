@@ -15,7 +15,11 @@ STAND_INS = (("AZURE", "conv.csv code.csv"), ("DATA/", ""))
 EXAMPLE = [
     ("--concurrency reserved --ttft 4", "Splitting saves 23.2%", 0),
     ("--ttft 4", "Splitting does not pay", 0),
-    ("--concurrency reserved --ttft 2 --check --requests 20000", "Splitting does not pay", 0),
+    (
+        "--concurrency reserved --ttft 2 --check --requests 20000",
+        "Splitting does not pay against one pool at 65536. At the best threshold, 49152",
+        0,
+    ),
 ]
 
 
