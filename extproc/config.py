@@ -363,8 +363,7 @@ class Spillover(Settings):
         (),
         max_length=64,
         description="HOST:PORT of the admin port of each Envoy in front of the pools. Their gauges are summed; "
-        "clusters "
-        "must be named as the pools",
+        "clusters must be named as the pools",
     )
     leave: float = Field(
         0.75,

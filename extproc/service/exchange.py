@@ -68,16 +68,33 @@ class Exchange:
             return None
         if request.HasField("protocol_config"):
             self._modes = request.protocol_config
+        cut = self._is_cut(kind, request)
         try:
             reply = self._handle(kind, request)
             self.complete |= self.decided and not self._settings.answers and not self._is_duplex
-            return reply
         except Exception as error:
             # The message of an exception may quote a body, so only its type is logged; the debug log has the rest.
             log.error("exchange failed at %s: %s", kind, type(error).__name__)
             log.debug("exchange failed", exc_info=True)
             self._end = "failed"
-            return self._fallback(kind)
+            reply = self._fallback(kind, told=not cut)
+        return None if cut else reply
+
+    def _is_cut(self, kind: str, request: pb.ProcessingRequest) -> bool:
+        """Whether a message holds the part of a body that fits Envoy's buffer, and Envoy has more.
+
+        It gets no reply: Envoy (1.36 to 1.40) would forget the end of the body if that has come meanwhile, and the
+        request would hang. Ending the exchange lets all of it go.
+        """
+        if kind == "request_body":
+            return not self._is_whole(request.request_body)
+        if kind != "response_body" or self._answer is None or self._answer.streamed:
+            return False
+        piecewise = self._answers_stream or self._modes.response_body_mode in _DUPLEX
+        return not (request.response_body.end_of_stream or piecewise)
+
+    def _is_whole(self, message: pb.HttpBody) -> bool:
+        return message.end_of_stream or self._modes.request_body_mode != pb.ProcessingMode.BUFFERED_PARTIAL
 
     @property
     def decided(self) -> bool:
@@ -103,7 +120,7 @@ class Exchange:
         finally:
             self._context.metrics.exchange_ended(self._end)
 
-    def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes | None:
+    def _handle(self, kind: str, request: pb.ProcessingRequest) -> bytes:
         if kind == "request_headers":
             self._settings = self._read_settings(request)
             return self._request_headers(request)
@@ -117,10 +134,10 @@ class Exchange:
             self._finish()
         return CONTINUE[kind]
 
-    def _fallback(self, kind: str) -> bytes:
+    def _fallback(self, kind: str, told: bool) -> bytes:
         if kind in ("request_headers", "request_body") and self._decision is None:
             decision = self._context.router.unread("error", self._settings)
-            self._decided(decision, 0.0)
+            self._decided(decision, 0.0, told)
             return self._route_at_headers(decision) if kind == "request_headers" else self._route_at_body(decision)
         return CONTINUE[kind]
 
@@ -188,18 +205,12 @@ class Exchange:
             request_id=text("x-request-id"),
         )
 
-    def _request_body(self, message: pb.HttpBody) -> bytes | None:
-        mode = self._modes.request_body_mode
-        if mode in _DUPLEX:
+    def _request_body(self, message: pb.HttpBody) -> bytes:
+        if self._modes.request_body_mode in _DUPLEX:
             return echo(message, request=True)
-        # A cut body keeps the route of its headers. It gets no reply: Envoy (1.36 to 1.40) would forget the end of
-        # the body if that has come meanwhile, and the request would hang. Ending the exchange lets all of it go.
-        whole = message.end_of_stream or mode != pb.ProcessingMode.BUFFERED_PARTIAL
-        if self._decision is None:
-            reply = self._route_at_body(self._decide(message.body, whole))
-        else:
-            reply = CONTINUE["request_body"]
-        return reply if whole else None
+        if self._decision is not None:
+            return CONTINUE["request_body"]
+        return self._route_at_body(self._decide(message.body, self._is_whole(message)))
 
     def _route_at_headers(self, decision: Decision) -> bytes:
         """Reply to request headers with a decision that no body will change."""
@@ -267,17 +278,14 @@ class Exchange:
     def _answers_stream(self) -> bool:
         return self._modes.response_body_mode == pb.ProcessingMode.STREAMED
 
-    def _response_body(self, message: pb.HttpBody) -> bytes | None:
-        answer = self._answer
-        if answer is not None:
-            answer.feed(message.body)
+    def _response_body(self, message: pb.HttpBody) -> bytes:
+        if self._answer is not None:
+            self._answer.feed(message.body)
         if message.end_of_stream:
             self._finish()
             self.complete = True
         if self._modes.response_body_mode in _DUPLEX:
             return echo(message, request=False)
-        if answer is not None and not (message.end_of_stream or answer.streamed or self._answers_stream):
-            return None  # it was cut: see `_request_body`
         return CONTINUE["response_body"]
 
     def _finish(self, whole: bool = True) -> None:

@@ -19,7 +19,7 @@ from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.in_flight import InFlight
 from extproc.routing.router import Router
-from extproc.service.answer import ANSWER_LIMIT
+from extproc.service.answer import ANSWER_LIMIT, Answer
 from extproc.service.context import Context
 from extproc.service.exchange import Exchange
 from extproc.service.messages import RoutingReplies
@@ -546,6 +546,27 @@ def test_a_fault_of_ours_is_answered_in_kind(monkeypatch: pytest.MonkeyPatch, me
     if kind == "request_body":
         answer = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     assert (answer.WhichOneof("response"), pool(answer)) == (kind, "long")
+
+
+def test_a_fault_of_ours_ends_the_exchange_of_a_cut_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request would hang if it were answered; nobody would tell of its end."""
+    harness = Harness()
+    counted = InFlight("service", lambda: 1000.0)
+    harness.exchange = Exchange(msgspec.structs.replace(harness.context, in_flight=counted))
+    monkeypatch.setattr(harness.context.router, "decide", broken)
+    harness.send(request_headers=CHAT_HEADERS)
+    assert harness.take(request_body=pb.HttpBody(body=BODY, end_of_stream=False)) is None
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="error") == 1
+    assert counted.tally(60.0) == {}
+
+
+def test_a_fault_of_ours_ends_the_exchange_of_a_cut_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it would end without the fault."""
+    harness = Harness()
+    harness.ask()
+    harness.send(response_headers=answer_headers())
+    monkeypatch.setattr(Answer, "feed", broken)
+    assert harness.take(response_body=pb.HttpBody(body=b"{", end_of_stream=False)) is None
 
 
 def test_a_fault_after_the_decision_decides_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
