@@ -12,6 +12,7 @@ from its own errors in the same way; one margin for all sizes, so that the in-pr
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -133,6 +134,15 @@ class LinearEstimator:
         errors.add(cell)
         self._recent.count((kind, name), KEEP, SIZES * STEPS, cell)
         return errors.samples
+
+    def prepare(self) -> Iterator[None]:
+        """Do what takes time in `export` and `take` beforehand, in small steps."""
+        for figures in (self._fits, self._errors):
+            for _, figure in figures.items():
+                figure.sums()
+                yield
+        yield from self._recent.prepare()
+        yield from self._raw.prepare()
 
     def export(self) -> Table:
         """Return the sums of every model."""

@@ -14,6 +14,7 @@ so that old ones fade.
 
 import math
 from collections import deque
+from collections.abc import Iterator
 
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Reserve
@@ -170,6 +171,10 @@ class OutputReserve:
         for key in dict.fromkeys(_keys(observation.model, observation.category)):  # without a model, two are one
             self._lengths.use(key, Lengths).add(bucket)
             self._recent.count(key, KEEP, BUCKETS, bucket)
+
+    def prepare(self) -> Iterator[None]:
+        """Do what takes time in `take` beforehand, in small steps."""
+        return self._recent.prepare()
 
     def export(self) -> Table:
         """Return the sums of every histogram."""
