@@ -14,8 +14,6 @@ from its own errors in the same way; one margin for all sizes, so that the in-pr
 import math
 from collections.abc import Iterator
 
-import numpy as np
-
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
 from extproc.budget.features import text_bytes
@@ -25,7 +23,7 @@ from extproc.budget.observation import Basis, Observation
 from extproc.budget.pairs import Array
 from extproc.budget.prior import INPUTS
 from extproc.budget.ratio import LEAST_RATIO, YOUNG_SAMPLES, RatioEstimator
-from extproc.budget.sums import Recent, Sums, Table
+from extproc.budget.sums import Recent, Sums, Table, are_counts
 from extproc.config import Estimation
 
 KIND = "linear"
@@ -207,7 +205,6 @@ def _errors(before: Errors | None, sums: Sums) -> Errors | None:
     """Return the errors of `sums`, which may be those before; None when they are impossible."""
     if before is not None and before.sums() == sums:
         return before
-    counts = np.array(sums.values)
-    if len(counts) != SIZES * STEPS or not np.isfinite(counts).all() or (counts < 0).any():
+    if len(sums.values) != SIZES * STEPS or not are_counts(sums.values):
         return None
-    return Errors(counts.reshape(SIZES, STEPS), sums.samples)
+    return Errors(list(sums.values), sums.samples)

@@ -11,6 +11,7 @@ computed from the sums then differs by at most max(1 − keep_a, 1 − keep_b) t
 means of the two runs and of what was there before. That is nothing where nothing fades.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -74,6 +75,11 @@ def _newest(table: Table, limit: int) -> Table:
     for key in list(table)[: max(0, len(table) - limit)]:
         del table[key]
     return table
+
+
+def are_counts(values: Sequence[float]) -> bool:
+    """Whether all are finite and none is negative."""
+    return math.isfinite(sum(values)) and min(values, default=0.0) >= 0  # NaN makes the sum NaN
 
 
 class Fading:
