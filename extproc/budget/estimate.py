@@ -1,6 +1,7 @@
 """The interface of estimators, and the one function that decides whether a request fits a pool."""
 
 import math
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import msgspec
@@ -81,6 +82,10 @@ class Estimator(Protocol):
 
     def snapshot(self) -> dict[str, object]:
         """Return what was learned as JSON-compatible values, for people, in `/state`."""
+        ...
+
+    def prepare(self) -> Iterator[None]:
+        """Do what takes time in `export` and `take` beforehand, in small steps, between which it may learn."""
         ...
 
     def export(self) -> Table:

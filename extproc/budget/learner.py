@@ -1,5 +1,9 @@
 """The learning path: takes each observation to the figures it teaches, and all figures to and from their stores."""
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 
 from extproc.budget.budget import Budgeter
@@ -14,6 +18,10 @@ from extproc.config import Config, Estimation
 
 KINDS = 5
 """Kinds of figures that are stored and shared, at most `categories.limit` of each."""
+
+
+TURN = 16
+"""Figures prepared before the event loop gets a turn: about a millisecond."""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -49,6 +57,8 @@ class Learner:
         self.limit = limit
         self.changes = 0
         """Increases whenever a figure may have changed."""
+        self.settings: tuple[Any, ...] = ()
+        """What the estimators were built for, where they were built for a configuration."""
         self._kept: Table = {}
         self._deliveries = {store: _Delivery() for store in stores}
 
@@ -91,6 +101,15 @@ class Learner:
     def export(self) -> Table:
         """Return everything learned, in the form that is stored and shared; of other estimators too."""
         return {**self._kept, **self.estimator.export(), **self.output.export()}
+
+    def prepare(self) -> Iterator[None]:
+        """Do most of what `offer` and `copy` have to do beforehand. Yields after every `TURN` figures.
+
+        With thousands of models they would hold up requests for a second.
+        """
+        for number, _ in enumerate(itertools.chain(self.estimator.prepare(), self.output.prepare())):
+            if number % TURN == 0:
+                yield
 
     def offer(self, store: str) -> Offer:
         """Return what `store` lacks; the same until it is settled."""
@@ -164,7 +183,7 @@ def new_estimator(settings: Estimation, limit: int) -> Estimator:
 
 def new_output(config: Config) -> OutputReserve:
     """Return a new output reserve, for the accepted rate of misroutes and the smallest pool."""
-    smallest = min(pools[0].capacity for pools in config.pools.values())
+    smallest = _smallest(config)
     accepted = config.estimation.misroute_percent / 100.0 * smallest
     return OutputReserve(config.output, config.categories.limit, accepted, room=smallest)
 
@@ -177,7 +196,31 @@ def table_limit(config: Config) -> int:
 def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:
     """Return a new learner. `stores`: names of the stores that it will be synced with."""
     estimator = new_estimator(config.estimation, config.categories.limit)
-    return Learner(estimator, new_output(config), table_limit(config), stores)
+    learner = Learner(estimator, new_output(config), table_limit(config), stores)
+    learner.settings = _settings(config)
+    return learner
+
+
+def go_on(learner: Learner, config: Config) -> None:
+    """Let `learner` go on under `config` with everything it has learned.
+
+    Estimators are built anew only if it concerns them: with thousands of models that holds up requests a second.
+    """
+    learner.changes += 1  # the in-proxy filter holds configured figures too
+    if learner.settings != _settings(config):
+        estimator = new_estimator(config.estimation, config.categories.limit)
+        learner.rebuild(estimator, new_output(config), table_limit(config))
+        learner.settings = _settings(config)
+
+
+def _settings(config: Config) -> tuple[Any, ...]:
+    """Return all that estimators are built from."""
+    return config.estimation, config.output, config.categories.limit, _smallest(config)
+
+
+def _smallest(config: Config) -> int:
+    """Return the smallest capacity of any pool, in tokens."""
+    return min(pools[0].capacity for pools in config.pools.values())
 
 
 def new_budgeter(config: Config, learner: Learner) -> Budgeter:

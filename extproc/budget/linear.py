@@ -12,8 +12,7 @@ from its own errors in the same way; one margin for all sizes, so that the in-pr
 """
 
 import math
-
-import numpy as np
+from collections.abc import Iterator
 
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
@@ -24,7 +23,7 @@ from extproc.budget.observation import Basis, Observation
 from extproc.budget.pairs import Array
 from extproc.budget.prior import INPUTS
 from extproc.budget.ratio import LEAST_RATIO, YOUNG_SAMPLES, RatioEstimator
-from extproc.budget.sums import Recent, Sums, Table
+from extproc.budget.sums import Recent, Sums, Table, are_counts
 from extproc.config import Estimation
 
 KIND = "linear"
@@ -134,6 +133,15 @@ class LinearEstimator:
         self._recent.count((kind, name), KEEP, SIZES * STEPS, cell)
         return errors.samples
 
+    def prepare(self) -> Iterator[None]:
+        """Do what takes time in `export` and `take` beforehand, in small steps."""
+        for figures in (self._fits, self._errors):
+            for _, figure in figures.items():
+                figure.sums()
+                yield
+        yield from self._recent.prepare()
+        yield from self._raw.prepare()
+
     def export(self) -> Table:
         """Return the sums of every model."""
         table: Table = {(KIND, name): fit.sums() for name, fit in self._fits.items()}
@@ -197,7 +205,6 @@ def _errors(before: Errors | None, sums: Sums) -> Errors | None:
     """Return the errors of `sums`, which may be those before; None when they are impossible."""
     if before is not None and before.sums() == sums:
         return before
-    counts = np.array(sums.values)
-    if len(counts) != SIZES * STEPS or not np.isfinite(counts).all() or (counts < 0).any():
+    if len(sums.values) != SIZES * STEPS or not are_counts(sums.values):
         return None
-    return Errors(counts.reshape(SIZES, STEPS), sums.samples)
+    return Errors(list(sums.values), sums.samples)

@@ -66,8 +66,9 @@ _EXCESS = np.maximum(EDGES[:, None] - EDGES[None, :], 0.0)
 class Errors:
     """A fading histogram, `SIZES` × `STEPS`, of how far a model's estimates were below the truth."""
 
-    def __init__(self, counts: NDArray[np.float64] | None = None, samples: int = 0) -> None:
-        self._counts = Fading([0.0] * (SIZES * STEPS) if counts is None else counts.ravel().tolist())
+    def __init__(self, counts: list[float] | None = None, samples: int = 0) -> None:
+        """`counts`: the cells (`cell_of`), row by row."""
+        self._counts = Fading([0.0] * (SIZES * STEPS) if counts is None else counts)
         self.samples = samples
         self._sums: Sums | None = None
         self._excess: dict[int | None, tuple[float, list[float]]] = {}

@@ -14,11 +14,12 @@ so that old ones fade.
 
 import math
 from collections import deque
+from collections.abc import Iterator
 
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Reserve
 from extproc.budget.observation import Observation
-from extproc.budget.sums import Recent, Sums, Table
+from extproc.budget.sums import Recent, Sums, Table, are_counts
 from extproc.config import Output
 
 BUCKETS = 96
@@ -171,6 +172,10 @@ class OutputReserve:
             self._lengths.use(key, Lengths).add(bucket)
             self._recent.count(key, KEEP, BUCKETS, bucket)
 
+    def prepare(self) -> Iterator[None]:
+        """Do what takes time in `take` beforehand, in small steps."""
+        return self._recent.prepare()
+
     def export(self) -> Table:
         """Return the sums of every histogram."""
         return {
@@ -188,7 +193,7 @@ class OutputReserve:
         self._lengths = Bounded(self._limit)
         for key, sums in table.items():
             good = key[0] == KIND and len(key) == 3 and len(sums.values) == BUCKETS
-            if good and sums.samples > 0 and all(0 <= count < math.inf for count in sums.values):
+            if good and sums.samples > 0 and are_counts(sums.values):
                 lengths = Lengths()
                 lengths.samples, lengths.counts = sums.samples, list(sums.values)
                 self._lengths.put((key[0], key[1], key[2]), lengths)

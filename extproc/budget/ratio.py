@@ -11,6 +11,7 @@ errs to the safe side. α starts at 1/(n + 1), which makes the first figures pla
 """
 
 import math
+from collections.abc import Iterator
 
 import msgspec
 
@@ -175,6 +176,10 @@ class RatioEstimator:
         self._recent.add(key, 1.0 - settings.smoothing * weight, values)
         ratio.update(limited, settings.smoothing, weight)
         return limited != observed
+
+    def prepare(self) -> Iterator[None]:
+        """Do what takes time in `take` beforehand, in small steps."""
+        return self._recent.prepare()
 
     def export(self) -> Table:
         """Return the sums of every ratio."""

@@ -11,7 +11,8 @@ computed from the sums then differs by at most max(1 − keep_a, 1 − keep_b) t
 means of the two runs and of what was there before. That is nothing where nothing fades.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -76,6 +77,11 @@ def _newest(table: Table, limit: int) -> Table:
     return table
 
 
+def are_counts(values: Sequence[float]) -> bool:
+    """Whether all are finite and none is negative."""
+    return math.isfinite(sum(values)) and min(values, default=0.0) >= 0  # NaN makes the sum NaN
+
+
 class Fading:
     """Counts that all fade at once by one number: `values` are the counts multiplied by `scale`."""
 
@@ -97,15 +103,19 @@ class Fading:
 class _Open(Fading):
     """A run that is still growing."""
 
-    __slots__ = ("keep", "samples")
+    __slots__ = ("keep", "samples", "sums")
 
     def __init__(self, width: int) -> None:
         super().__init__([0.0] * width)
         self.samples = 0
         self.keep = 1.0
+        self.sums: Sums | None = None
 
     def close(self) -> Sums:
-        return Sums(self.samples, self.keep, tuple(value / self.scale for value in self.values))
+        """Return its sums; cached until more is added."""
+        if self.sums is None:
+            self.sums = Sums(self.samples, self.keep, tuple(value / self.scale for value in self.values))
+        return self.sums
 
 
 class Recent:
@@ -131,7 +141,14 @@ class Recent:
         run = self._open.use(key, lambda: _Open(width))
         run.samples += 1
         run.keep *= keep
+        run.sums = None
         return run
+
+    def prepare(self) -> Iterator[None]:
+        """Do what takes time in `take` beforehand, in small steps."""
+        for _, run in self._open.items():
+            run.close()
+            yield
 
     def take(self) -> Table:
         """Return everything collected, and start again with nothing."""

@@ -21,7 +21,7 @@ from extproc.service.background import background
 from extproc.service.capacity_check import CapacityCheck
 from extproc.service.compose import STARTED, PoolState, compose, describe
 from extproc.service.health import Health
-from extproc.service.in_proxy import figures
+from extproc.service.in_proxy import collect
 from extproc.service.in_proxy_file import InProxyFile
 from extproc.service.pressure import EnvoySource, InFlightSource, VllmSource
 from extproc.service.reload import Reloader
@@ -136,7 +136,7 @@ class App:
             settings.file,
             settings.step,
             settings.interval_seconds,
-            lambda: figures(self._core.config, self._core.learner),
+            lambda values: collect(values, self._core.config, self._core.learner),
             lambda: self._core.learner.changes,
             self._metrics.in_proxy_written,
         )

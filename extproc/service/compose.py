@@ -3,7 +3,7 @@
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from extproc.budget.learner import Learner, new_budgeter, new_estimator, new_learner, new_output, table_limit
+from extproc.budget.learner import Learner, go_on, new_budgeter, new_learner
 from extproc.config import Config
 from extproc.metrics import Metrics, requests_by_pool
 from extproc.routing.in_flight import InFlight
@@ -48,7 +48,7 @@ def compose(
     stores: tuple[str, ...] = (),
     pool_state: PoolState | None = None,
 ) -> Core:
-    """Build what `config` asks for. A `learner` that is given is rebuilt for it and keeps what it has learned.
+    """Build what `config` asks for. A `learner` that is given goes on with what it has learned.
 
     `stores`: names of the stores that a new learner will be synced with. `pool_state`: by default nothing is known
     of any pool.
@@ -57,9 +57,7 @@ def compose(
     if learner is None:
         learner = new_learner(config, stores)
     else:
-        limit = config.categories.limit
-        estimator = new_estimator(config.estimation, limit)
-        learner.rebuild(estimator, new_output(config), table_limit(config))
+        go_on(learner, config)
     router = Router(config, new_budgeter(config, learner), pool_state.board, pool_state.sticky)
     context = Context(
         router=router,

@@ -5,6 +5,7 @@ Envoy loads the file by extension configuration discovery, as a `DiscoveryRespon
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,33 @@ _ALL = ("", "")
 
 Figures = dict[str, Any]
 
+TURN = 16
+"""Rows computed before the event loop gets a turn: about a millisecond."""
+
 
 def figures(config: Config, learner: Learner) -> Figures:
     """Return everything that the filter decides by, configured and learned, as plain values."""
+    values: Figures = {}
+    for _ in collect(values, config, learner):
+        pass
+    return values
+
+
+def collect(values: Figures, config: Config, learner: Learner) -> Iterator[None]:
+    """Put into `values` what `figures` returns. Yields after every `TURN` rows: thousands take half a second."""
     categories = config.categories
     by_header = "header" in categories.sources
     named = ["all", *(categories.allowed if by_header else ())]
     by_model = "model" in categories.sources
+    values |= _configured(config, by_model)
+    yield from _learned(values, learner, named, by_model)
+
+
+def _configured(config: Config, by_model: bool) -> Figures:
+    categories = config.categories
     return {
         "header": config.routing.header,
-        "category_header": categories.header if by_header else None,
+        "category_header": categories.header if "header" in categories.sources else None,
         "conversation_header": config.routing.conversation_header,
         "shadow": config.routing.shadow,
         "rollout_steps": config.routing.rollout_percent * 100,
@@ -59,23 +77,25 @@ def figures(config: Config, learner: Learner) -> Figures:
             name: [{"name": p.name, "capacity": p.capacity} for p in pools] for name, pools in config.pools.items()
         },
         "models": dict(config.models),
-        **_learned(learner, named, by_model),
     }
 
 
-def _learned(learner: Learner, categories: list[str], by_model: bool) -> Figures:
-    """Return rows by category and model, by model, and for all others; each only where it differs from the next.
+def _learned(values: Figures, learner: Learner, categories: list[str], by_model: bool) -> Iterator[None]:
+    """Add rows by category and model, by model, and for all others; each only where it differs from the next.
 
     So there are no more rows than the learner has figures, however many models and categories there are.
     """
-    keys = sorted(key for key in learner.raw_keys() if by_model or not key[0])
     others = _row(learner, *_ALL)
-    models = {m: row for m, c in keys if not c and (row := _row(learner, m, c)) != others}
+    models: Figures = {}
     rows: Figures = {name: {} for name in categories}
-    for model, category in keys:
-        if category in rows and (row := _row(learner, model, category)) != models.get(model, others):
-            rows[category][model] = row
-    return {"figures": rows, "of_models": models, "others": others}
+    values |= {"figures": rows, "of_models": models, "others": others}
+    keys = [key for key in learner.raw_keys() if (by_model or not key[0]) and (not key[1] or key[1] in rows)]
+    for number, (model, category) in enumerate(sorted(keys)):  # a model comes before its categories
+        if number % TURN == 0:
+            yield
+        row = _row(learner, model, category)
+        if row != (models.get(model, others) if category else others):
+            (rows[category] if category else models)[model] = row
 
 
 def _row(learner: Learner, model: str, category: str) -> Figures:

@@ -5,7 +5,7 @@ When the service is gone, Envoy goes on with the last figures.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,14 @@ _READABLE = 0o644  # Envoy runs as another user
 
 
 class InProxyFile:
-    """Keeps `path` up to date with `current()`, the figures in force.
+    """Keeps `path` up to date with the figures in force, which `collect(values)` puts into a dictionary.
 
     The file is written at the start, then at most every `interval` seconds, when a figure has moved by more than
     the share `step` or somebody else has replaced the file. `changes()`: a number that stays the same as long as no
     figure can have moved, which saves comparing them. `report(worked)` is called after every write.
+
+    With thousands of models all this takes a second. So `collect` yields, which gives requests a turn, and figures
+    are compared and written in a thread.
     """
 
     def __init__(
@@ -33,14 +36,14 @@ class InProxyFile:
         path: Path,
         step: float,
         interval: float,
-        current: Callable[[], Figures],
+        collect: Callable[[Figures], Iterator[None]],
         changes: Callable[[], int],
         report: Callable[[bool], None],
     ) -> None:
         self._path = path
         self._step = step
         self._interval = interval
-        self._current = current
+        self._collect = collect
         self._changes = changes
         self._report = report
         self._written: Figures | None = None
@@ -60,13 +63,36 @@ class InProxyFile:
         changes = self._changes()
         if ours and changes == self._compared:
             return False
-        values = self._current()
-        # Another replica may have written the file: if it knows the same, its file will do.
-        known, seen = (self._written, self._signature) if ours else (self._found(), signature(self._path))
-        if known is not None and not moved(known, values, self._step):
-            self._written, self._signature, self._compared = known, seen, changes
+        values: Figures = {}
+        for _ in self._collect(values):
+            await asyncio.sleep(0)
+        try:
+            wrote = await asyncio.to_thread(self._put, values)
+        except OSError as error:
+            if not self._failing:  # once, however often it is tried
+                log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
+            self._failing = True
+            self._report(False)
             return False
-        return await self._write(values, changes)
+        self._compared = changes
+        self._failing = False
+        if wrote:
+            self._report(True)
+        return wrote
+
+    def _put(self, values: Figures) -> bool:
+        """Write `values` unless the file, whoever wrote it, is within the step of them. Raises `OSError`."""
+        found = signature(self._path)
+        ours = found is not None and found == self._signature
+        # Another replica may have written the file: if it knows the same, its file will do.
+        known = self._written if ours else self._found()
+        if known is not None and not moved(known, values, self._step):
+            self._written, self._signature = known, found
+            return False
+        # A link is replaced itself: Envoy watches the directory of the path it was given.
+        replace(self._path, written(values), _READABLE, follow=False)
+        self._written, self._signature = values, signature(self._path)
+        return True
 
     def _found(self) -> Figures | None:
         """Return the figures in the file, whoever wrote them."""
@@ -74,21 +100,6 @@ class InProxyFile:
             return read(self._path.read_bytes())
         except OSError:
             return None
-
-    async def _write(self, values: Figures, changes: int) -> bool:
-        try:
-            # A link is replaced itself: Envoy watches the directory of the path it was given.
-            await asyncio.to_thread(replace, self._path, written(values), _READABLE, follow=False)
-        except OSError as error:
-            if not self._failing:  # once, however often it is tried
-                log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
-            self._failing = True
-            self._report(False)
-            return False
-        self._written, self._signature, self._compared = values, signature(self._path), changes
-        self._failing = False
-        self._report(True)
-        return True
 
 
 def moved(old: Figures, new: Figures, step: float) -> bool:

@@ -18,8 +18,8 @@ from extproc.budget.sums import Key, Sums, Table
 FORMAT = "dualpool-state"
 VERSION = 2
 
-LARGEST = 64 * 1024 * 1024
-"""Bytes of the largest state that is read; none of ours is larger."""
+LARGEST = 256 * 1024 * 1024
+"""Bytes of the largest state that is read. One of ours has some 28 kB for each of at most 4,096 models."""
 
 AGEING_SECONDS = 60.0
 """A service that runs writes its figures again at this interval, even if nothing is new, since what it knows does

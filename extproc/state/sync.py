@@ -111,6 +111,7 @@ class Sync:
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`. False when neither side had anything new."""
         await self._end(store, unless="exchange")
+        await self._prepare()
         offer, limit = self._learner.offer(store.name), self._learner.limit
         table = await self._ask(store, "exchange", lambda: store.exchange(offer.pending, offer.whole, limit))
         self._learner.settle(store.name, table)
@@ -129,6 +130,7 @@ class Sync:
         if behind or waited >= AGEING_SECONDS:
             self._copied[store.name] = now
             self._behind.discard(store.name)
+            await self._prepare()
             whole, limit = self._learner.copy(store.name), self._learner.limit
             worked = False
             try:
@@ -139,6 +141,10 @@ class Sync:
                     self._learner.copied(store.name, worked)
         else:
             self._report(store.name, True)  # its copy is up to date
+
+    async def _prepare(self) -> None:
+        for _ in self._learner.prepare():
+            await asyncio.sleep(0)
 
     async def _end(self, store: Store, unless: str = "") -> None:
         """Wait for a late call of `store`, unless it is of kind `unless`, and note its result.

@@ -1,14 +1,17 @@
 """Estimators that give and take what was learned."""
 
+import itertools
 import math
 
 import pytest
 
 from extproc.body.facts import Item
 from extproc.body.usage import Usage
+from extproc.budget.estimate import Estimator
 from extproc.budget.features import features
-from extproc.budget.learner import Learner
+from extproc.budget.learner import Learner, Offer
 from extproc.budget.linear import LinearEstimator
+from extproc.budget.observation import Basis
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Sums, Table
@@ -66,6 +69,28 @@ def test_what_was_learned_since_is_offered() -> None:
     teach(one, 4.0, 2)
     assert pending(one, "file") == 2
     assert pending(one, "redis") == 5
+
+
+@pytest.mark.parametrize("estimator", [RatioEstimator, LinearEstimator])
+@pytest.mark.parametrize("basis", ["text", "raw"])
+def test_a_prepared_offer_is_the_same(estimator: type[Estimator], basis: Basis) -> None:
+    """Whatever is learned between two steps, or after the last."""
+
+    def offered(prepared: bool) -> Offer:
+        one = Learner(estimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, ("file",))  # type: ignore[call-arg]
+        learned = [observation(tokens, basis=basis, model=f"m{tokens % 5}") for tokens in range(80, 120)]
+        for each in learned[:20]:
+            one.learn(each)
+        steps = itertools.chain(one.estimator.prepare(), one.output.prepare()) if prepared else iter(())
+        for each in learned[20:30]:
+            next(steps, None)
+            one.learn(each)
+        assert len(list(steps)) > 10 or not prepared
+        for each in learned[30:]:
+            one.learn(each)
+        return one.offer("file")
+
+    assert offered(prepared=True) == offered(prepared=False)
 
 
 def test_an_offer_stays_as_it_is_until_it_is_taken() -> None:

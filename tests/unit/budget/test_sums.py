@@ -2,7 +2,7 @@
 
 import pytest
 
-from extproc.budget.sums import Fading, Recent, Sums, merge
+from extproc.budget.sums import Fading, Recent, Sums, are_counts, merge
 
 
 def test_a_run_fades_what_was_before_it() -> None:
@@ -14,6 +14,17 @@ def test_sums_of_another_layout_are_not_added() -> None:
     """After a change of layout the newer figures stand alone."""
     newer = Sums(2, 0.5, (1.0, 2.0, 3.0))
     assert Sums(3, 0.5, (4.0, 8.0)).then(newer) == newer
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), -float("inf")])
+def test_counts_are_finite_and_not_negative(bad: float) -> None:
+    """Wherever a bad one stands."""
+    assert are_counts((0.0, 2.5))
+    assert are_counts(())
+    for position in range(3):
+        values = [1.0, 1.0]
+        values.insert(position, bad)
+        assert not are_counts(values)
 
 
 def test_merging_keeps_the_keys_learned_last() -> None:

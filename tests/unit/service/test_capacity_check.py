@@ -61,6 +61,13 @@ def test_equal(serve: Serve) -> None:
     assert [c.verdict for c in asked(serve(models(8192, None)))] == ["equal"]
 
 
+def test_a_server_with_thousands_of_adapters(serve: Serve) -> None:
+    """Its list takes megabytes, as vLLM writes some 500 bytes for each of them."""
+    adapters = [{"id": f"adapter-{n}", "max_model_len": None, "permission": "x" * 450} for n in range(4096)]
+    page = json.dumps({"data": [{"id": "base", "max_model_len": 8192}, *adapters]}).encode()
+    assert [c.verdict for c in asked(serve(page))] == ["equal"]
+
+
 def test_differs(serve: Serve) -> None:
     """A server that says something else is a problem that names key, values and address."""
     endpoint = serve(models(4096))

@@ -31,6 +31,29 @@ def test_a_conversation_that_has_gone_long_stays_long_after_a_reload() -> None:
     assert after.router.decide(CHAT, body(1), whole=True).reason == "sticky"
 
 
+@pytest.mark.parametrize(
+    ("sections", "anew"),
+    [
+        ({"routing": {"rollout_percent": 5}}, False),
+        ({"spillover": {"leave": 0.5}}, False),
+        ({"estimation": {"misroute_percent": 1}}, True),
+        ({"output": {"quantile": 0.9}}, True),
+        ({"categories": {"limit": 8}}, True),
+        ({"pools": {"default": [{"name": "short", "capacity": 99}, {"name": "long", "capacity": 999}]}}, True),
+    ],
+)
+def test_a_reload_builds_estimators_anew_only_if_it_concerns_them(sections: dict[str, Any], anew: bool) -> None:
+    """That takes a second with thousands of models. Either way it is a change, to the in-proxy filter at least."""
+    metrics = Metrics(CollectorRegistry())
+    learner = compose(Config(), metrics).learner
+    before, changes = learner.output, learner.changes
+    for _ in range(2):  # the second is the same again
+        compose(Config.model_validate(sections), metrics, learner)
+        assert (learner.output is not before) == anew
+        assert learner.changes > changes
+        before, changes, anew = learner.output, learner.changes, False
+
+
 def asked(config: dict[str, Any], more: dict[str, str], body: bytes = BODY) -> pb.ProcessingResponse:
     """Send a chat request with `more` headers to a service of `config`, and return the answer to its body."""
     core = compose(Config.model_validate(config), Metrics(CollectorRegistry()))

@@ -6,7 +6,7 @@ from extproc.body.facts import Item
 from extproc.budget.features import features
 from extproc.budget.learner import new_learner
 from extproc.config import Config
-from extproc.service.in_proxy import figures, program, read, written
+from extproc.service.in_proxy import TURN, Figures, collect, figures, program, read, written
 from tests.unit.budget.test_ratio import observation
 
 
@@ -25,6 +25,18 @@ def test_a_row_is_written_where_it_says_something_of_its_own() -> None:
         "category-7": {"m"},
     }
     assert len(program(values)) < len(program(figures(config, new_learner(config)))) + 1000
+
+
+def test_requests_get_a_turn_between_rows() -> None:
+    """However many models there are: a service with thousands of adapters collects for half a second."""
+    config = Config.model_validate({"categories": {"limit": 256}})
+    learner = new_learner(config)
+    for number in range(10 * TURN):
+        model = f"adapter-{number}"
+        learner.learn(observation(1000, basis="raw", features=features(Item(raw=4000)), model=model, cap=5))
+    values: Figures = {}
+    assert sum(1 for _ in collect(values, config, learner)) >= 10
+    assert values == figures(config, learner)
 
 
 @pytest.mark.parametrize(

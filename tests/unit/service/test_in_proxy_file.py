@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import count, repeat
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from extproc.service import in_proxy_file
 from extproc.service.in_proxy import RESOURCE
 from extproc.service.in_proxy_file import InProxyFile, moved
 from extproc.state import atomic
@@ -28,9 +30,10 @@ class Harness:
         self.looks = 0
         self.file = InProxyFile(self.path, step, 60, self.look, lambda: next(self.changes), self.reports.append)
 
-    def look(self) -> dict[str, Any]:
+    def look(self, values: dict[str, Any]) -> Iterator[None]:
         self.looks += 1
-        return deepcopy(self.values)
+        yield
+        values |= deepcopy(self.values)
 
 
 async def test_written_at_the_start(tmp_path: Path) -> None:
@@ -84,6 +87,34 @@ async def test_a_file_that_somebody_else_changed_is_written_again(
     assert await harness.file.update()
     assert harness.path.read_bytes() == good
     assert not await harness.file.update()
+
+
+async def test_requests_get_turns_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of thousands of models are collected step by step, and compared and written beside the loop."""
+    loop_thread, threads = threading.get_ident(), []
+
+    def seen_in(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            threads.append(threading.get_ident())
+            return function(*arguments)
+
+        return call
+
+    for name in ("read", "moved", "written"):
+        monkeypatch.setattr(in_proxy_file, name, seen_in(getattr(in_proxy_file, name)))
+    first, second = Harness(tmp_path), Harness(tmp_path)
+    assert await first.file.update()
+    second.values = {**second.values, "others": {"mean": 9.0}}
+    updating, turns = asyncio.create_task(second.file.update()), 0
+    while not second.looks:
+        await asyncio.sleep(0)
+    while not updating.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert await updating
+    assert turns > 1
+    assert len(threads) == 4  # written, then read, compared and written again
+    assert loop_thread not in threads
 
 
 async def test_services_that_know_the_same_leave_the_file_alone(tmp_path: Path) -> None:
@@ -210,8 +241,9 @@ async def test_written_no_faster_than_the_interval(tmp_path: Path, monkeypatch: 
     waits, go_on = asyncio.Queue[float](), asyncio.Queue[None]()
 
     async def sleep(seconds: float) -> None:
-        waits.put_nowait(seconds)
-        await go_on.get()
+        if seconds:  # 0 gives others a turn
+            waits.put_nowait(seconds)
+            await go_on.get()
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     harness = Harness(tmp_path)

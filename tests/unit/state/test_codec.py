@@ -6,8 +6,14 @@ import math
 import msgspec
 import pytest
 
+from extproc.budget.budget import MODEL_BYTES
+from extproc.budget.learner import KINDS
+from extproc.budget.margin import SIZES, STEPS
+from extproc.budget.moments import WIDTH
+from extproc.budget.output import BUCKETS
 from extproc.budget.sums import Sums, Table
-from extproc.state.codec import AGEING_SECONDS, Ageing, BadStateError, Stored, decode, encode, faded
+from extproc.config import Categories
+from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, Stored, decode, encode, faded
 
 TABLE: Table = {
     ("ratio", "text", "m", "latin"): Sums(40, 0.1, (20.0, 80.0, 330.0)),
@@ -48,6 +54,17 @@ def test_what_is_not_a_whole_state_is_recognised(data: bytes, reason: str) -> No
     """Torn, altered, older and foreign bytes each give their reason."""
     with pytest.raises(BadStateError, match=reason):
         decode(data)
+
+
+def test_a_state_of_the_most_models_is_read() -> None:
+    """Each figure at its widest, every number at its longest: what a service writes, its next start reads."""
+    model, number = "m" * MODEL_BYTES, 1.2345678901234567e-100
+    widths = {"linear": WIDTH, "linear-errors": SIZES * STEPS, "raw-errors": SIZES * STEPS, "output": BUCKETS}
+    figures: Table = {(kind, model): Sums(2**53, number, (number,) * width) for kind, width in widths.items()}
+    figures["ratio", "raw", model, model] = Sums(2**53, number, (number,) * 3)
+    most = Categories.model_json_schema()["properties"]["limit"]["maximum"]
+    assert len(figures) == KINDS
+    assert most * len(encode(figures, 1000.0)) < LARGEST
 
 
 def test_impossible_entries_are_dropped() -> None:

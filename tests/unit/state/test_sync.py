@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from extproc.budget.learner import Learner
+from extproc.budget.learner import TURN, Learner
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Sums, Table
@@ -21,6 +21,7 @@ from extproc.state.redis import RedisStore
 from extproc.state.store import Store, StoreError
 from extproc.state.sync import Sync
 from extproc.state.thread import in_thread
+from tests.unit.budget.test_ratio import observation
 from tests.unit.budget.test_sharing import learner, ratio, teach
 from tests.unit.service.waiting import until
 from tests.unit.state.standin import StandIn, standing_in
@@ -514,6 +515,27 @@ async def test_stores_keep_as_many_figures_as_the_learner_does_now() -> None:
     one.rebuild(one.estimator, one.output, 4096)
     await each.exchange()
     assert limits[1] == 4096
+
+
+async def test_requests_get_turns_before_a_store_is_asked() -> None:
+    """What takes long with thousands of models is done step by step."""
+    turns, asked_at = 0, []
+
+    class Counting(Fake):
+        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+            asked_at.append(turns)
+            return super().exchange(pending, whole, limit)
+
+    most = 20 * TURN
+    one = Learner(RatioEstimator(Estimation(), most), OutputReserve(Output(), most), 4 * most, ("file",))
+    for model in range(most):
+        one.learn(observation(80, model=f"m{model}"))
+    exchange = asyncio.create_task(sync(one, Counting("file")).exchange())
+    while not exchange.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await exchange
+    assert asked_at[0] >= 20
 
 
 COMMON: Table = {("output", "x", ""): Sums(1, 1.0, (1.0,))}
