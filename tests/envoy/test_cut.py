@@ -2,15 +2,17 @@
 
 import http.client
 import json
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
 
 from extproc.demo.envoy import Tree
+from extproc.demo.envoy import http as manager_of
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import observed, requests_by_reason
@@ -33,22 +35,51 @@ def answered(stack: Stack, messages: int) -> None:
     until(lambda: sum(stack.envoy.stats("ext_proc.stream_msgs_received").values()) == messages)
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunked: bool) -> None:
-    """By the long pool, which gets all of it, however long the client took between head and body."""
-    stack = start_stack(change=small_buffer)
+def impatient(tree: Tree) -> Tree:
+    """The same, and Envoy soon goes on without an answer."""
+    for http_filter in manager_of(small_buffer(tree)["static_resources"]["listeners"][0])["http_filters"]:
+        if "message_timeout" in http_filter["typed_config"]:
+            http_filter["typed_config"]["message_timeout"] = "2s"
+    return tree
+
+
+@contextmanager
+def asking(stack: Stack, chunked: bool = False) -> Iterator[Callable[[], None]]:
+    """Send the head of a request, and wait for the service's answer to it; yield what sends the body.
+
+    Left, the request has been answered by the long pool, which got all of it.
+    """
     length = "transfer-encoding: chunked" if chunked else f"content-length: {len(BATCH)}"
     head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BATCH), BATCH) if chunked else BATCH
     parts = urlsplit(stack.url)
     with socket.create_connection((parts.hostname, parts.port or 0), 30) as client:
         client.sendall(head.encode())
         answered(stack, 1)
-        client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BATCH), BATCH) if chunked else BATCH)
+        yield lambda: client.sendall(body)
         response = http.client.HTTPResponse(client)
         response.begin()
         assert (response.status, response.headers["x-served-by"]) == (200, "long")
     assert [r.size for r in stack.pools.long.pool.received if r.method == "POST"] == [len(BATCH)]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunked: bool) -> None:
+    """By the long pool, which gets all of it, however long the client took between head and body."""
+    stack = start_stack(change=small_buffer)
+    with asking(stack, chunked) as send_body:
+        send_body()
     assert requests_by_reason(stack) == {"cut": 1}
+
+
+def test_a_cut_body_is_answered_though_the_service_has_stopped(start_stack: StartStack) -> None:
+    """Envoy goes on with all of it when it has waited long enough."""
+    stack = start_stack(change=impatient)
+    with asking(stack) as send_body:
+        stack.dualpool.process.send_signal(signal.SIGSTOP)
+        send_body()
+    stack.dualpool.process.send_signal(signal.SIGCONT)
+    assert stack.envoy.stats("ext_proc.message_timeouts") == {"http.llm.ext_proc.message_timeouts": 1}
 
 
 @contextmanager
@@ -66,6 +97,7 @@ def answering(begun: threading.Event, body: bytes) -> Iterator[int]:
             client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
 
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)  # nobody comes where Envoy does not start
         thread = threading.Thread(target=serve)
         thread.start()
         yield server.getsockname()[1]
