@@ -109,7 +109,8 @@ def _change(name: str, tree: Tree) -> None:
     if name in MODES:
         return
     if name == "reference":
-        ours["typed_config"]["processing_mode"] |= {
+        # Nothing of ours: headers of both sides are sent unless a filter says otherwise.
+        ours["typed_config"]["processing_mode"] = {
             "request_body_mode": "BUFFERED",
             "response_body_mode": "BUFFERED",
         }
