@@ -7,7 +7,7 @@ UTF-8. Images, audio and files are counted, never read.
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -124,6 +124,8 @@ def _side(each: str | schema.Content) -> Item:
     return text.item(0)
 
 
+_Skimmed = TypeVar("_Skimmed")
+
 _model_decoder = msgspec.json.Decoder(schema.Named)
 _conversation_decoder = msgspec.json.Decoder(schema.Conversing)
 
@@ -184,18 +186,21 @@ def read_model(body: bytes) -> str:
     if len(body) > LONGEST_SKIPPED:
         found = _MODEL.search(body[:MODEL_WITHIN]) or _MODEL.search(body[-MODEL_WITHIN:])
         return found[1].decode("utf-8", "replace") if found else ""
-    try:
-        return _model_decoder.decode(body).model or ""
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        return ""
+    named = _skimmed(_model_decoder, body)
+    return named.model or "" if named is not None else ""
 
 
 def read_conversation(body: bytes) -> str:
     """Return what names the conversation of a body, skipping all else; "" where nothing does. Never raises."""
     if len(body) > LONGEST_SKIPPED:
         return ""
+    named = _skimmed(_conversation_decoder, body)
+    return conversation_of(named.prompt_cache_key, named.user) if named is not None else ""
+
+
+def _skimmed(decoder: msgspec.json.Decoder[_Skimmed], body: bytes) -> _Skimmed | None:
+    """Decode the few fields of a decoder, skipping all else; None where that cannot be done."""
     try:
-        named = _conversation_decoder.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        return ""
-    return conversation_of(named.prompt_cache_key, named.user)
+        return None

@@ -21,7 +21,7 @@ KINDS = 5
 
 
 TURN = 16
-"""Figures prepared before the event loop gets a turn: about a millisecond."""
+"""Figures computed before the event loop gets a turn: about a millisecond."""
 
 
 class Offer(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS
 from extproc.body.paths import SUFFIXES
 from extproc.budget.budget import MODEL_BYTES
 from extproc.budget.features import NAMES
-from extproc.budget.learner import Learner
+from extproc.budget.learner import TURN, Learner
 from extproc.config import Config
 from extproc.routing.router import oversize
 
@@ -28,9 +28,6 @@ _ALL = ("", "")
 """Model and category of the figures learned from all requests, which serve for models not yet known."""
 
 Figures = dict[str, Any]
-
-TURN = 16
-"""Rows computed before the event loop gets a turn: about a millisecond."""
 
 
 def figures(config: Config, learner: Learner) -> Figures:

@@ -29,6 +29,19 @@ def ended(stack: Attached, mode: Mode, **ends: int) -> None:
         assert {end: count(stack, ENTRIES, pool="short", end=end) for end in ends} == ends
 
 
+def seen_before_leaving(stack: Attached, path: str, request: dict[str, Any], mark: bytes) -> bytes:
+    """Hang up as soon as `mark` is seen in the answer, and return what has come of it."""
+    parts = urlsplit(stack.envoy.url)
+    body = json.dumps(request).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    with socket.create_connection((parts.hostname, parts.port or 0), timeout=30) as client:
+        client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        seen = b""
+        while mark not in seen:
+            seen += client.recv(4096)
+    return seen
+
+
 @every_mode
 def test_failures_and_silence(shared_mode: StartMode, mode: Mode) -> None:
     """A 5xx answer and one without usage are two observations without usage, and only one of them has failed."""
@@ -88,14 +101,9 @@ def test_a_client_that_leaves(shared_mode: StartMode, mode: Mode) -> None:
     stack = shared_mode(mode, **RESERVING)
     lengths = learned_lengths(stack)
     stack.behave(Behaviour(pace=0.05, completion=1000))
-    parts = urlsplit(stack.envoy.url)
-    body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
-    head = f"POST {MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-    with socket.create_connection((parts.hostname, parts.port or 0), timeout=30) as client:
-        client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        seen = b""
-        while b"content_block_delta" not in seen:
-            seen += client.recv(4096)
+    seen = seen_before_leaving(
+        stack, MESSAGES, {**chat("hello there " * 20), "stream": True}, b"content_block_delta"
+    )
     assert seen.startswith(b"HTTP/1.1 200")
     heard(stack, mode, 1)
     ended(stack, mode, disconnected=1, completed=0)
@@ -106,15 +114,8 @@ def test_a_client_that_leaves_on_the_last_event(start_mode: StartMode) -> None:
     """As the `openai` package does: nothing is missing, though the stream has not come to its end."""
     stack = start_mode(BODY, output={"default": 100})
     stack.behave(Behaviour(pace=0.05, completion=7))
-    parts = urlsplit(stack.envoy.url)
     asked = {"stream": True, "stream_options": {"include_usage": True}}
-    body = json.dumps({**chat("hello there " * 20), **asked}).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-    with socket.create_connection((parts.hostname, parts.port or 0), timeout=30) as client:
-        client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        seen = b""
-        while b"[DONE]" not in seen:
-            seen += client.recv(4096)
+    seen_before_leaving(stack, CHAT, {**chat("hello there " * 20), **asked}, b"[DONE]")
     heard(stack, BODY, 1)
     assert count(stack, "dualpool_completion_tokens_total") == 7
     assert stack.service.state()["learned"]["output"]

@@ -4,9 +4,9 @@ import pytest
 
 from extproc.body.facts import Item
 from extproc.budget.features import features
-from extproc.budget.learner import new_learner
+from extproc.budget.learner import TURN, new_learner
 from extproc.config import Config
-from extproc.service.in_proxy import TURN, Figures, collect, figures, program, read, written
+from extproc.service.in_proxy import Figures, collect, figures, program, read, written
 from tests.unit.budget.test_ratio import observation
 
 

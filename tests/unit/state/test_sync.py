@@ -200,24 +200,29 @@ async def test_closing_exchanges_a_last_time() -> None:
     assert store.kept["ratio", "text", "", ""].samples == 10
 
 
+class Slow(Fake):
+    """A store whose exchange has `begun`, and waits until it may `go_on`."""
+
+    def __init__(self, name: str, kept: Table) -> None:
+        super().__init__(name, kept)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return super().exchange(pending, whole, limit)
+
+
 async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
     """What a store is taking when the loop ends is not offered to it again."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Slow(Fake):
-        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
-            begun.set()
-            assert go_on.wait(30)
-            return super().exchange(pending, whole, limit)
-
     one, store = learner("file"), Slow("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
     each = sync(one, store)
     teach(one, 4.0, 10)
     task = asyncio.create_task(each.run())
-    assert await asyncio.to_thread(begun.wait, 30)
+    assert await asyncio.to_thread(store.begun.wait, 30)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    go_on.set()
+    store.go_on.set()
     await each.close()
     assert store.kept["ratio", "text", "", ""].samples == 10
 
@@ -225,23 +230,15 @@ async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
 @pytest.mark.parametrize("kept", [{}, {("output", "x", ""): Sums(1, 1.0, (1.0,))}])
 async def test_a_reload_during_an_exchange_loses_nothing_and_counts_nothing_twice(kept: Table) -> None:
     """Estimators may be rebuilt while a store is taking its offer, and learn meanwhile."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    class Slow(Fake):
-        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
-            begun.set()
-            assert go_on.wait(30)
-            return super().exchange(pending, whole, limit)
-
     one, store = learner("file"), Slow("file", kept)
     each = sync(one, store)
     teach(one, 4.0, 10)
     exchange = asyncio.create_task(each.exchange())
-    assert await asyncio.to_thread(begun.wait, 30)
+    assert await asyncio.to_thread(store.begun.wait, 30)
     teach(one, 4.0, 5)
     one.rebuild(RatioEstimator(Estimation(), 16), OutputReserve(Output(), 16), one.limit)
     teach(one, 4.0, 3)
-    go_on.set()
+    store.go_on.set()
     await exchange
     assert samples(one) == 18
     await each.exchange()
