@@ -15,13 +15,13 @@ RUN /opt/dualpool/bin/pip install --no-cache-dir --no-deps --require-hashes -r r
 
 FROM python:3.11-slim-bookworm AS demo
 COPY --from=build-demo /opt/dualpool /opt/dualpool
-ENV PATH=/opt/dualpool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/dualpool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 no_proxy=127.0.0.1
 USER 65532:65532
 ENTRYPOINT ["python3", "-m"]
 
 FROM python:3.11-slim-bookworm AS serve
 COPY --from=build /opt/dualpool /opt/dualpool
-ENV PATH=/opt/dualpool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/dualpool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 no_proxy=127.0.0.1
 USER 65532:65532
 EXPOSE 50051 9902
 HEALTHCHECK --interval=2s --timeout=2s --start-period=20s --retries=3 \

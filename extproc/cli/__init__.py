@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from extproc import __version__
 
@@ -65,13 +66,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> int:
-    """Run the command line as a program: interrupted, or with an output that takes nothing, it ends without a
-    traceback."""
+    """Run the command line as a program: interrupted, or with an output that takes nothing, or not every letter, it
+    ends without a traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: not every locale has ± and ü
     try:
         try:
             return main()
         finally:
-            sys.stdout.flush()  # here, where it can be seen that nobody reads
+            if sys.stdout is not None:  # as it is when it is closed
+                sys.stdout.flush()  # here, where it can be seen that nobody reads
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:

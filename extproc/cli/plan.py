@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument(
         "--objective", choices=("gpus", "cost"), default="gpus", help="what to minimise (default: gpus)"
     )
+    search.add_argument("--price", type=float, help="dollars per GPU and hour (default: the catalog's)")
+    search.add_argument(
+        "--spare",
+        type=int,
+        default=0,
+        help="instances that each pool may lose, beyond those it needs: 1 for N+1 (default: %(default)s)",
+    )
     search.add_argument(
         "--present", type=int, metavar="INSTANCES", help="size of your present fleet, as another baseline"
     )

@@ -89,7 +89,6 @@ def _add_instances(fleet: Group) -> None:
     fleet.add_argument(
         "--max-num-batched-tokens", type=int, help="most tokens in an iteration (default: vLLM's for the GPU)"
     )
-    fleet.add_argument("--price", type=float, help="dollars per GPU and hour (default: the catalog's)")
     fleet.add_argument(
         "--concurrency",
         choices=("paged", "reserved"),
@@ -116,12 +115,6 @@ def _add_objective(goal: Group) -> None:
         type=float,
         default=0.85,
         help="highest share of its throughput that an instance may use (default: %(default)g)",
-    )
-    goal.add_argument(
-        "--spare",
-        type=int,
-        default=0,
-        help="instances that each pool may lose, beyond those it needs: 1 for N+1 (default: %(default)s)",
     )
 
 

@@ -32,6 +32,7 @@ MOST_CV = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simulate`."""
     add_scenario_arguments(parser)
+    parser.set_defaults(price=None, spare=0)  # what a fleet costs is not simulated, nor instances that are to fail
     run = parser.add_argument_group("simulation")
     add_simulation_arguments(run)
     run.add_argument("--threshold", type=int, default=8192, help="max_model_len of the short pool (default: 8192)")

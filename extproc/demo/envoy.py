@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import sys
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,15 +12,13 @@ from typing import Any, Self
 
 import yaml
 
+from extproc.demo.page import page
 from extproc.demo.process import Process, StartError
 
 Tree = dict[str, Any]
 Address = tuple[str, int]
 
 ANY_PORT = ("127.0.0.1", 0)
-
-ANSWER_SECONDS = 30.0
-"""How long an admin page may take, on a machine that does much else."""
 
 
 def shipped() -> Tree:
@@ -127,9 +124,7 @@ class Envoy:
     def get(self, path: str) -> str | None:
         """Return the admin page at `path`, None when it is not answered with 200."""
         try:
-            with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=ANSWER_SECONDS) as answer:
-                text: str = answer.read().decode()
-                return text
+            return page(self.admin, path)
         except OSError:  # those of urllib and time-outs too
             return None
 

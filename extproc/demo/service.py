@@ -3,13 +3,13 @@
 import json
 import os
 import sys
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
+from extproc.demo.page import page
 from extproc.demo.process import Process
 
 
@@ -46,9 +46,7 @@ class Service:
 
     def get(self, path: str) -> str:
         """Return the admin page at `path`."""
-        with urllib.request.urlopen(f"http://{self.admin}{path}", timeout=30) as answer:
-            text: str = answer.read().decode()
-            return text
+        return page(self.admin, path)
 
     def state(self) -> dict[str, Any]:
         """Return /state."""

@@ -15,7 +15,15 @@ from extproc.planning.engine import BLOCK
 from extproc.planning.rows import FINISHED_ROWS, FREE_ROWS, NOBODY, Rows
 
 
-@numba.njit(cache=True)
+def compiled(function: Any) -> Any:
+    """Compile `function` once for all runs; in each, where it can be kept neither beside this file nor at home."""
+    try:
+        return numba.njit(cache=True)(function)
+    except RuntimeError:  # "no locator available"
+        return numba.njit(function)
+
+
+@compiled
 def _present(instance: Any, time: float, change: int) -> None:
     """Integrate the number of requests in the system up to `time`; `change` is +1, -1 or 0."""
     count = instance.running + instance.waiting - change
@@ -23,7 +31,7 @@ def _present(instance: Any, time: float, change: int) -> None:
     instance.changed = time
 
 
-@numba.njit(cache=True)
+@compiled
 def _preempt(instance: Any, row: int, requests: Rows) -> None:
     """Take the blocks of a running request and put it at the head of the queue."""
     request = requests[row]
@@ -41,7 +49,7 @@ def _preempt(instance: Any, row: int, requests: Rows) -> None:
     instance.preemptions += 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _schedule_running(instance: Any, slots: Rows, requests: Rows, budget: int) -> int:
     """Give running requests their tokens, preempting from the end when blocks run out; return the budget left."""
     place = 0
@@ -63,7 +71,7 @@ def _schedule_running(instance: Any, slots: Rows, requests: Rows, budget: int) -
     return budget
 
 
-@numba.njit(cache=True)
+@compiled
 def _admit(instance: Any, slots: Rows, requests: Rows, budget: int) -> None:
     """Admit waiting requests while there are tokens, places and blocks."""
     while budget > 0 and instance.running < instance.seqs and instance.head != NOBODY:
@@ -86,7 +94,7 @@ def _admit(instance: Any, slots: Rows, requests: Rows, budget: int) -> None:
         budget -= tokens
 
 
-@numba.njit(cache=True)
+@compiled
 def _begin(instance: Any, slots: Rows, requests: Rows, time: float) -> None:
     """Schedule an iteration at `time` and set when it ends."""
     preemptions = instance.preemptions
@@ -113,7 +121,7 @@ def _begin(instance: Any, slots: Rows, requests: Rows, time: float) -> None:
     instance.block_time += length * (instance.blocks - instance.free)
 
 
-@numba.njit(cache=True)
+@compiled
 def _complete(instance: Any, slots: Rows, requests: Rows, counts: Rows, free_rows: Rows, finished: Rows) -> None:
     """Apply the iteration that ends now: new tokens, first tokens, finished requests."""
     time = instance.end
@@ -147,7 +155,7 @@ def _complete(instance: Any, slots: Rows, requests: Rows, counts: Rows, free_row
     _present(instance, time, -gone)
 
 
-@numba.njit(cache=True)
+@compiled
 def advance(
     until: float, instances: Rows, slots: Rows, requests: Rows, counts: Rows, free_rows: Rows, finished: Rows
 ) -> int:
@@ -165,7 +173,7 @@ def advance(
     return finished_rows
 
 
-@numba.njit(cache=True)
+@compiled
 def submit(
     time: float,
     first: int,

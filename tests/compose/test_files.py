@@ -30,6 +30,13 @@ def test_dockerfile() -> None:
     passes(str(TOOLS / "hadolint"), "Dockerfile")
 
 
+def test_health_is_not_asked_of_a_proxy() -> None:
+    """Docker hands the proxies of its own configuration to every container, and health checks would go there."""
+    images = (ROOT / "Dockerfile").read_text().split("FROM ")
+    final = [image for image in images if "ENTRYPOINT" in image]
+    assert [" no_proxy=127.0.0.1\n" in image for image in final] == [True, True]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_hardened(name: str) -> None:
     """Every service has a read-only root, no capability and no way to more."""

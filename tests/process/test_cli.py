@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -222,11 +223,16 @@ PRINTED = [
 """Commands that print little, much, by argparse, and by rich."""
 
 
-def printed_to(output: int, directory: Path, arguments: tuple[str, ...]) -> tuple[int, str]:
-    """Exit code and standard error of a command that prints to `output`."""
+def good_files(directory: Path) -> None:
+    """Write what the commands of `PRINTED` read."""
     (directory / "good.yaml").write_text("{}")
     line = {"path": "/v1/completions", "body": {"prompt": "How are you?"}, "prompt_tokens": 4}
     (directory / "log.jsonl").write_text(json.dumps(line))
+
+
+def printed_to(output: int, directory: Path, arguments: tuple[str, ...]) -> tuple[int, str]:
+    """Exit code and standard error of a command that prints to `output`."""
+    good_files(directory)
     command = [sys.executable, "-m", "extproc", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     done = subprocess.run(
@@ -251,3 +257,22 @@ def test_a_full_disk_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> 
     with Path("/dev/full").open("w") as full:
         ended = printed_to(full.fileno(), tmp_path, arguments)
     assert ended == (2, "standard output: cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", PRINTED)
+def test_a_closed_output_is_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Whoever closes it wants to read nothing."""
+    command = shlex.join([sys.executable, "-m", "extproc", *arguments])
+    good_files(tmp_path)
+    done = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_letters_that_the_output_has_not_are_escaped(tmp_path: Path, encoding: str) -> None:
+    """Those of a name, which need not be those of the locale, nor any letters at all."""
+    name = os.fsdecode("ü".encode() + b"\xff.yaml")
+    (tmp_path / name).write_text("{}")
+    done = dualpool("check", str(tmp_path / name), PYTHONIOENCODING=encoding, PYTHONUTF8="1")
+    escaped = name.encode(encoding.partition(":")[0], "backslashreplace").decode()
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path}/{escaped}: good\n", "")

@@ -159,11 +159,12 @@ def test_replay_needs_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert err == "--replay: every source must be a trace of single requests with times\n"
 
 
-def test_lengths_are_of_a_search(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """There is one threshold to simulate, and nothing to search: an option that did nothing is none."""
+@pytest.mark.parametrize("option", ["--lengths", "--price", "--spare"])
+def test_what_is_of_a_plan_alone_is_no_option(trace: str, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """One threshold is simulated, at no price, and no instance that is there to fail."""
     with pytest.raises(SystemExit):
-        simulate(capsys, trace, "--lengths", "2048")
-    assert "unrecognized arguments: --lengths 2048" in capsys.readouterr().err
+        simulate(capsys, trace, option, "2")
+    assert f"unrecognized arguments: {option} 2" in capsys.readouterr().err
 
 
 def test_pools_that_cannot_meet_the_objective_are_not_called_the_smallest_that_do(

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from extproc.budget.estimate import Estimate, Reserve
 from extproc.config import Pool
+from extproc.demo.pool import Pool as StandIn
+from extproc.demo.pool_server import PoolServer
 from extproc.metrics import Metrics
 from extproc.planning.cdf import from_points, read_cdf, read_metrics
 from extproc.planning.errors import PlanError
@@ -165,3 +167,11 @@ def test_an_address_that_is_none() -> None:
     """A space in an address is no reason for a traceback."""
     with pytest.raises(PlanError, match="cannot be read"):
         read_metrics("http://a b/metrics")
+
+
+def test_an_address_of_this_machine_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names leads to other machines. The page is that of a pool: it has no budgets."""
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with PoolServer(StandIn("short", 100)) as server, pytest.raises(PlanError, match="no dualpool_budget_tokens"):
+        read_metrics(f"{server.url}/metrics")

@@ -1,0 +1,16 @@
+"""Admin pages of the processes of the demo."""
+
+import urllib.request
+
+ANSWER_SECONDS = 30.0
+"""How long a page may take, on a machine that does much else."""
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""A proxy that the environment names leads to other machines, and knows nothing of this one."""
+
+
+def page(address: str, path: str) -> str:
+    """Return the page at `path` of the server at `address`, HOST:PORT. Raises `OSError`."""
+    with _DIRECT.open(f"http://{address}{path}", timeout=ANSWER_SECONDS) as answer:
+        text: str = answer.read().decode()
+        return text
