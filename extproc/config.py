@@ -1,9 +1,10 @@
 """The one settings model: every key, its default, its bounds and what it means."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from extproc.config_rules import (
     address_problems,
@@ -22,10 +23,21 @@ DEFAULT_POOL_SET = "default"
 CategorySource = Literal["header", "model", "content"]
 
 
+_NUMBERS = (int, float, int | None, float | None)
+
+
 class Settings(BaseModel):
     """Base of every section: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`output.default: off` means none, and would be 0; `rollout_percent: on` would be one percent."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in _NUMBERS:
+            raise PydanticCustomError("number", "must be a number")
+        return value
 
 
 REDIS_URL = re.compile(
@@ -353,7 +365,7 @@ class Spillover(Settings):
         5.0, gt=0, le=1_000_000, description="vLLM: number of waiting requests that saturates a server"
     )
     kv_use: float = Field(0.9, gt=0, le=1, description="vLLM: share of the KV cache in use that saturates a server")
-    requests: dict[Name, Annotated[int, Field(ge=1, le=10_000_000)]] = Field(
+    requests: dict[Name, Annotated[int, Field(ge=1, le=10_000_000, strict=True)]] = Field(
         {},
         max_length=1000,
         description="By pool name, the number of requests at once that saturates the pool: about its servers times "

@@ -35,7 +35,8 @@ def markdown() -> Iterator[str]:
     yield ""
     yield "- One YAML file, given with `--config`. All of it is optional; an unknown key is an error."
     yield f"- An environment variable overrides a key: `{ENVIRONMENT_PREFIX}ROUTING__SHADOW=true` sets"
-    yield "  `routing.shadow`. Its value is YAML."
+    yield "  `routing.shadow`. Its value is YAML. A variable's name is read in lower case, so names of your own"
+    yield f"  are set as a whole: `{ENVIRONMENT_PREFIX}MODELS='{{Llama-3: coder}}'`."
     yield "- A changed file is reloaded while the service runs ([how](operations.md#reload)); `server`, `state` and"
     yield "  `in_proxy` take a restart."
     for name, field in Config.model_fields.items():

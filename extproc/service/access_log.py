@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Value
@@ -165,11 +166,20 @@ def _end(observation: Observation | None, status: int, cut: End | None) -> End:
 def _lifted(fields: Mapping[str, Value]) -> tuple[Usage | None, str | None]:
     """Return usage and finish reason from the fields that Envoy's filters lifted from an answer."""
     counts: dict[str, int] = {}
+    at_start: dict[str, int] = {}
     for key, value in fields.items():
         known = key.removeprefix(AT_START)
         if known in COUNTS and _is_count(value):
-            counts[known] = max(int(value.number_value), counts.get(known, 0))
-    return usage_of(counts), finish(_text(fields, "finish_reason") or None)
+            (counts if known == key else at_start)[known] = int(value.number_value)
+    return _larger(usage_of(counts), usage_of(at_start)), finish(_text(fields, "finish_reason") or None)
+
+
+def _larger(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Return the larger of each count. Only whole prompts compare: one event may count the cached part apart."""
+    if one is None or other is None:
+        return one or other
+    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
+    return Usage(*(max((count for count in pair if count is not None), default=None) for pair in pairs))
 
 
 def _text(fields: Mapping[str, Value], key: str) -> str:

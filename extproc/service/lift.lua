@@ -11,7 +11,10 @@ local SEQUENCES = {
   "[\241-\243][\128-\191][\128-\191][\128-\191]", "\244[\128-\143][\128-\191][\128-\191]",
 } -- of UTF-8, RFC 3629 section 4
 local LONGEST = 200 -- bytes that a name we know takes at most, with every character escaped
+local MOST_STEPS = 262144 -- that a body may take, each under a microsecond: other requests wait for them
+local MEMBER = 128 -- steps of a field of the top level; a number of many digits takes that long
 local ESCAPES = {b = "\b", f = "\f", n = "\n", r = "\r", t = "\t"}
+local left -- steps that the body at hand may still take
 
 -- Returns the first byte from `at` on that is not white space, and its position.
 local function next_byte(json, at)
@@ -35,7 +38,7 @@ local function string_end(json, at)
   end
 end
 
--- Returns where the list or object that begins at `at` ends, nil if it does not.
+-- Returns where the list or object that begins at `at` ends, nil if it does not, or not before no steps are left.
 local function nested_end(json, at)
   local depth = 0
   while true do
@@ -49,7 +52,8 @@ local function nested_end(json, at)
       depth = depth - 1
       if depth == 0 then return at end
     end
-    if not at then return nil end
+    left = left - 1
+    if not at or left < 0 then return nil end
     at = at + 1
   end
 end
@@ -86,6 +90,7 @@ end
 -- takes six bytes as an escape, twelve as a surrogate pair.
 local function text_of(json, first, last)
   local most = F.longest_text
+  left = left - math.min(last - first, 6 * most)
   local text = unescaped(sub(json, first, math.min(last, first + 6 * most + 11)))
   if #text > most then return sub(text, 1, most) end
   return is_utf8(text) and text or nil
@@ -107,13 +112,17 @@ end
 
 -- Returns the strings, numbers and booleans of the object `json` under the names in F.lifted; true under each name in
 -- F.noted whose value is not null; and `json` as true. The table is empty when `json` is not an object, is cut, or a
--- lifted string is not UTF-8. No more is checked: the server reports a body that is broken inside.
+-- lifted string is not UTF-8; it lacks `json` when no steps are left. No more is checked: the server reports a body
+-- that is broken inside.
 function lift(json)
   local found = {}
+  left = MOST_STEPS
   local first, at = next_byte(json, 1)
   if first ~= OPEN_OBJECT then return {} end
   first, at = next_byte(json, at + 1)
   while first ~= CLOSE_OBJECT do
+    left = left - MEMBER
+    if left < 0 then return found end
     local last = first == QUOTE and string_end(json, at + 1)
     if not last then return {} end
     local name = last - at <= LONGEST and unescaped(sub(json, at + 1, last - 1))
@@ -122,7 +131,7 @@ function lift(json)
     first, at = next_byte(json, at + 1)
     local value
     last, value = value_end(json, at)
-    if not last then return {} end
+    if not last then return left < 0 and found or {} end
     if F.lifted[name] then
       if first == QUOTE then
         value = text_of(json, at + 1, last - 1)

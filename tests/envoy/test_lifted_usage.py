@@ -71,12 +71,24 @@ def test_cached_tokens_of_responses(stack: Attached, monkeypatch: pytest.MonkeyP
     assert count(stack, "dualpool_cached_tokens_total") == before + 32
 
 
-def test_a_last_event_of_zeros_erases_nothing(stack: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anthropic's first event has counted the prompt, cached or not, where the last one says 0 again."""
-    first = {"input_tokens": 9, "cache_read_input_tokens": 32, "output_tokens": 1}
+_CACHED = {"input_tokens": 9, "cache_read_input_tokens": 32, "output_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (_CACHED, {**dict.fromkeys(_CACHED, 0), "output_tokens": 7}),
+        ({"input_tokens": 41}, {**_CACHED, "cache_creation_input_tokens": 0, "output_tokens": 7}),
+    ],
+    ids=["zeros at the end", "the cache at the end alone"],
+)
+def test_a_prompt_counted_twice(
+    stack: Attached, monkeypatch: pytest.MonkeyPatch, first: dict[str, int], last: dict[str, int]
+) -> None:
+    """Anthropic's two events may each count the prompt: one without its cached part, or not at all."""
     events = (
         {"type": "message_start", "message": {"usage": first}},
-        {"type": "message_delta", "usage": {**dict.fromkeys(first, 0), "output_tokens": 7}},
+        {"type": "message_delta", "usage": last},
     )
     streamed = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
     monkeypatch.setattr(answers, "events", lambda _path, _answer: iter(streamed))

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from lupa.luajit21 import LuaRuntime
 
+from extproc.body.bounds import MOST_PROMPTS
 from extproc.body.fields import LONGEST_KEY, conversation_of
 from extproc.body.lifted import NOTED_FIELDS, REQUEST_FIELDS, Lifted
 from extproc.budget.learner import new_learner
@@ -168,6 +169,37 @@ def test_a_long_string_takes_no_longer_than_its_beginning() -> None:
     """Of a megabyte of escapes no more is decoded than of the beginning."""
     steps = [COUNTED(b'{"user": "%b"}' % (b"\\n" * size)) for size in (100_000, 1_000_000)]
     assert steps[1] < 1.1 * steps[0]
+
+
+ENDLESS = {
+    "fields": '"a": 1.23456789012345678901234567890e100, ',
+    "lists": '"a": [[[[]]]], ',
+    "texts": '"a": ["", "", ""], ',
+    "users": f'"user": "{"é" * 3000}", ',
+}
+
+
+@pytest.mark.parametrize("shape", ENDLESS)
+def test_a_body_that_takes_too_many_steps_is_given_up(shape: str) -> None:
+    """Envoy's other requests wait while it is read. Where it was sound so far, its model tells who serves it."""
+    fields = ENDLESS[shape] * (1_000_000 // len(ENDLESS[shape]))
+    bodies = [f'{{"model": "m", {fields * times}"n": 1}}'.encode() for times in (1, 2)]
+    assert [lift(body).get("model") for body in bodies] == ["m", "m"]
+    assert not any("json" in lift(body) for body in bodies)
+    assert COUNTED(bodies[1]) == COUNTED(bodies[0])
+
+
+def test_a_list_that_takes_too_many_steps_is_given_up() -> None:
+    """As fields do."""
+    assert lift(b'{"model": "m", "x": ' + b"[" * 1_000_000) == {"model": "m"}
+
+
+def test_long_lists_are_read() -> None:
+    """As many prompts as the service reads take fewer steps than a body may, and so do a thousand tools."""
+    parameters = {f"p{i}": {"type": "string"} for i in range(20)}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    for field in ({"input": [["text"]] * MOST_PROMPTS}, {"tools": [tool] * 1000}):
+        assert lift(json.dumps({**field, "model": "m"}).encode()) == {"json": True, "model": "m"}
 
 
 def test_halves_of_a_pair() -> None:

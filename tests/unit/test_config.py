@@ -38,6 +38,9 @@ def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
 FAULTS = [
     ("routing: {shadow: maybe}", "FILE: routing.shadow: 'maybe': must be true or false"),
     ("routing: {colour: red}", "FILE: routing.colour: unknown key"),
+    ("routing: {rollout_percent: on}", "FILE: routing.rollout_percent: True: must be a number"),
+    ("output: {default: off}", "FILE: output.default: False: must be a number"),
+    ("spillover: {requests: {short: yes}}", "FILE: spillover.requests.short: True: must be a whole number"),
     ("routing: {shadows: true}", "FILE: routing.shadows: unknown key; did you mean shadow?"),
     ("rooting: {}", "FILE: rooting: unknown key; did you mean routing?"),
     ("routing: [1]", "FILE: routing: [1]: must be keys and values"),

@@ -74,6 +74,15 @@ def test_anthropic_stream_reports_in_two_events() -> None:
     assert (report.usage, report.finish_reason) == (Usage(10, 42), "end_turn")
 
 
+def test_only_the_last_event_of_a_stream_may_know_of_the_cache() -> None:
+    """vLLM counts the whole prompt at the start, and its cached part apart at the end."""
+    report = read(
+        {"type": "message_start", "message": {"usage": {"input_tokens": 100, "output_tokens": 0}}},
+        {"usage": {"input_tokens": 4, "cache_read_input_tokens": 96, "output_tokens": 7}},
+    )
+    assert report.usage == Usage(100, 7, 96)
+
+
 def test_nulls_overwrite_nothing() -> None:
     """A later null leaves an earlier figure as it is."""
     report = read({"usage": {"prompt_tokens": 10}}, {"usage": {"prompt_tokens": None}}, {"usage": None})

@@ -94,6 +94,14 @@ def take(*entries: pb.HTTPAccessLogEntry) -> Harness:
         ),
         ({"message_input_tokens": 100.0, "input_tokens": 0.0, "output_tokens": 20.0}, Usage(100, 20)),
         ({"message_input_tokens": 0.0, "input_tokens": 100.0}, Usage(100)),
+        (
+            {"message_input_tokens": 100.0, "input_tokens": 4.0, "cache_read_input_tokens": 96.0},
+            Usage(100, None, 96),
+        ),
+        (
+            {"message_input_tokens": 4.0, "message_cache_read_input_tokens": 96.0, "input_tokens": 0.0},
+            Usage(100, None, 96),
+        ),
         ({"prompt_tokens": "100"}, None),
         ({"prompt_tokens": -1.0}, None),
         ({"prompt_tokens": float("nan")}, None),
