@@ -207,4 +207,4 @@ def _errors(before: Errors | None, sums: Sums) -> Errors | None:
         return before
     if len(sums.values) != SIZES * STEPS or not are_counts(sums.values):
         return None
-    return Errors(list(sums.values), sums.samples)
+    return Errors(sums)

@@ -16,6 +16,7 @@ from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Sums, Table
 from extproc.config import Estimation, Output
+from tests.unit.budget.figures import figure
 from tests.unit.budget.test_ratio import observation
 
 LIMIT = 16
@@ -177,13 +178,13 @@ def test_one_absurd_report_moves_the_shared_figures_no_further_than_ones_own() -
 @pytest.mark.parametrize(
     "sums",
     [
-        Sums(10, 0.5, (10.0,)),
-        Sums(10, 0.5, (0.0, 0.0, 0.0)),
-        Sums(10, 0.5, (-10.0, -40.0, 160.0)),
-        Sums(10, 0.5, (10.0, 1e6, 1e11)),
-        Sums(10, 0.5, (10.0, 40.0, 1e9)),
-        Sums(10, 0.5, (math.nan, math.nan, math.nan)),
-        Sums(0, 0.5, (10.0, 40.0, 160.0)),
+        figure(10, 0.5, (10.0,)),
+        figure(10, 0.5, (0.0, 0.0, 0.0)),
+        figure(10, 0.5, (-10.0, -40.0, 160.0)),
+        figure(10, 0.5, (10.0, 1e6, 1e11)),
+        figure(10, 0.5, (10.0, 40.0, 1e9)),
+        figure(10, 0.5, (math.nan, math.nan, math.nan)),
+        figure(0, 0.5, (10.0, 40.0, 160.0)),
     ],
 )
 def test_impossible_figures_are_left_out(sums: Sums) -> None:
