@@ -191,6 +191,10 @@ class RatioEstimator:
         """Return the sums of what was learned since the last `take`."""
         return self._recent.take()
 
+    def ready(self, table: Table) -> Iterator[None]:  # noqa: ARG002 - the protocol's
+        """Do what takes time in `restore` beforehand: nothing does."""
+        return iter(())
+
     def restore(self, table: Table) -> None:
         """Replace every ratio by those of `table`, without impossible ones."""
         self._recent.take()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from extproc.budget.learner import TURN, Learner
+from extproc.budget.linear import LinearEstimator
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Table
@@ -537,6 +538,32 @@ async def test_requests_get_turns_before_a_store_is_asked() -> None:
 
 
 COMMON: Table = {("output", "x", ""): figure(1, 1.0, (1.0,))}
+
+
+async def test_requests_have_turns_while_what_a_store_gave_is_made_ready() -> None:
+    """Solving for the weights of thousands of models takes half a second."""
+    turns = 0
+    noted: list[int] = []
+
+    class Noting(Learner):
+        def ready(self, table: Table) -> Iterator[None]:
+            noted.append(turns)
+            return super().ready(table)
+
+        def settle(self, store: str, table: Table | None) -> None:
+            noted.append(turns)
+            super().settle(store, table)
+
+    most = 20 * TURN
+    one = Noting(LinearEstimator(Estimation(), most), OutputReserve(Output(), most), most, ("file",))
+    given: Table = {("output", f"m{model}", ""): figure(1, 1.0, (1.0,)) for model in range(most)}
+    exchange = asyncio.create_task(sync(one, Fake("file", given)).exchange())
+    while not exchange.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await exchange
+    began, settled = noted
+    assert settled - began >= 20
 
 
 def samples(of: Learner | Fake) -> int:
