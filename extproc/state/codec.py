@@ -8,6 +8,7 @@ altered, or written by another version or program is recognised.
 """
 
 import hashlib
+import io
 import math
 from collections.abc import Mapping
 
@@ -85,7 +86,7 @@ def decode(data: bytes) -> Stored:
     if hashlib.sha256(body).hexdigest() != header.sha256:
         raise BadStateError("it is torn or altered: its checksum is wrong")
     try:
-        entries = _list.decode(body) if header.version == 1 else map(_entry.decode, body.splitlines())
+        entries = _list.decode(body) if header.version == 1 else map(_entry.decode, io.BytesIO(body))
         figures = ((key, Sums(samples, keep, np.array(values))) for key, (samples, keep, values) in entries)
         table = {key: sums for key, sums in figures if _possible(key, sums)}
     except (msgspec.DecodeError, ValueError, RecursionError):
