@@ -96,6 +96,10 @@ class Estimator(Protocol):
         """Return what was learned since the last `take`."""
         ...
 
+    def ready(self, table: Table) -> Iterator[None]:
+        """Do what takes time in `restore` beforehand, in small steps, between which it may learn. Never raises."""
+        ...
+
     def restore(self, table: Table) -> None:
         """Replace what was learned by the entries of `table` that are of this estimator's kinds and possible.
 

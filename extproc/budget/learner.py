@@ -107,9 +107,7 @@ class Learner:
 
         With thousands of models they would hold up requests for a second.
         """
-        for number, _ in enumerate(itertools.chain(self.estimator.prepare(), self.output.prepare())):
-            if number % TURN == 0:
-                yield
+        return _turns(itertools.chain(self.estimator.prepare(), self.output.prepare()))
 
     def offer(self, store: str) -> Offer:
         """Return what `store` lacks; the same until it is settled."""
@@ -118,6 +116,10 @@ class Learner:
         if delivery.offer is None:
             delivery.offer, delivery.newer = Offer(delivery.newer, self.export()), {}
         return delivery.offer
+
+    def ready(self, table: Table) -> Iterator[None]:
+        """Do most of what `settle` has to do with `table` beforehand. Yields after every `TURN` figures."""
+        return _turns(self.estimator.ready(table))
 
     def settle(self, store: str, table: Table | None) -> None:
         """Note that `store` took its offer. `table`: what it holds now, None when that is nothing new."""
@@ -176,9 +178,17 @@ class Learner:
         return new
 
 
-def new_estimator(settings: Estimation, limit: int) -> Estimator:
-    """Return a new estimator as `settings` ask for. `limit`: figures of each kind."""
-    return (LinearEstimator if settings.estimator == "linear" else RatioEstimator)(settings, limit)
+def _turns(steps: Iterator[None]) -> Iterator[None]:
+    for number, _ in enumerate(steps):
+        if number % TURN == 0:
+            yield
+
+
+def new_estimator(settings: Estimation, limit: int, before: Estimator | None = None) -> Estimator:
+    """Return an estimator as `settings` ask for. `limit`: figures of each kind. `before`: the one it replaces."""
+    if settings.estimator == "ratio":
+        return RatioEstimator(settings, limit)
+    return LinearEstimator(settings, limit, before if isinstance(before, LinearEstimator) else None)
 
 
 def new_output(config: Config) -> OutputReserve:
@@ -204,11 +214,11 @@ def new_learner(config: Config, stores: tuple[str, ...] = ()) -> Learner:
 def go_on(learner: Learner, config: Config) -> None:
     """Let `learner` go on under `config` with everything it has learned.
 
-    Estimators are built anew only if it concerns them: with thousands of models that holds up requests a second.
+    Estimators are built anew only if it concerns them: with thousands of models that holds up requests for 0.1 s.
     """
     learner.changes += 1  # the in-proxy filter holds configured figures too
     if learner.settings != _settings(config):
-        estimator = new_estimator(config.estimation, config.categories.limit)
+        estimator = new_estimator(config.estimation, config.categories.limit, learner.estimator)
         learner.rebuild(estimator, new_output(config), table_limit(config))
         learner.settings = _settings(config)
 

@@ -215,7 +215,7 @@ class Fit:
 
     def restore(self, sums: Sums, before: "Fit | None") -> bool:
         """Become the fit of `sums`, with the recent errors of `before`. False when the sums are not possible."""
-        values = np.array(sums.values)
+        values = sums.values
         if len(values) != WIDTH or sums.samples < 1 or not np.isfinite(values).all() or (values[-2:] < 0).any():
             return False
         self._moments.restore(values)

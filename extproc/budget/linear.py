@@ -42,12 +42,16 @@ class LinearEstimator:
 
     kinds = RatioEstimator.kinds | {KIND, ERRORS, RAW_ERRORS}
 
-    def __init__(self, settings: Estimation, limit: int) -> None:
+    def __init__(self, settings: Estimation, limit: int, before: "LinearEstimator | None" = None) -> None:
+        """`before`: whose figures `restore` keeps where they are the same, instead of solving for them again."""
         self._settings = settings
         self._rate = settings.misroute_percent / 100.0
         self._limit = limit
         self._fits: Bounded[str, Fit] = Bounded(limit)
         self._errors: Bounded[tuple[str, str], Errors] = Bounded(2 * limit)
+        if before is not None:
+            self._fits, self._errors = before._fits, before._errors
+        self._ready: dict[str, Fit] = {}
         self._nothing = Fit()
         self._no_errors = Errors()
         self._recent = Recent(2 * limit)
@@ -157,27 +161,47 @@ class LinearEstimator:
                 table[(KIND, name)] = news
         return {**table, **self._recent.take(), **self._raw.take()}
 
+    def ready(self, table: Table) -> Iterator[None]:
+        """Do what takes time in `restore` beforehand, in small steps: solve for the weights that are new."""
+        self._ready = {}
+        for key, sums in table.items():
+            if len(key) == 2 and key[0] == KIND:
+                fit = self._fit(key[1], sums)
+                if fit is not None:
+                    self._ready[key[1]] = fit
+            yield
+
     def restore(self, table: Table) -> None:
         """Replace every model by those of `table`, without impossible ones.
 
         Models that the table does not change are kept as they are: solving hundreds again would hold up requests.
         """
         self._recent.take()
-        fits, errors = self._fits, self._errors
-        self._fits, self._errors = Bounded(self._limit), Bounded(2 * self._limit)
+        fits: Bounded[str, Fit] = Bounded(self._limit)
+        errors: Bounded[tuple[str, str], Errors] = Bounded(2 * self._limit)
         for key, sums in table.items():
             if len(key) != 2:
                 continue
             kind, name = key
             if kind == KIND:
-                fit = _fit(fits.get(name), sums)
+                fit = self._fit(name, sums)
                 if fit is not None:
-                    self._fits.put(name, fit)
+                    fits.put(name, fit)
             elif kind in (ERRORS, RAW_ERRORS):
-                known = _errors(errors.get((kind, name)), sums)
-                if known is not None:
-                    self._errors.put((kind, name), known)
+                counted = _errors(self._errors.get((kind, name)), sums)
+                if counted is not None:
+                    errors.put((kind, name), counted)
+        self._fits, self._errors, self._ready = fits, errors, {}
         self._raw.restore(table)
+
+    def _fit(self, name: str, sums: Sums) -> Fit | None:
+        """Return the fit of `sums`, which may be known already; None when they are impossible."""
+        before = self._fits.get(name)
+        for known in (before, self._ready.get(name)):
+            if known is not None and known.has(sums):
+                return known
+        fit = Fit()
+        return fit if fit.restore(sums, before) else None
 
     def snapshot(self) -> dict[str, object]:
         """Return weights (tokens each) and the usual error by model, and the ratios of raw bodies."""
@@ -193,18 +217,10 @@ class LinearEstimator:
         return {"linear": models, **self._raw.snapshot()}
 
 
-def _fit(before: Fit | None, sums: Sums) -> Fit | None:
-    """Return the fit of `sums`, which may be the one before; None when they are impossible."""
-    if before is not None and before.has(sums):
-        return before
-    fit = Fit()
-    return fit if fit.restore(sums, before) else None
-
-
 def _errors(before: Errors | None, sums: Sums) -> Errors | None:
     """Return the errors of `sums`, which may be those before; None when they are impossible."""
     if before is not None and before.sums() == sums:
         return before
     if len(sums.values) != SIZES * STEPS or not are_counts(sums.values):
         return None
-    return Errors(list(sums.values), sums.samples)
+    return Errors(sums)

@@ -66,11 +66,11 @@ _EXCESS = np.maximum(EDGES[:, None] - EDGES[None, :], 0.0)
 class Errors:
     """A fading histogram, `SIZES` × `STEPS`, of how far a model's estimates were below the truth."""
 
-    def __init__(self, counts: list[float] | None = None, samples: int = 0) -> None:
-        """`counts`: the cells (`cell_of`), row by row."""
-        self._counts = Fading([0.0] * (SIZES * STEPS) if counts is None else counts)
-        self.samples = samples
-        self._sums: Sums | None = None
+    def __init__(self, sums: Sums | None = None) -> None:
+        """`sums`: what was counted before, by cell (`cell_of`)."""
+        self._counts = Fading(np.zeros(SIZES * STEPS) if sums is None else sums.values.copy())
+        self.samples = 0 if sums is None else sums.samples
+        self._sums = sums
         self._excess: dict[int | None, tuple[float, list[float]]] = {}
 
     def add(self, cell: int) -> None:
@@ -89,7 +89,7 @@ class Errors:
     def sums(self) -> Sums:
         """Return everything counted; cached until more is."""
         if self._sums is None:
-            self._sums = Sums(self.samples, KEEP**self.samples, tuple(self.counts.ravel().tolist()))
+            self._sums = Sums(self.samples, KEEP**self.samples, self.counts.ravel())
         return self._sums
 
     def margin(self, tokens: float, deviation: float, rate: float) -> float:

@@ -46,7 +46,7 @@ class Moments:
         return self._matrix
 
     @property
-    def values(self) -> tuple[float, ...]:
+    def values(self) -> Array:
         """All sums, `WIDTH` of them."""
         return _values(self.matrix, self.weight, self.error)
 
@@ -78,5 +78,5 @@ class Moments:
         self._new = run if self._new is None else self._new.then(run)
 
 
-def _values(matrix: Array, weight: float, error: float) -> tuple[float, ...]:
-    return (*matrix[_UPPER].tolist(), float(weight), float(error))
+def _values(matrix: Array, weight: float, error: float) -> Array:
+    return np.append(matrix[_UPPER], (weight, error))

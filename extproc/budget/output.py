@@ -16,6 +16,8 @@ import math
 from collections import deque
 from collections.abc import Iterator
 
+import numpy as np
+
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Reserve
 from extproc.budget.observation import Observation
@@ -43,11 +45,13 @@ Key = tuple[str, str, str]
 class Lengths:
     """A fading histogram of completion lengths (tokens)."""
 
-    __slots__ = ("counts", "reserve", "samples")
+    __slots__ = ("_sums", "counts", "reserve", "samples")
 
-    def __init__(self) -> None:
-        self.counts = [0.0] * BUCKETS
-        self.samples = 0
+    def __init__(self, sums: Sums | None = None) -> None:
+        """`sums`: what was counted before, by bucket."""
+        self.counts = [0.0] * BUCKETS if sums is None else sums.values.tolist()
+        self.samples = 0 if sums is None else sums.samples
+        self._sums = sums
         self.reserve: int | None = None
         """The reserve by these counts, in tokens; None until it is computed."""
 
@@ -56,8 +60,15 @@ class Lengths:
         self.counts[bucket] += 1
         self.samples += 1
         self.reserve = None
+        self._sums = None
         if self.samples % WINDOW == 0:
             self.counts = [c / 2 for c in self.counts]
+
+    def sums(self) -> Sums:
+        """Return everything counted; cached until more is."""
+        if self._sums is None:
+            self._sums = Sums(self.samples, KEEP**self.samples, np.array(self.counts))
+        return self._sums
 
     def quantile(self, q: float) -> int:
         """Return the tokens that a share `q` of the completions does not exceed, rounded up to a bucket's edge."""
@@ -173,15 +184,15 @@ class OutputReserve:
             self._recent.count(key, KEEP, BUCKETS, bucket)
 
     def prepare(self) -> Iterator[None]:
-        """Do what takes time in `take` beforehand, in small steps."""
-        return self._recent.prepare()
+        """Do what takes time in `export` and `take` beforehand, in small steps."""
+        for _, lengths in self._lengths.items():
+            lengths.sums()
+            yield
+        yield from self._recent.prepare()
 
     def export(self) -> Table:
         """Return the sums of every histogram."""
-        return {
-            key: Sums(lengths.samples, KEEP**lengths.samples, tuple(lengths.counts))
-            for key, lengths in self._lengths.items()
-        }
+        return {key: lengths.sums() for key, lengths in self._lengths.items()}
 
     def take(self) -> Table:
         """Return the sums of what was learned since the last `take`."""
@@ -190,13 +201,14 @@ class OutputReserve:
     def restore(self, table: Table) -> None:
         """Replace every histogram by those of `table`, without impossible ones."""
         self._recent.take()
-        self._lengths = Bounded(self._limit)
+        before, self._lengths = self._lengths, Bounded(self._limit)
         for key, sums in table.items():
-            good = key[0] == KIND and len(key) == 3 and len(sums.values) == BUCKETS
-            if good and sums.samples > 0 and are_counts(sums.values):
-                lengths = Lengths()
-                lengths.samples, lengths.counts = sums.samples, list(sums.values)
-                self._lengths.put((key[0], key[1], key[2]), lengths)
+            if key[0] != KIND or len(key) != 3:
+                continue
+            name = (key[0], key[1], key[2])
+            lengths = _lengths(before.get(name), sums)
+            if lengths is not None:
+                self._lengths.put(name, lengths)
 
     def snapshot(self) -> list[dict[str, object]]:
         """Return the reserve and the samples of each histogram."""
@@ -209,6 +221,14 @@ class OutputReserve:
             }
             for (_, model, category), lengths in self._lengths.items()
         ]
+
+
+def _lengths(before: Lengths | None, sums: Sums) -> Lengths | None:
+    """Return the histogram of `sums`, which may be the one before; None when they are impossible."""
+    if before is not None and before.sums() == sums:
+        return before
+    good = len(sums.values) == BUCKETS and sums.samples > 0 and are_counts(sums.values)
+    return Lengths(sums) if good else None
 
 
 def _completion(observation: Observation) -> int:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 
 from extproc.budget.bounded import Bounded
 from extproc.budget.estimate import Estimate, RawRatio, Verdict
@@ -80,14 +81,15 @@ class Ratio(msgspec.Struct):
         """Return the sums that this mean and variance come from."""
         weight = min(float(self.samples), 1.0 / smoothing)
         square = self.variance + self.mean * self.mean
-        return Sums(self.samples, (1.0 - smoothing) ** self.samples, (weight, weight * self.mean, weight * square))
+        values = np.array((weight, weight * self.mean, weight * square))
+        return Sums(self.samples, (1.0 - smoothing) ** self.samples, values)
 
 
 def from_sums(sums: Sums) -> Ratio | None:
     """Return the ratio that `sums` describe, None when it is not a possible one."""
     if len(sums.values) != 3 or sums.samples < 1:
         return None
-    weight, first, second = sums.values
+    weight, first, second = sums.values.tolist()
     if not weight > 0:  # written so that NaN fails too, as below
         return None
     mean = first / weight
@@ -188,6 +190,10 @@ class RatioEstimator:
     def take(self) -> Table:
         """Return the sums of what was learned since the last `take`."""
         return self._recent.take()
+
+    def ready(self, table: Table) -> Iterator[None]:  # noqa: ARG002 - the protocol's
+        """Do what takes time in `restore` beforehand: nothing does."""
+        return iter(())
 
     def restore(self, table: Table) -> None:
         """Replace every ratio by those of `table`, without impossible ones."""

@@ -8,10 +8,12 @@ altered, or written by another version or program is recognised.
 """
 
 import hashlib
+import io
 import math
 from collections.abc import Mapping
 
 import msgspec
+import numpy as np
 
 from extproc.budget.sums import Key, Sums, Table
 
@@ -56,13 +58,14 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 _header = msgspec.json.Decoder(_Header)
-_list = msgspec.json.Decoder(list[tuple[Key, Sums]])  # what version 1 had
-_entry = msgspec.json.Decoder(tuple[Key, Sums])
+_Entry = tuple[Key, tuple[int, float, list[float]]]
+_list = msgspec.json.Decoder(list[_Entry])  # what version 1 had
+_entry = msgspec.json.Decoder(_Entry)
 
 
 def encode(table: Table, now: float, writers: Mapping[str, int] | None = None, lineage: str = "") -> bytes:
     """Return `table` as bytes, without entries that `decode` would not accept. `now`: seconds since 1970."""
-    body = b"\n".join(msgspec.json.encode(entry) for entry in table.items() if _possible(*entry))
+    body = b"\n".join(_line(key, sums) for key, sums in table.items() if _possible(key, sums))
     header = _Header(FORMAT, VERSION, now, hashlib.sha256(body).hexdigest(), lineage, dict(writers or {}))
     return msgspec.json.encode(header) + b"\n" + body
 
@@ -83,11 +86,16 @@ def decode(data: bytes) -> Stored:
     if hashlib.sha256(body).hexdigest() != header.sha256:
         raise BadStateError("it is torn or altered: its checksum is wrong")
     try:
-        entries = _list.decode(body) if header.version == 1 else [_entry.decode(line) for line in body.splitlines()]
+        entries = _list.decode(body) if header.version == 1 else map(_entry.decode, io.BytesIO(body))
+        figures = ((key, Sums(samples, keep, np.array(values))) for key, (samples, keep, values) in entries)
+        table = {key: sums for key, sums in figures if _possible(key, sums)}
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise BadStateError("its figures cannot be read") from None
-    table = {key: sums for key, sums in entries if _possible(key, sums)}
     return Stored(table, header.saved, header.writers, header.lineage)
+
+
+def _line(key: Key, sums: Sums) -> bytes:
+    return msgspec.json.encode((key, (sums.samples, sums.keep, sums.values.tolist())))
 
 
 def _possible(key: Key, sums: Sums) -> bool:
@@ -97,7 +105,7 @@ def _possible(key: Key, sums: Sums) -> bool:
         and all(len(part) <= LONGEST_KEY_PART for part in key)
         and 0 < sums.samples <= MOST_SAMPLES
         and 0 <= sums.keep <= 1
-        and all(map(math.isfinite, sums.values))
+        and bool(np.isfinite(sums.values).all())
     )
 
 
@@ -114,7 +122,7 @@ def faded(stored: Stored, now: float, half_life: float) -> Table:
     for key, sums in stored.table.items():
         samples = round(sums.samples * factor)
         if samples > 0:
-            table[key] = Sums(samples, sums.keep, tuple(factor * value for value in sums.values))
+            table[key] = Sums(samples, sums.keep, factor * sums.values)
     return table
 
 

@@ -7,7 +7,7 @@ has it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -111,9 +111,10 @@ class Sync:
     async def _share(self, store: Store) -> bool:
         """Exchange with `store`. False when neither side had anything new."""
         await self._end(store, unless="exchange")
-        await self._prepare()
+        await _in_turns(self._learner.prepare())
         offer, limit = self._learner.offer(store.name), self._learner.limit
         table = await self._ask(store, "exchange", lambda: store.exchange(offer.pending, offer.whole, limit))
+        await _in_turns(self._learner.ready(table or {}))
         self._learner.settle(store.name, table)
         return table is not None
 
@@ -130,7 +131,7 @@ class Sync:
         if behind or waited >= AGEING_SECONDS:
             self._copied[store.name] = now
             self._behind.discard(store.name)
-            await self._prepare()
+            await _in_turns(self._learner.prepare())
             whole, limit = self._learner.copy(store.name), self._learner.limit
             worked = False
             try:
@@ -141,10 +142,6 @@ class Sync:
                     self._learner.copied(store.name, worked)
         else:
             self._report(store.name, True)  # its copy is up to date
-
-    async def _prepare(self) -> None:
-        for _ in self._learner.prepare():
-            await asyncio.sleep(0)
 
     async def _end(self, store: Store, unless: str = "") -> None:
         """Wait for a late call of `store`, unless it is of kind `unless`, and note its result.
@@ -206,3 +203,9 @@ class Sync:
         finally:
             if answer.done():
                 self._running.pop(store.name, None)
+
+
+async def _in_turns(work: Iterator[None]) -> None:
+    """Do `work`, and give requests a turn wherever it yields."""
+    for _ in work:
+        await asyncio.sleep(0)

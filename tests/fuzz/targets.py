@@ -16,7 +16,6 @@ import msgspec
 
 from extproc.body.sse import EventStream
 from extproc.body.usage import Report
-from extproc.budget.sums import Sums
 from extproc.config import Spillover
 from extproc.config_file import ConfigError, load
 from extproc.pb import dualpool_extproc_pb2 as pb
@@ -28,6 +27,7 @@ from extproc.service.exchange import Exchange
 from extproc.service.pressure import read_clusters, read_servers
 from extproc.state.codec import BadStateError, decode, encode, faded
 from tests.unit.body.test_bounds import SHAPES
+from tests.unit.budget.figures import figure
 from tests.unit.service.test_access_log import REQUEST, USAGE, entry, message
 from tests.unit.service.test_exchange import Harness, answer_headers, headers
 from tests.unit.service.test_pressure import VLLM as METRICS
@@ -191,7 +191,7 @@ def targets() -> list[Target]:
     answers = [json.dumps(answer).encode() for answer in ANSWERS]
     events = [b"data: " + b"\n\ndata: ".join(answers) + b"\n\n", b": hi\r\n\r\ndata: [DONE]\r\n\r\n"]
     logs = [message(entry(USAGE)), message(entry(request=REQUEST, status=400))]
-    state = encode({("ratio", "text", "m", "latin"): Sums(40, 0.1, (20.0, 80.0, 330.0))}, 1000.0)
+    state = encode({("ratio", "text", "m", "latin"): figure(40, 0.1, (20.0, 80.0, 330.0))}, 1000.0)
     return [
         Target("request bodies", service.decide, [*bodies, b"{}"], 0.345, decides=True),
         Target("usage bodies", read_answer, answers, 0.2),

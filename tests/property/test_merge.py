@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extproc.budget.sums import Recent, Sums, Table, merge, surest
+from tests.unit.budget.figures import figure
 
 pytestmark = pytest.mark.no_cover  # thousands of inputs: tracing each line would double the time
 
@@ -21,7 +22,7 @@ def run(values: list[float]) -> Sums:
 
 
 def mean(sums: Sums) -> float:
-    return sums.values[1] / sums.values[0]
+    return float(sums.values[1] / sums.values[0])
 
 
 def close(a: float, b: float) -> bool:
@@ -56,7 +57,7 @@ def test_order_matters_within_the_stated_bound(before: list[float], a: list[floa
 @given(observations, observations)
 def test_where_nothing_fades_order_does_not_matter(a: list[float], b: list[float]) -> None:
     """Plain sums merge the same way round and round."""
-    one, other = (Sums(len(v), 1.0, (float(len(v)), sum(v))) for v in (a, b))
+    one, other = (figure(len(v), 1.0, (float(len(v)), sum(v))) for v in (a, b))
     assert close(mean(one.then(other)), mean(other.then(one)))
 
 
@@ -91,7 +92,7 @@ def test_a_merged_table_is_bounded_and_holds_what_is_newest(older: Table, newer:
 
 
 def counted(samples: dict[str, int]) -> Table:
-    return {(key,): Sums(number, 1.0, (float(number),)) for key, number in samples.items()}
+    return {(key,): figure(number, 1.0, (float(number),)) for key, number in samples.items()}
 
 
 any_counts = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 9)).map(counted)

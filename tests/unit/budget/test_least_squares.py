@@ -10,6 +10,7 @@ from extproc.body.facts import Item
 from extproc.budget.features import NAMES, features
 from extproc.budget.least_squares import Fit, inputs
 from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
+from tests.unit.budget.figures import figure
 
 LOWER, DIGIT, MESSAGES = NAMES.index("lower"), NAMES.index("digit"), NAMES.index("messages")
 
@@ -113,7 +114,7 @@ def test_sums_restore_the_same_fit() -> None:
     asked = inputs(document(draw))
     assert astuple(other.estimate(asked)) == pytest.approx(astuple(fit.estimate(asked)))
     for values in ((1.0, 2.0), (float("nan"),) * len(fit.sums().values)):
-        assert not Fit().restore(fit.sums().__class__(5, 1.0, values), None)
+        assert not Fit().restore(figure(5, 1.0, values), None)
 
 
 def test_there_is_a_weight_for_every_input() -> None:

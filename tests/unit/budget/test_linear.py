@@ -7,7 +7,9 @@ import pytest
 
 from extproc.body.facts import Item
 from extproc.body.usage import Usage
+from extproc.budget.estimate import Estimator
 from extproc.budget.features import features
+from extproc.budget.learner import new_estimator
 from extproc.budget.least_squares import Fit
 from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Basis
@@ -34,7 +36,7 @@ def teach(estimator: LinearEstimator, times: int, model: str = "m", scale: float
         estimator.learn(seen)
 
 
-def guess(estimator: LinearEstimator, text: bytes, model: str = "m", basis: Basis = "text") -> Any:
+def guess(estimator: Estimator, text: bytes, model: str = "m", basis: Basis = "text") -> Any:
     return estimator.estimate(model, "any", basis, facts(text))
 
 
@@ -187,14 +189,8 @@ def test_the_margin_is_that_of_the_model() -> None:
     assert guess(estimator, PROSE * 10).upper == pytest.approx(guess(alone, PROSE * 10).upper, rel=0.01)
 
 
-def test_only_what_has_changed_is_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table comes back from its store every second: of hundreds of models one or two have something new."""
-    one, other = LinearEstimator(Estimation(), 16), LinearEstimator(Estimation(), 16)
-    for model in ("a", "b", "c"):
-        teach(one, len(TEXTS), model=model)
-    table = one.export()
-    other.restore(table)
-    teach(other, 1, model="b")
+def solving(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the samples of every fit solved from now on."""
     solved: list[int] = []
     solve = Fit._solve
 
@@ -203,11 +199,53 @@ def test_only_what_has_changed_is_solved_again(monkeypatch: pytest.MonkeyPatch) 
         solve(fit)
 
     monkeypatch.setattr(Fit, "_solve", noted)
+    return solved
+
+
+def test_only_what_has_changed_is_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table comes back from its store every second: of hundreds of models one or two have something new."""
+    one, other = LinearEstimator(Estimation(), 16), LinearEstimator(Estimation(), 16)
+    for model in ("a", "b", "c"):
+        teach(one, len(TEXTS), model=model)
+    table = one.export()
+    other.restore(table)
+    teach(other, 1, model="b")
+    solved = solving(monkeypatch)
     one.restore(decode(encode(table, 0.0)).table)
     assert solved == []
     one.restore(decode(encode(other.export(), 0.0)).table)
     assert sorted(solved) == [len(TEXTS) + 1, 3 * len(TEXTS) + 1]  # the model's, and that for models not yet known
     assert one.export() == other.export()
+
+
+def test_what_is_ready_is_not_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it was learned meanwhile: its figures are others then."""
+    one, other, late = (LinearEstimator(Estimation(), 16) for _ in range(3))
+    for model in ("a", "b", "c"):
+        teach(other, len(TEXTS), model=model)
+    table = other.export()
+    late.restore(table)
+    teach(late, 1, model="b")
+    assert len(list(one.ready(table))) == len(table)
+    assert one.export() == {}
+    solved = solving(monkeypatch)
+    table["linear", "b"] = late.export()["linear", "b"]
+    one.restore(table)
+    assert solved == [len(TEXTS) + 1]
+    assert one.export() == table
+
+
+def test_an_estimator_that_replaces_another_does_not_solve_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload changes the margin at most, and solving for thousands of models would hold up requests."""
+    one = LinearEstimator(Estimation(misroute_percent=0.01), 16)
+    teach(one, 100)
+    solved = solving(monkeypatch)
+    bold = new_estimator(Estimation(misroute_percent=5.0), 16, one)
+    bold.restore(one.export())
+    assert solved == []
+    assert bold.export() == one.export()
+    assert guess(bold, PROSE).tokens == guess(one, PROSE).tokens
+    assert guess(bold, PROSE).upper < guess(one, PROSE).upper
 
 
 def test_no_estimate_is_below_what_any_tokenizer_counts() -> None:

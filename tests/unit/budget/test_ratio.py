@@ -9,8 +9,8 @@ from extproc.body.usage import Usage
 from extproc.budget.features import features
 from extproc.budget.observation import Observation
 from extproc.budget.ratio import YOUNG_SAMPLES, RatioEstimator, from_sums
-from extproc.budget.sums import Sums
 from extproc.config import Estimation
+from tests.unit.budget.figures import figure
 
 SETTINGS = Estimation(prior_bytes_per_token=3, smoothing=0.05, deviations=2, min_samples=5, tokens_per_message=4)
 FEATURES = features(Item(text=b"a" * 1000, messages=1))
@@ -147,6 +147,6 @@ def test_a_short_prompt_teaches_less() -> None:
 
 def test_a_variance_that_rounding_made_negative_is_none() -> None:
     """Equal observations have no spread, whatever their sums have come to."""
-    ratio = from_sums(Sums(10, 0.5, (10.0, 40.0, 159.9999999)))
+    ratio = from_sums(figure(10, 0.5, (10.0, 40.0, 159.9999999)))
     assert ratio is not None
     assert (ratio.mean, ratio.deviation) == (4.0, 0.0)

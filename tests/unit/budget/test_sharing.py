@@ -14,8 +14,9 @@ from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Basis
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
-from extproc.budget.sums import Sums, Table
+from extproc.budget.sums import Sums, Table, merge
 from extproc.config import Estimation, Output
+from tests.unit.budget.figures import figure
 from tests.unit.budget.test_ratio import observation
 
 LIMIT = 16
@@ -91,6 +92,39 @@ def test_a_prepared_offer_is_the_same(estimator: type[Estimator], basis: Basis) 
         return one.offer("file")
 
     assert offered(prepared=True) == offered(prepared=False)
+
+
+@pytest.mark.parametrize("estimator", [RatioEstimator, LinearEstimator])
+@pytest.mark.parametrize("basis", ["text", "raw"])
+def test_figures_made_ready_are_the_same(estimator: type[Estimator], basis: Basis) -> None:
+    """Whatever is learned between two steps, or after the last, comes on top of what the store gave, once."""
+
+    def settled(ready: bool) -> tuple[Table, Offer, list[object]]:
+        one, other = (
+            Learner(estimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, ("file",))  # type: ignore[call-arg]
+            for _ in range(2)
+        )
+        learned = [observation(tokens, basis=basis, model=f"m{tokens % 5}") for tokens in range(80, 140)]
+        for each in learned[:20]:
+            other.learn(each)
+        for each in learned[20:40]:
+            one.learn(each)
+        table = merge(other.export(), one.offer("file").pending, 4 * LIMIT)
+        steps = one.estimator.ready(table) if ready else iter(())
+        for each in learned[40:45]:
+            next(steps, None)
+            one.learn(each)
+        assert not ready or estimator is RatioEstimator or len(list(steps)) > 10
+        for each in learned[45:48]:
+            one.learn(each)
+        one.settle("file", table)
+        assert sum(sums.samples for key, sums in one.export().items() if key[0] == "output" and key[2]) == 48
+        for each in learned[48:]:
+            one.learn(each)
+        guesses = [one.estimator.estimate(f"m{number}", "latin", basis, prompt(9000)) for number in range(5)]
+        return one.export(), one.offer("file"), [*guesses]
+
+    assert settled(ready=True) == settled(ready=False)
 
 
 def test_an_offer_stays_as_it_is_until_it_is_taken() -> None:
@@ -177,13 +211,13 @@ def test_one_absurd_report_moves_the_shared_figures_no_further_than_ones_own() -
 @pytest.mark.parametrize(
     "sums",
     [
-        Sums(10, 0.5, (10.0,)),
-        Sums(10, 0.5, (0.0, 0.0, 0.0)),
-        Sums(10, 0.5, (-10.0, -40.0, 160.0)),
-        Sums(10, 0.5, (10.0, 1e6, 1e11)),
-        Sums(10, 0.5, (10.0, 40.0, 1e9)),
-        Sums(10, 0.5, (math.nan, math.nan, math.nan)),
-        Sums(0, 0.5, (10.0, 40.0, 160.0)),
+        figure(10, 0.5, (10.0,)),
+        figure(10, 0.5, (0.0, 0.0, 0.0)),
+        figure(10, 0.5, (-10.0, -40.0, 160.0)),
+        figure(10, 0.5, (10.0, 1e6, 1e11)),
+        figure(10, 0.5, (10.0, 40.0, 1e9)),
+        figure(10, 0.5, (math.nan, math.nan, math.nan)),
+        figure(0, 0.5, (10.0, 40.0, 160.0)),
     ],
 )
 def test_impossible_figures_are_left_out(sums: Sums) -> None:

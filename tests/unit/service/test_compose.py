@@ -43,7 +43,7 @@ def test_a_conversation_that_has_gone_long_stays_long_after_a_reload() -> None:
     ],
 )
 def test_a_reload_builds_estimators_anew_only_if_it_concerns_them(sections: dict[str, Any], anew: bool) -> None:
-    """That takes a second with thousands of models. Either way it is a change, to the in-proxy filter at least."""
+    """That takes its time with thousands of models. Either way it is a change, to the in-proxy filter at least."""
     metrics = Metrics(CollectorRegistry())
     learner = compose(Config(), metrics).learner
     before, changes = learner.output, learner.changes

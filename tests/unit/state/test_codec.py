@@ -11,15 +11,20 @@ from extproc.budget.learner import KINDS
 from extproc.budget.margin import SIZES, STEPS
 from extproc.budget.moments import WIDTH
 from extproc.budget.output import BUCKETS
-from extproc.budget.sums import Sums, Table
+from extproc.budget.sums import Key, Table
 from extproc.config import Categories
 from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, Stored, decode, encode, faded
+from tests.unit.budget.figures import figure
 
 TABLE: Table = {
-    ("ratio", "text", "m", "latin"): Sums(40, 0.1, (20.0, 80.0, 330.0)),
-    ("output", "", ""): Sums(2, 1, (1.0,)),
+    ("ratio", "text", "m", "latin"): figure(40, 0.1, (20.0, 80.0, 330.0)),
+    ("output", "", ""): figure(2, 1, (1.0,)),
 }
 GOOD = encode(TABLE, 1000.0)
+
+
+def plain(table: Table) -> list[tuple[Key, tuple[int, float, list[float]]]]:
+    return [(key, (sums.samples, sums.keep, sums.values.tolist())) for key, sums in table.items()]
 
 
 def whole(body: bytes, version: int) -> bytes:
@@ -60,8 +65,8 @@ def test_a_state_of_the_most_models_is_read() -> None:
     """Each figure at its widest, every number at its longest: what a service writes, its next start reads."""
     model, number = "m" * MODEL_BYTES, 1.2345678901234567e-100
     widths = {"linear": WIDTH, "linear-errors": SIZES * STEPS, "raw-errors": SIZES * STEPS, "output": BUCKETS}
-    figures: Table = {(kind, model): Sums(2**53, number, (number,) * width) for kind, width in widths.items()}
-    figures["ratio", "raw", model, model] = Sums(2**53, number, (number,) * 3)
+    figures: Table = {(kind, model): figure(2**53, number, (number,) * width) for kind, width in widths.items()}
+    figures["ratio", "raw", model, model] = figure(2**53, number, (number,) * 3)
     most = Categories.model_json_schema()["properties"]["limit"]["maximum"]
     assert len(figures) == KINDS
     assert most * len(encode(figures, 1000.0)) < LARGEST
@@ -70,15 +75,15 @@ def test_a_state_of_the_most_models_is_read() -> None:
 def test_impossible_entries_are_dropped() -> None:
     """An entry that merging could choke on is not written, nor believed when another wrote it."""
     bad: Table = {
-        (): Sums(1, 1, (1.0,)),
-        ("x" * 1000,): Sums(1, 1, (1.0,)),
-        ("a",): Sums(0, 1, (1.0,)),
-        ("b",): Sums(2**60, 1, (1.0,)),
-        ("c",): Sums(1, 1.5, (1.0,)),
-        ("d",): Sums(1, 1, (1.7e308 * 10,)),
+        (): figure(1, 1, (1.0,)),
+        ("x" * 1000,): figure(1, 1, (1.0,)),
+        ("a",): figure(0, 1, (1.0,)),
+        ("b",): figure(2**60, 1, (1.0,)),
+        ("c",): figure(1, 1.5, (1.0,)),
+        ("d",): figure(1, 1, (1.7e308 * 10,)),
     }
     assert decode(encode({**bad, **TABLE}, 0.0)).table == TABLE
-    body = b"\n".join(map(msgspec.json.encode, {**bad, **TABLE}.items())).replace(b"null", b"1e308")
+    body = b"\n".join(map(msgspec.json.encode, plain({**bad, **TABLE}))).replace(b"null", b"1e308")
     header = encode(TABLE, 0.0).partition(b"\n")[0]
     good, forged = (hashlib.sha256(part).hexdigest().encode() for part in (GOOD.partition(b"\n")[2], body))
     assert set(decode(header.replace(good, forged) + b"\n" + body).table) == {("d",), *TABLE}
@@ -88,8 +93,8 @@ def test_age_fades_confidence_and_keeps_the_figure() -> None:
     """After one half-life a figure counts for half as many observations, and says the same."""
     old = faded(Stored(TABLE, 1000.0), now=1000.0 + 3600, half_life=3600)
     assert old == {
-        ("ratio", "text", "m", "latin"): Sums(20, 0.1, (10.0, 40.0, 165.0)),
-        ("output", "", ""): Sums(1, 1, (0.5,)),
+        ("ratio", "text", "m", "latin"): figure(20, 0.1, (10.0, 40.0, 165.0)),
+        ("output", "", ""): figure(1, 1, (0.5,)),
     }
 
 
@@ -122,12 +127,12 @@ def test_what_comes_after_nothing_does_not_age() -> None:
 @pytest.mark.parametrize("values", [(1.0, math.inf), (math.nan, 1.0)])
 def test_one_value_that_is_no_number_costs_no_other_entry_its_place(values: tuple[float, ...]) -> None:
     """JSON has no word for it: written, it would make the whole state unreadable."""
-    assert decode(encode({("e",): Sums(1, 1.0, values), **TABLE}, 0.0)).table == TABLE
+    assert decode(encode({("e",): figure(1, 1.0, values), **TABLE}, 0.0)).table == TABLE
 
 
 def test_the_version_before_is_read() -> None:
     """All figures were one list there."""
-    assert decode(whole(msgspec.json.encode(list(TABLE.items())), 1)) == Stored(TABLE, 5.0)
+    assert decode(whole(msgspec.json.encode(plain(TABLE)), 1)) == Stored(TABLE, 5.0)
 
 
 @pytest.mark.parametrize(("seconds", "samples"), [(AGEING_SECONDS - 0.1, 40), (AGEING_SECONDS, 20)])

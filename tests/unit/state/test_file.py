@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from extproc.budget.sums import Sums, Table
+from extproc.budget.sums import Table
 from extproc.state import codec
 from extproc.state import file as module
 from extproc.state.codec import AGEING_SECONDS, Stored, decode, encode
 from extproc.state.file import FileStore, load, save
 from extproc.state.store import StoreError
+from tests.unit.budget.figures import figure
 
 KEY = ("ratio", "text", "", "")
 
 
 def table(samples: int) -> Table:
-    return {KEY: Sums(samples, 1.0, (float(samples), 4.0 * samples, 16.0 * samples))}
+    return {KEY: figure(samples, 1.0, (float(samples), 4.0 * samples, 16.0 * samples))}
 
 
 def store(path: Path, now: float = 1000.0) -> FileStore:

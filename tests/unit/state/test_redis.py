@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from extproc.budget.sums import Sums, Table
+from extproc.budget.sums import Table
 from extproc.config import Redis
 from extproc.state import codec
 from extproc.state import redis as module
@@ -14,6 +14,7 @@ from extproc.state.codec import AGEING_SECONDS, decode, encode
 from extproc.state.redis import REST_SECONDS, WRITERS, RedisStore
 from extproc.state.store import StoreError
 from extproc.state.sync import Sync
+from tests.unit.budget.figures import figure
 from tests.unit.budget.test_sharing import learner, teach
 from tests.unit.state.standin import StandIn, standing_in
 
@@ -46,7 +47,7 @@ def store(server: StandIn, clock: Clock | None = None) -> RedisStore:
 
 
 def table(samples: int) -> Table:
-    return {KEY: Sums(samples, 1.0, (float(samples), 4.0 * samples, 16.0 * samples))}
+    return {KEY: figure(samples, 1.0, (float(samples), 4.0 * samples, 16.0 * samples))}
 
 
 def kept(server: StandIn) -> Table:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from extproc.budget.learner import TURN, Learner
+from extproc.budget.linear import LinearEstimator
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
-from extproc.budget.sums import Sums, Table
+from extproc.budget.sums import Table
 from extproc.config import Estimation, Output, Redis
 from extproc.state import sync as module
 from extproc.state.file import FileStore
@@ -21,6 +22,7 @@ from extproc.state.redis import RedisStore
 from extproc.state.store import Store, StoreError
 from extproc.state.sync import Sync
 from extproc.state.thread import in_thread
+from tests.unit.budget.figures import figure
 from tests.unit.budget.test_ratio import observation
 from tests.unit.budget.test_sharing import learner, ratio, teach
 from tests.unit.service.waiting import until
@@ -115,7 +117,7 @@ async def test_two_learners_converge_to_the_same_figures(tmp_path: Path) -> None
 async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Learning goes on, the failure is logged once, and all is delivered when the store works again."""
     reports: list[tuple[str, bool]] = []
-    one, store = learner("redis"), Fake("redis", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    one, store = learner("redis"), Fake("redis", {("output", "x", ""): figure(1, 1.0, (1.0,))})
     each = sync(one, store, reports=reports)
     store.broken = True
     for _ in range(3):
@@ -215,7 +217,7 @@ class Slow(Fake):
 
 async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
     """What a store is taking when the loop ends is not offered to it again."""
-    one, store = learner("file"), Slow("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    one, store = learner("file"), Slow("file", {("output", "x", ""): figure(1, 1.0, (1.0,))})
     each = sync(one, store)
     teach(one, 4.0, 10)
     task = asyncio.create_task(each.run())
@@ -227,7 +229,7 @@ async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
     assert store.kept["ratio", "text", "", ""].samples == 10
 
 
-@pytest.mark.parametrize("kept", [{}, {("output", "x", ""): Sums(1, 1.0, (1.0,))}])
+@pytest.mark.parametrize("kept", [{}, {("output", "x", ""): figure(1, 1.0, (1.0,))}])
 async def test_a_reload_during_an_exchange_loses_nothing_and_counts_nothing_twice(kept: Table) -> None:
     """Estimators may be rebuilt while a store is taking its offer, and learn meanwhile."""
     one, store = learner("file"), Slow("file", kept)
@@ -247,7 +249,7 @@ async def test_a_reload_during_an_exchange_loses_nothing_and_counts_nothing_twic
 
 async def test_closing_after_a_failure_keeps_everything() -> None:
     """A store that failed and works again at a shutdown is given what came since the failure too."""
-    one, store = learner("file"), Fake("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    one, store = learner("file"), Fake("file", {("output", "x", ""): figure(1, 1.0, (1.0,))})
     each = sync(one, store)
     store.broken = True
     for _ in range(2):
@@ -474,7 +476,7 @@ async def test_a_store_that_hangs_holds_up_no_other(caplog: pytest.LogCaptureFix
 @pytest.mark.usefixtures("_soon")
 async def test_a_late_answer_is_the_answer_to_what_was_offered() -> None:
     """What the store has taken is not given to it again, nor is it asked anything else meanwhile."""
-    one, store = learner("file"), Late("file", {("output", "x", ""): Sums(1, 1.0, (1.0,))})
+    one, store = learner("file"), Late("file", {("output", "x", ""): figure(1, 1.0, (1.0,))})
     each = sync(one, store)
     teach(one, 4.0, 10)
     for _ in range(3):
@@ -535,7 +537,33 @@ async def test_requests_get_turns_before_a_store_is_asked() -> None:
     assert asked_at[0] >= 20
 
 
-COMMON: Table = {("output", "x", ""): Sums(1, 1.0, (1.0,))}
+COMMON: Table = {("output", "x", ""): figure(1, 1.0, (1.0,))}
+
+
+async def test_requests_have_turns_while_what_a_store_gave_is_made_ready() -> None:
+    """Solving for the weights of thousands of models takes half a second."""
+    turns = 0
+    noted: list[int] = []
+
+    class Noting(Learner):
+        def ready(self, table: Table) -> Iterator[None]:
+            noted.append(turns)
+            return super().ready(table)
+
+        def settle(self, store: str, table: Table | None) -> None:
+            noted.append(turns)
+            super().settle(store, table)
+
+    most = 20 * TURN
+    one = Noting(LinearEstimator(Estimation(), most), OutputReserve(Output(), most), most, ("file",))
+    given: Table = {("output", f"m{model}", ""): figure(1, 1.0, (1.0,)) for model in range(most)}
+    exchange = asyncio.create_task(sync(one, Fake("file", given)).exchange())
+    while not exchange.done():
+        turns += 1
+        await asyncio.sleep(0)
+    await exchange
+    began, settled = noted
+    assert settled - began >= 20
 
 
 def samples(of: Learner | Fake) -> int:
