@@ -2,6 +2,7 @@
 
 from pathlib import PurePath
 
+from extproc.body.bounds import LARGEST_BODY
 from extproc.render.layout import Layout, Options, Usage
 from extproc.render.lifting import (
     ANSWER_BUFFER,
@@ -21,7 +22,9 @@ BYTES_PER_TOKEN = 24
 """Request bytes a buffer must hold for each token of the largest pool: 4 of text, and 6 times that when the client
 writes every character as an escape."""
 
-LEAST_BUFFER = 4 * 1024 * 1024
+LEAST_BUFFER = 2 * LARGEST_BODY
+"""Envoy 1.36 and 1.37 do not send a body of over half of the buffer again when its pool refuses it. One longer than
+`LARGEST_BODY` goes to the largest pool, after which there is no other."""
 
 
 def buffer_bytes(layout: Layout, usage: Usage = "response-body") -> int:

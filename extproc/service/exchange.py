@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
+MOST_HEADERS = 100
+"""Of a request, unless Envoy is told otherwise (`max_headers_count`). To a reply that would make it more, Envoy
+answers 500, though it is to fail open."""
+
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
 """Assumed of an Envoy that sends no `protocol_config`."""
 
@@ -147,6 +151,8 @@ class Exchange:
         context = self._context
         message = request.request_headers
         values = values_of(message.headers)
+        if len(message.headers.headers) >= MOST_HEADERS:
+            return self._leave_alone()
         self._head = head = self._read_head(values)
         if message.end_of_stream:
             return self._route_at_headers(self._decide(b"", whole=True))
@@ -160,6 +166,13 @@ class Exchange:
             return context.replies.early(early, self._ticket)
         # The body decides. If Envoy cuts it, Envoy keeps the route picked now, so that must be the largest pool.
         return context.replies.provisional(context.router.default_pool(self._settings).name) + self._asking()
+
+    def _leave_alone(self) -> bytes:
+        """Let a request go where it goes without us, since it has no room for the routing header."""
+        decision = self._context.router.unread("many_headers", self._settings)
+        self._decided(decision, 0.0)
+        self.complete = not self._is_duplex
+        return self._context.replies.untouched(decision, self._ticket)
 
     def _asking(self) -> bytes:
         """Ask for the headers of the answer, where answers come by the exchange.

@@ -94,6 +94,10 @@ class RoutingReplies:
         """Reply to request headers with the pool of `decision`, and turn off all further messages."""
         return self.headers(decision, ticket) + _ASK_NOTHING
 
+    def untouched(self, decision: Decision, ticket: str = "") -> bytes:
+        """Let a request go where it goes by itself, and turn off all further messages."""
+        return CONTINUE["request_headers"] + metadata(decision, ticket) + _ASK_NOTHING
+
     def body(self, decision: Decision, ticket: str = "") -> bytes:
         """Reply to a request body with the pool of `decision`."""
         pool = decision.pool.name

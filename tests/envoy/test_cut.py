@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from extproc.demo.envoy import Tree
+from extproc.demo.envoy import Envoy, Tree
 from extproc.demo.envoy import http as manager_of
+from extproc.demo.pool import Pool
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import observed, requests_by_reason
-from tests.envoy.stack import Stack, at, default_is_short, until
+from tests.envoy.stack import at, default_is_short, until
 
 BUFFER = 32_768
 """Envoy Gateway's default."""
@@ -30,9 +31,9 @@ def small_buffer(tree: Tree) -> Tree:
     return tree
 
 
-def answered(stack: Stack, messages: int) -> None:
+def answered(envoy: Envoy, messages: int) -> None:
     """Wait until Envoy has so many answers of the service."""
-    until(lambda: sum(stack.envoy.stats("ext_proc.stream_msgs_received").values()) == messages)
+    until(lambda: sum(envoy.stats("ext_proc.stream_msgs_received").values()) == messages)
 
 
 def impatient(tree: Tree) -> Tree:
@@ -44,30 +45,30 @@ def impatient(tree: Tree) -> Tree:
 
 
 @contextmanager
-def asking(stack: Stack, chunked: bool = False) -> Iterator[Callable[[], None]]:
+def asking(envoy: Envoy, long: Pool, chunked: bool = False) -> Iterator[Callable[[], None]]:
     """Send the head of a request, and wait for the service's answer to it; yield what sends the body.
 
-    Left, the request has been answered by the long pool, which got all of it.
+    Left, the request has been answered by the pool `long`, which got all of it.
     """
     length = "transfer-encoding: chunked" if chunked else f"content-length: {len(BATCH)}"
     head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BATCH), BATCH) if chunked else BATCH
-    parts = urlsplit(stack.url)
+    parts = urlsplit(envoy.url)
     with socket.create_connection((parts.hostname, parts.port or 0), 30) as client:
         client.sendall(head.encode())
-        answered(stack, 1)
+        answered(envoy, 1)
         yield lambda: client.sendall(body)
         response = http.client.HTTPResponse(client)
         response.begin()
         assert (response.status, response.headers["x-served-by"]) == (200, "long")
-    assert [r.size for r in stack.pools.long.pool.received if r.method == "POST"] == [len(BATCH)]
+    assert [r.size for r in long.received if r.method == "POST"] == [len(BATCH)]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunked: bool) -> None:
     """By the long pool, which gets all of it, however long the client took between head and body."""
     stack = start_stack(change=small_buffer)
-    with asking(stack, chunked) as send_body:
+    with asking(stack.envoy, stack.pools.long.pool, chunked) as send_body:
         send_body()
     assert requests_by_reason(stack) == {"cut": 1}
 
@@ -75,7 +76,7 @@ def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunk
 def test_a_cut_body_is_answered_though_the_service_has_stopped(start_stack: StartStack) -> None:
     """Envoy goes on with all of it when it has waited long enough."""
     stack = start_stack(change=impatient)
-    with asking(stack) as send_body:
+    with asking(stack.envoy, stack.pools.long.pool) as send_body:
         stack.dualpool.process.send_signal(signal.SIGSTOP)
         send_body()
     stack.dualpool.process.send_signal(signal.SIGCONT)
@@ -115,7 +116,7 @@ def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None
         request = json.dumps(chat("hello", max_tokens=5))
         with closing(http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)) as client:
             client.request("POST", CHAT, request, {"content-type": "application/json"})
-            answered(stack, 3)
+            answered(stack.envoy, 3)
             begun.set()
             response = client.getresponse()
             assert (response.status, response.read()) == (200, body)

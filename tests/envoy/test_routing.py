@@ -67,6 +67,14 @@ def test_a_spoofed_header_has_no_effect(start_stack: StartStack, up: bool) -> No
     assert (reply.status, stack.reached(reply)) == (200, ["short"] if up else ["long"])
 
 
+def test_headers_without_room_for_another_fail_no_request(stack: Stack) -> None:
+    """Envoy would answer 500 to the routing header: such a request goes where it goes without the service."""
+    for more, pool in ((80, "short"), (90, "long")):
+        reply = stack.send(chat("hello", max_tokens=CAP), headers={f"x-{n}": "y" for n in range(more)})
+        assert (reply.status, stack.reached(reply)) == (200, [pool])
+    assert requests_by_reason(stack) == {"fits": 1, "many_headers": 1}
+
+
 def test_a_killed_service_loses_nothing(stack: Stack) -> None:
     """Without the service every request is answered, by the long pool."""
     assert stack.reached(stack.send(chat("hello", max_tokens=CAP))) == ["short"]

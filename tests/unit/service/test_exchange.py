@@ -103,6 +103,18 @@ def test_headers_get_the_largest_pool_and_the_body_the_chosen_one() -> None:
     assert (body.WhichOneof("response"), pool(body)) == ("request_body", "short")
 
 
+def test_headers_without_room_for_another_are_left_alone() -> None:
+    """Envoy takes 100, and would answer 500 to a reply that adds one."""
+    path = {":method": "POST", ":path": "/v1/chat/completions"}
+    assert pool(Harness().send(request_headers=headers(path | {f"x-{n}": "y" for n in range(97)}))) == "long"
+    harness = Harness()
+    reply = harness.send(request_headers=headers(path | {f"x-{n}": "y" for n in range(98)}))
+    assert not reply.request_headers.HasField("response")
+    assert MessageToDict(reply.dynamic_metadata)["dualpool"]["reason"] == "many_headers"
+    assert reply.mode_override.request_body_mode == MODE.NONE
+    assert harness.exchange.complete
+
+
 @pytest.mark.parametrize("length", [None, len(BODY), len(BODY) + 1])
 def test_a_cut_body_is_long_and_ends_the_exchange(length: int | None) -> None:
     """In BUFFERED_PARTIAL a body without its end is longer than Envoy's buffer, however much of it is there."""
