@@ -161,8 +161,7 @@ def read_servers(page: bytes) -> list[Server]:
     engines: dict[bytes, dict[bytes, float]] = {}
     for line in page.split(b"\n"):
         sample = _SAMPLE.match(line) if line.startswith(VLLM_GAUGES) else None
-        value = _number(sample[3]) if sample else None
-        if sample is not None and value is not None:
+        if sample and (value := _number(sample[3])) is not None:
             engines.setdefault(sample[2] or b"", {})[sample[1]] = value
     servers = [
         Server(
