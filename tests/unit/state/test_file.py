@@ -42,10 +42,13 @@ def test_there_need_not_be_a_file(tmp_path: Path) -> None:
     assert store(tmp_path / "state.json").read() == {}
 
 
-def test_the_first_exchange_keeps_everything(tmp_path: Path) -> None:
-    """An empty store is given all that is known, not only what is new."""
+@pytest.mark.parametrize("pending", [table(1), {}])
+def test_the_first_exchange_keeps_everything(tmp_path: Path, pending: Table) -> None:
+    """An empty store is given all that is known, not only what is new, nor only when something is."""
     path = tmp_path / "state.json"
-    assert store(path).exchange(table(1), whole=table(5), limit=64) == table(5)
+    one = store(path)
+    one.read()
+    assert one.exchange(pending, whole=table(5), limit=64) == table(5)
     assert decode(path.read_bytes()).table == table(5)
 
 
