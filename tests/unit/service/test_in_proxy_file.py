@@ -81,6 +81,7 @@ async def test_a_file_that_somebody_else_changed_is_written_again(
 ) -> None:
     """Though no figure has moved: Envoy does not start with a broken one, or without one."""
     harness = Harness(tmp_path)
+    harness.changes = repeat(7)
     await harness.file.update()
     good = harness.path.read_bytes()
     change(harness.path)
@@ -204,7 +205,9 @@ async def test_a_link_is_replaced(tmp_path: Path, there: bool) -> None:
         ({"figures": {"all": {"m": {"mean": 4.0}}}}, {"figures": {"all": {"m": {"mean": 4.5}}}}, True),
         ({"figures": {"all": {}}}, {"figures": {"all": {}, "docs": {}}}, True),
         ({"rollout_steps": 5000.0}, {"rollout_steps": 5001.0}, True),
-        ({}, {"added": 1}, True),  # by another version
+        ({"rollout_steps": 5000.0}, {"rollout_steps": None}, True),  # by another version
+        ({"models": None}, {"models": {}}, True),
+        ({}, {"added": 1}, True),
         ({"left_out": 1}, {}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1001}]}}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1000}]}}, False),
