@@ -103,7 +103,7 @@ class EnvoySource:
     def readings(self) -> dict[str, Reading]:
         """Return the pressure of pools with a mark; none while any Envoy is silent, as a partial sum misleads."""
         each = [self._polls.last(address, self._settings.stale_seconds) for address in self._settings.envoy]
-        if not each or not all(each):
+        if not all(each):
             return {}
         pages = [page for pages in each for page in pages]
         return {
