@@ -386,6 +386,22 @@ async def test_a_copy_waits_for_its_time_and_comes_at_the_end() -> None:
     assert samples(file) == 10
 
 
+async def test_copies_are_as_far_apart_as_they_are_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one to the next, not only from the start to the first."""
+    loop, later = asyncio.get_running_loop(), [0.0]
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + later[0])
+    one, file = learner("shared", "file"), Quiet("file")
+    each = Sync(one, [Fake("shared"), file], 0.01, lambda *_: None, copies=1000.0)
+    copies = []
+    for seconds in (0.0, 1000.0, 1500.0, 2500.0):
+        later[0] = seconds
+        teach(one, 4.0, 1)
+        await each.exchange()
+        copies.append(file.replaced)
+    assert copies == [0, 1, 1, 2]
+
+
 async def test_what_others_taught_is_copied_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though nothing has come since, and it was not learned here."""
     other, one, shared, file = learner("shared"), learner("shared", "file"), Fake("shared"), Fake("file")
@@ -621,6 +637,19 @@ async def test_what_a_late_read_tells_is_known(monkeypatch: pytest.MonkeyPatch) 
     store.go_on.set()
     await each.exchange()
     assert samples(one) == 30
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_late_read_of_nothing_takes_nothing_away() -> None:
+    """What was learned meanwhile is in another store already."""
+    one, redis = learner("redis", "file"), Late("redis")
+    each = sync(one, redis, Fake("file"))
+    await each.start()
+    teach(one, 4.0, 3)
+    await each.exchange()
+    redis.go_on.set()
+    await each.exchange()
+    assert samples(one) == samples(redis) == 3
 
 
 @pytest.mark.usefixtures("_soon")
