@@ -215,7 +215,8 @@ def test_duplex_answers_are_sent_back_whether_they_are_read_or_not(status: str) 
     duplex = (MODE.BUFFERED_PARTIAL, MODE.FULL_DUPLEX_STREAMED)
     harness.send(modes=duplex, response_headers=answer_headers(status=status))
     assert not harness.exchange.complete
-    harness.send(response_body=pb.HttpBody(body=b"{}", end_of_stream=True))
+    harness.send(response_body=pb.HttpBody(body=b"{"))
+    harness.send(response_body=pb.HttpBody(body=b"}", end_of_stream=True))
     assert harness.exchange.complete
 
 
@@ -487,6 +488,20 @@ def test_shadow_sends_long_and_counts_the_choice() -> None:
     assert harness.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
     said = answer.dynamic_metadata.fields["dualpool"].struct_value.fields
     assert (said["pool"].string_value, said["chosen"].string_value) == ("long", "short")
+
+
+@pytest.mark.parametrize(("header", "pools"), [(None, 2), ("x-session", 1)])
+def test_a_roll_out_takes_some_conversations_and_leaves_others(header: str | None, pools: int) -> None:
+    """Where nothing tells them apart, each request is one, by its id."""
+    harness = Harness(routing={"rollout_percent": 50})
+    context = msgspec.structs.replace(harness.context, conversation_header=header)
+    path = {":method": "POST", ":path": "/v1/chat/completions", "x-session": "one"}
+    reached = set()
+    for number in range(20):
+        harness.exchange = Exchange(context)
+        harness.send(request_headers=headers({**path, "x-request-id": str(number)}))
+        reached.add(pool(harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))))
+    assert len(reached) == pools
 
 
 def test_bad_route_setting_is_counted() -> None:

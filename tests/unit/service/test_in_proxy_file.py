@@ -27,12 +27,13 @@ class Harness:
         self.values = {**NOTHING, "others": {"mean": 3.0, "source": "prior"}}
         self.reports: list[bool] = []
         self.changes: Iterator[int] = count()
-        self.looks = 0
+        self.looks = self.collected = 0
         self.file = InProxyFile(self.path, step, 60, self.look, lambda: next(self.changes), self.reports.append)
 
     def look(self, values: dict[str, Any]) -> Iterator[None]:
         self.looks += 1
         yield
+        self.collected += 1
         values |= deepcopy(self.values)
 
 
@@ -109,6 +110,7 @@ async def test_requests_get_turns_meanwhile(tmp_path: Path, monkeypatch: pytest.
     updating, turns = asyncio.create_task(second.file.update()), 0
     while not second.looks:
         await asyncio.sleep(0)
+    assert not second.collected
     while not updating.done():
         turns += 1
         await asyncio.sleep(0)
@@ -124,6 +126,7 @@ async def test_services_that_know_the_same_leave_the_file_alone(tmp_path: Path) 
     assert await first.file.update()
     assert not await second.file.update()
     assert not await first.file.update()
+    assert (first.reports, second.reports) == ([True], [])
 
 
 @pytest.mark.parametrize(("mean", "again"), [(3.001, False), (30.0, True)])
