@@ -59,6 +59,5 @@ async def _chunked(reader: asyncio.StreamReader, limit: int) -> bytes:
         if size <= 0:
             break
         body += await reader.readexactly(min(size, limit + 1))
-        if size <= limit + 1:
-            await reader.readexactly(2)
+        await reader.readexactly(2)  # the line break, or more of a chunk that is too long
     return bytes(body)

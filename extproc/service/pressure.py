@@ -103,7 +103,7 @@ class EnvoySource:
     def readings(self) -> dict[str, Reading]:
         """Return the pressure of pools with a mark; none while any Envoy is silent, as a partial sum misleads."""
         each = [self._polls.last(address, self._settings.stale_seconds) for address in self._settings.envoy]
-        if not each or not all(each):
+        if not all(each):
             return {}
         pages = [page for pages in each for page in pages]
         return {
@@ -161,8 +161,7 @@ def read_servers(page: bytes) -> list[Server]:
     engines: dict[bytes, dict[bytes, float]] = {}
     for line in page.split(b"\n"):
         sample = _SAMPLE.match(line) if line.startswith(VLLM_GAUGES) else None
-        value = _number(sample[3]) if sample else None
-        if sample is not None and value is not None:
+        if sample and (value := _number(sample[3])) is not None:
             engines.setdefault(sample[2] or b"", {})[sample[1]] = value
     servers = [
         Server(

@@ -205,11 +205,11 @@ def _held(path: Path) -> Iterator[None]:
 def _remove_unless_held(lock: Path) -> None:
     """Remove the directory of `lock` if it is ours and its process has ended."""
     with suppress(OSError):  # another user's, or gone meanwhile
-        if lock.parent.lstat().st_uid != os.geteuid() or lock.parent.is_symlink():
+        if lock.parent.lstat().st_uid != os.geteuid():
             return
         with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            shutil.rmtree(lock.parent, ignore_errors=True)  # which leaves a link alone
 
 
 def become_worker(worker: int) -> None:

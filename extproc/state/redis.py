@@ -130,8 +130,6 @@ class RedisStore:
             raise StoreError(why)
         try:
             yield
-        except StoreError:
-            raise
         except BadStateError as error:
             why = f"the value of {self._key!r} is left alone: {error}; delete it, or set state.redis.name"
             raise self._failed(why) from None

@@ -166,7 +166,7 @@ class Sync:
         elif what == "read" and result and store is self._stores[0]:
             self._learner.adopt(result)
 
-    async def _ask(self, store: Store, what: str, call: Callable[[], T], seconds: float | None = None) -> T:
+    async def _ask(self, store: Store, what: str, call: Callable[[], T], seconds: float = ANSWER_SECONDS) -> T:
         """Run `call` in a thread, or go on waiting for a late one, which asked for the same.
 
         Logs once when a store fails and once when it works again.
@@ -175,7 +175,7 @@ class Sync:
         _, answer = self._running.get(store.name) or (what, in_thread(call, f"state-{store.name}"))
         self._running[store.name] = what, answer
         try:
-            result = await self._in_time(store, answer, seconds or ANSWER_SECONDS)
+            result = await self._in_time(store, answer, seconds)
         except StoreError as error:
             self._failed(store, error)
             raise

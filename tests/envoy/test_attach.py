@@ -44,7 +44,9 @@ def change(tree: dict[str, Any]) -> dict[str, Any]:
         "xds.listener_metadata",
     ]
     ext_proc["grpc_service"]["initial_metadata"] = [{"key": "dualpool-category", "value": "by-filter"}]
-    metadata = {"metadata": {"filter_metadata": {"dualpool": {"thresholds": {"small": 10, "middle": 2000}}}}}
+    ours = {"dualpool": {"thresholds": {"small": 10, "middle": 2000}}}
+    others = {"other": any_of(PER_ROUTE, {"disabled": True})}
+    metadata = {"metadata": {"filter_metadata": ours, "typed_filter_metadata": others}}
     tree = with_route("/tight/", **grpc_metadata(thresholds="small=10"))(tree)
     tree = with_route("/coder/", **grpc_metadata(pools="coder"))(tree)
     tree = with_route("/quiet/", **grpc_metadata(shadow="true", pools="nowhere"))(tree)
@@ -79,7 +81,7 @@ def test_two_routes_two_thresholds(stack: Attached) -> None:
 
 
 def test_route_metadata(stack: Attached) -> None:
-    """A route's own metadata says as much as gRPC metadata."""
+    """A route's own metadata says as much as gRPC metadata, whatever it says to others."""
     path = "/own/v1/chat/completions"
     assert stack.lands(chat(text(100), max_tokens=20), path=path) == "middle"
     assert stack.lands(chat(text(3000), max_tokens=20), path=path) == "large"

@@ -32,15 +32,18 @@ def test_a_hangup_reloads_and_keeps_what_was_learned(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_noticed_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
-    """Every problem is logged, the attempt is counted, the old configuration stays."""
+    """Every problem is logged, the attempt is counted, the old configuration stays. A change may take a restart."""
     with serving(tmp_path, {}) as service:
         write(tmp_path, "routing: {shadow: maybe, colour: red}")
         until(lambda: service.metric(REJECTED) == 1)
         assert service.process.output().count("configuration not reloaded") == 2
         assert json.loads(service.get("/state")[1])["shadow"] is False
-        write(tmp_path, yaml.safe_dump({"server": SERVER, "routing": {"shadow": True}}))
+        good = {"server": SERVER, "routing": {"shadow": True}, "state": {"interval_seconds": 9}}
+        write(tmp_path, yaml.safe_dump(good))
         until(lambda: service.metric(OK) == 1)
         assert exchange(service.address) == "long"
+        (said,) = [line for line in service.process.output().splitlines() if "needs a restart" in line]
+        assert "a change of state needs a restart" in said
 
 
 def test_pools_that_come_and_go_are_named(tmp_path: Path) -> None:

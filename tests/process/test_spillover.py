@@ -45,6 +45,7 @@ def test_all_workers_spill_by_one_judgement(tmp_path: Path) -> None:
         ]
         service, addresses = stack.enter_context(two_workers(tmp_path, pools, {"waiting": 4}))
         assert [exchange(address) for address in addresses] == ["short", "short"]
+        until(lambda: service.metric('dualpool_capacity_servers{pool="short",verdict="equal"}') == 1)
         short.pool.waiting = 4
         for address in addresses:
             until(lambda address=address: exchange(address) == "long")  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -9,11 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
+import grpc
 import pytest
 
 from tests.envoy.stack import until
-from tests.process.talk import Serving, exchange, serving
+from tests.process.talk import METHOD, Serving, exchange, serving
+from tests.process.test_cli import HEADERS
 from tests.process.test_state import kept
 
 
@@ -53,12 +57,19 @@ def test_what_one_learns_all_use_and_is_counted_once(workers: tuple[Serving, lis
 
 
 def test_a_killed_worker_is_replaced_and_its_counts_go_on(workers: tuple[Serving, list[str]]) -> None:
-    """The other answers meanwhile; the new one knows what was learned."""
+    """The other answers meanwhile; the new one knows what was learned. What was under way is not any more."""
     service, (one, other) = workers
     exchange(one)
     until(lambda: service.samples() == 1)
     before = children(service.process.pid)
-    os.kill(before[0], signal.SIGKILL)
+    messages: SimpleQueue[bytes | None] = SimpleQueue()
+    messages.put(HEADERS)
+    with grpc.insecure_channel(one) as channel:
+        call = channel.stream_stream(METHOD)(iter(messages.get, None), timeout=60)
+        next(call)
+        assert service.metric("dualpool_exchanges_in_flight") == 1
+        os.kill(before[0], signal.SIGKILL)
+        messages.put(None)
     assert exchange(other) == "short"
     until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
     until(lambda: service.metric("dualpool_workers_up") == 2)
@@ -89,13 +100,20 @@ def test_a_hangup_reaches_every_worker(workers: tuple[Serving, list[str]], tmp_p
 
 
 def test_a_worker_that_hangs_is_replaced(workers: tuple[Serving, list[str]]) -> None:
-    """Stopped for good it gives no sign of life; the other answers meanwhile, its successor knows what it knew."""
+    """Stopped for good it gives no sign of life; the other answers meanwhile, its successor knows what it knew.
+
+    Where no worker answers, the service is not ready.
+    """
     service, (one, other) = workers
     exchange(one)
     until(lambda: service.samples() == 1)
     before = children(service.process.pid)
-    os.kill(before[0], signal.SIGSTOP)
+    for worker in before:
+        os.kill(worker, signal.SIGSTOP)
+    until(lambda: service.get("/readyz")[0] == 503)
+    os.kill(before[1], signal.SIGCONT)
     until(lambda: service.metric("dualpool_workers_up") == 1)
+    assert service.get("/readyz")[0] == 200
     assert exchange(other) == "short"
     until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
     until(lambda: service.metric("dualpool_workers_up") == 2)
@@ -179,3 +197,5 @@ def test_a_state_file_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
         until(lambda: service.metric('dualpool_state_exchanges_total{result="failed",store="file"}') > 0)
         assert service.metric('dualpool_state_exchanges_total{result="ok",store="shared"}') > 0
         assert service.metric('dualpool_state_exchanges_total{result="ok",store="file"}') == 0
+        families = re.findall("^# TYPE (.*)$", service.get("/metrics")[1], re.MULTILINE)
+        assert len(families) == len(set(families))

@@ -84,10 +84,29 @@ def test_ambiguous_larger() -> None:
         layout(config(default=[pool("s", 100), pool("l", 300)], other=[pool("s", 100), pool("k", 300)]))
 
 
-def test_json_log_where_there_is_none() -> None:
-    """A log that would hold no tokens is refused."""
+@pytest.mark.parametrize(
+    ("options", "problems"),
+    [
+        (
+            Options(exchange="in-proxy"),
+            [
+                "--exchange in-proxy: the service sees no answer there: add --usage access-log",
+                "in_proxy.file: null: name the file that the service writes and Envoy watches",
+            ],
+        ),
+        (
+            Options(usage="access-log", envoy=(1, 37)),
+            ["--usage access-log: takes Envoy 1.38 (sse_to_metadata): add --envoy 1.38"],
+        ),
+        (
+            Options(json_log="requests.log"),
+            ["--json-log: only Envoy's filters tell it of tokens: add --usage access-log --envoy 1.38"],
+        ),
+    ],
+    ids=["in-proxy", "old Envoy", "JSON log"],
+)
+def test_options_that_do_not_go_together(options: Options, problems: list[str]) -> None:
+    """What could not work is refused, and each problem says what to do."""
     with pytest.raises(RenderError) as error:
-        render("envoy", config(default=[pool("s", 100), pool("l", 300)]), Options(json_log="requests.log"))
-    assert error.value.problems == [
-        "--json-log: only Envoy's filters tell it of tokens: add --usage access-log --envoy 1.38"
-    ]
+        render("envoy", config(default=[pool("s", 100), pool("l", 300)]), options)
+    assert error.value.problems == problems

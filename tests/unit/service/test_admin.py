@@ -63,6 +63,15 @@ def ready(admin: Admin) -> bool:
         return False
 
 
+def test_clients_that_have_gone_take_no_place(admin: Admin) -> None:
+    """However many have come since, a slow one is served to its end."""
+    with socket.create_connection(admin.address, timeout=30) as slow:
+        for _ in range(2 * MOST_CLIENTS):
+            assert ready(admin)
+        slow.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert slow.recv(12) == b"HTTP/1.0 200"
+
+
 def test_clients_that_say_nothing_do_not_keep_a_probe_out(admin: Admin) -> None:
     """One more than there are places ends the oldest, and is answered."""
     with ExitStack() as clients:

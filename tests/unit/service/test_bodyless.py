@@ -59,9 +59,12 @@ def test_request_size_stands_in_for_content_length() -> None:
     [(None, "300", "not_json"), ({}, "300", "not_json"), (SEEN, "", "no_length"), (SEEN, "many", "no_length")],
 )
 def test_unknown_goes_long(lifted: dict[str, Any] | None, length: str, reason: str) -> None:
-    """No lifted metadata, no JSON or no length: the long pool, and the reason is counted."""
+    """No lifted metadata, no JSON or no length: the long pool, and the reason is counted.
+
+    A size of 0 is no length: nothing has arrived yet.
+    """
     harness = Harness()
-    assert pool(ask(harness, lifted, length)) == "long"
+    assert pool(ask(harness, lifted, length, attributes={"request.size": 0.0})) == "long"
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason=reason) == 1
 
 
@@ -78,7 +81,7 @@ def test_an_oversized_body_is_not_asked_for() -> None:
 
 
 def sampled(
-    percent: float, draw: float, settled: bool, attempts: int | None = None
+    percent: float, draw: float, settled: bool, attempts: int | None = None, status: str = "200"
 ) -> tuple[Harness, pb.ProcessingResponse]:
     """Ask with learned or prior figures, then send the head of an answer."""
     harness = Harness(pools=POOLS, estimation={"min_samples": 1})
@@ -91,7 +94,7 @@ def sampled(
     if attempts is not None:
         said.update({ATTEMPTS: attempts})
     return harness, harness.send(
-        response_headers=answer_headers(), attributes={"envoy.filters.http.ext_proc": said}
+        response_headers=answer_headers(status=status), attributes={"envoy.filters.http.ext_proc": said}
     )
 
 
@@ -139,6 +142,13 @@ def test_an_answer_after_a_retry_is_always_read(attempts: int, mode: int) -> Non
     """Its usage alone shows that the request did not fit the pool it was sent to first."""
     _, answer = sampled(0, 0.0, True, attempts)
     assert answer.mode_override.response_body_mode == mode
+
+
+def test_a_refusal_counts_whatever_share_of_answers_is_read() -> None:
+    """Its status alone tells that the request did not fit."""
+    harness, _ = sampled(0, 0.0, True, status="400")
+    assert harness.count("dualpool_misroutes_total", pool="short", kind="rejected") == 1
+    assert harness.count("dualpool_unread_answers_total", reason="status") == 1
 
 
 @pytest.mark.parametrize(("answer_body", "over"), [(MODE.NONE, True), (MODE.FULL_DUPLEX_STREAMED, False)])

@@ -79,7 +79,9 @@ def test_differs(serve: Serve) -> None:
     )
 
 
-@pytest.mark.parametrize("answer", [b"", b"no JSON", b"[]", b"{}", b'{"data": [1, {"max_model_len": "x"}]}'])
+@pytest.mark.parametrize(
+    "answer", [b"", b"no JSON", b"[]", b"{}", b'{"data": [1, {"max_model_len": "x"}]}', b"[" * 10_000]
+)
 def test_unreadable(serve: Serve, answer: bytes) -> None:
     """An answer that is not a list of models says nothing."""
     assert [c.verdict for c in asked(serve(answer))] == ["unknown"]
@@ -94,13 +96,15 @@ def test_report(caplog: pytest.LogCaptureFixture) -> None:
     """A mismatch is counted by pool, and warned of once as long as it stays the same."""
     registry = CollectorRegistry()
     check = CapacityCheck(dict, Metrics(registry))
-    wrong = [Comparison("short", "differs", "the mismatch"), Comparison("short", "equal", "")]
+    wrong = [Comparison("short", "differs", "the mismatch"), Comparison("long", "equal", "")]
     with caplog.at_level(logging.WARNING):
         check.report(wrong)
         check.report(wrong)
     assert [record.getMessage() for record in caplog.records] == ["the mismatch"]
-    value = registry.get_sample_value("dualpool_capacity_servers", {"pool": "short", "verdict": "differs"})
-    assert value == 1
+    for pool, number in (("short", 1), ("long", 0)):
+        assert (
+            registry.get_sample_value("dualpool_capacity_servers", {"pool": pool, "verdict": "differs"}) == number
+        )
 
 
 def test_a_pool_that_is_no_longer_asked_differs_from_nothing() -> None:

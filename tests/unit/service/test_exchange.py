@@ -1,6 +1,7 @@
 """Rules of `extproc.service.exchange`: messages in, answers out, no server."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -24,6 +25,7 @@ from extproc.service.context import Context
 from extproc.service.exchange import Exchange
 from extproc.service.messages import RoutingReplies
 from extproc.service.metadata import read_observation
+from extproc.service.received import ATTEMPTS
 from extproc.service.route_settings import Pairs, RouteSettingsReader
 
 MODE = pb.ProcessingMode
@@ -135,6 +137,7 @@ def test_a_cut_body_ends_the_exchange_though_the_headers_decided(end: bool) -> N
     harness = Harness()
     harness.exchange = Exchange(harness.context, (("dualpool-body", "false"),))
     harness.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    assert harness.exchange.decided
     reply = harness.take(request_body=pb.HttpBody(body=BODY, end_of_stream=end))
     assert (reply is not None) is end
 
@@ -224,7 +227,8 @@ def test_duplex_answers_are_sent_back_whether_they_are_read_or_not(status: str) 
     duplex = (MODE.BUFFERED_PARTIAL, MODE.FULL_DUPLEX_STREAMED)
     harness.send(modes=duplex, response_headers=answer_headers(status=status))
     assert not harness.exchange.complete
-    harness.send(response_body=pb.HttpBody(body=b"{}", end_of_stream=True))
+    harness.send(response_body=pb.HttpBody(body=b"{"))
+    harness.send(response_body=pb.HttpBody(body=b"}", end_of_stream=True))
     assert harness.exchange.complete
 
 
@@ -372,7 +376,7 @@ def test_an_answer_with_nothing_more_to_say_is_as_long_as_it_says(
         (answer_headers("text/event-stream"), b'data: {"usage":{"prompt_tokens":-5}}', "no_usage", None),
         (answer_headers("text/html"), None, "no_usage", "content_type"),
         (answer_headers(status="503"), None, "no_usage", "status"),
-        (answer_headers(status="nonsense"), None, "no_usage", "status"),
+        (answer_headers(status="2xx"), None, "no_usage", "status"),
         (answer_headers(**{"content-encoding": "br"}), None, "no_usage", "compressed"),
     ],
 )
@@ -408,8 +412,12 @@ def test_a_json_answer_in_pieces_is_read_up_to_a_limit() -> None:
     harness.send(modes=(MODE.BUFFERED_PARTIAL, MODE.STREAMED), request_headers=path)
     harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     assert harness.send(response_headers=answer_headers()).mode_override.response_body_mode == MODE.STREAMED
+    tracemalloc.start()
     for _ in range(70):
         harness.send(response_body=pb.HttpBody(body=b"x" * 100_000))
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 100_000
     harness.send(response_body=pb.HttpBody(end_of_stream=True))
     assert harness.count("dualpool_observations_total", verdict="unparsable") == 1
 
@@ -439,7 +447,8 @@ def test_a_json_answer_without_its_end_closes_the_exchange(missing: int, verdict
 
 
 @pytest.mark.parametrize(
-    "kind", ["request_headers", "response_headers", "request_body", "response_body", "request_trailers"]
+    "kind",
+    [f"{way}_{part}" for way in ("request", "response") for part in ("headers", "body", "trailers")],
 )
 def test_messages_out_of_order_or_repeated_are_answered(kind: str) -> None:
     """Whatever comes first or twice gets an answer of its kind."""
@@ -451,6 +460,8 @@ def test_messages_out_of_order_or_repeated_are_answered(kind: str) -> None:
             request.request_body.end_of_stream = True
         answer = harness.exchange.handle(request.SerializeToString())
         assert pb.ProcessingResponse.FromString(answer or b"").WhichOneof("response") == kind
+    harness.exchange.close()
+    assert harness.count("dualpool_exchanges_total", end="failed") == 0
 
 
 @pytest.mark.parametrize(("message", "end"), [(b"", "unknown_message"), (b"\xff\xff\xff", "undecodable")])
@@ -491,6 +502,20 @@ def test_shadow_sends_long_and_counts_the_choice() -> None:
     assert (said["pool"].string_value, said["chosen"].string_value) == ("long", "short")
 
 
+@pytest.mark.parametrize(("header", "pools"), [(None, 2), ("x-session", 1)])
+def test_a_roll_out_takes_some_conversations_and_leaves_others(header: str | None, pools: int) -> None:
+    """Where nothing tells them apart, each request is one, by its id."""
+    harness = Harness(routing={"rollout_percent": 50})
+    context = msgspec.structs.replace(harness.context, conversation_header=header)
+    path = {":method": "POST", ":path": "/v1/chat/completions", "x-session": "one"}
+    reached = set()
+    for number in range(20):
+        harness.exchange = Exchange(context)
+        harness.send(request_headers=headers({**path, "x-request-id": str(number)}))
+        reached.add(pool(harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))))
+    assert len(reached) == pools
+
+
 def test_bad_route_setting_is_counted() -> None:
     """A setting of the route that is no good is counted by name, and the request is routed without it."""
     harness = Harness()
@@ -513,13 +538,15 @@ def test_an_exchange_that_hears_nothing_of_the_answer_is_complete_with_its_decis
     assert harness.exchange.complete is complete
 
 
-@pytest.mark.parametrize(("attempts", "misroutes"), [(1, 1), (2, 0)])
-def test_a_refusal_by_both_pools_is_no_misroute(attempts: int, misroutes: int) -> None:
+@pytest.mark.parametrize(
+    ("said", "misroutes"), [({}, 1), ({ATTEMPTS: 1.0}, 1), ({ATTEMPTS: 2.0}, 0)], ids=["unsaid", "once", "twice"]
+)
+def test_a_refusal_by_both_pools_is_no_misroute(said: dict[str, float], misroutes: int) -> None:
     """Envoy says how often it has sent the request on: no pool takes what the larger refused as well."""
     harness = Harness()
     harness.ask()
     refused = pb.ProcessingRequest(response_headers=answer_headers(status="400"))
-    refused.attributes["envoy.filters.http.ext_proc"].update({"upstream.request_attempt_count": float(attempts)})
+    refused.attributes["envoy.filters.http.ext_proc"].update(said)
     harness.exchange.handle(refused.SerializeToString())
     harness.exchange.close()
     assert harness.count("dualpool_misroutes_total", pool="short", kind="rejected") == misroutes
@@ -588,6 +615,14 @@ def test_a_fault_after_the_decision_decides_nothing_again(monkeypatch: pytest.Mo
     assert harness.ask() == pb.ProcessingResponse(request_body=pb.BodyResponse())
     assert harness.count("dualpool_requests_total", pool="short", chosen="short", reason="fits") == 1
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="error") == 0
+
+
+def test_a_fault_after_the_headers_decided_is_answered_in_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request goes its default way."""
+    harness = Harness()
+    monkeypatch.setattr(harness.context.replies, "headers", broken)
+    models = headers({":method": "GET", ":path": "/v1/models"}, end_of_stream=True)
+    assert harness.send(request_headers=models) == pb.ProcessingResponse(request_headers=pb.HeadersResponse())
 
 
 @pytest.mark.parametrize("length", [300, LARGEST_BODY + 1], ids=["read", "oversized"])

@@ -27,12 +27,13 @@ class Harness:
         self.values = {**NOTHING, "others": {"mean": 3.0, "source": "prior"}}
         self.reports: list[bool] = []
         self.changes: Iterator[int] = count()
-        self.looks = 0
+        self.looks = self.collected = 0
         self.file = InProxyFile(self.path, step, 60, self.look, lambda: next(self.changes), self.reports.append)
 
     def look(self, values: dict[str, Any]) -> Iterator[None]:
         self.looks += 1
         yield
+        self.collected += 1
         values |= deepcopy(self.values)
 
 
@@ -81,6 +82,7 @@ async def test_a_file_that_somebody_else_changed_is_written_again(
 ) -> None:
     """Though no figure has moved: Envoy does not start with a broken one, or without one."""
     harness = Harness(tmp_path)
+    harness.changes = repeat(7)
     await harness.file.update()
     good = harness.path.read_bytes()
     change(harness.path)
@@ -108,6 +110,7 @@ async def test_requests_get_turns_meanwhile(tmp_path: Path, monkeypatch: pytest.
     updating, turns = asyncio.create_task(second.file.update()), 0
     while not second.looks:
         await asyncio.sleep(0)
+    assert not second.collected
     while not updating.done():
         turns += 1
         await asyncio.sleep(0)
@@ -123,6 +126,7 @@ async def test_services_that_know_the_same_leave_the_file_alone(tmp_path: Path) 
     assert await first.file.update()
     assert not await second.file.update()
     assert not await first.file.update()
+    assert (first.reports, second.reports) == ([True], [])
 
 
 @pytest.mark.parametrize(("mean", "again"), [(3.001, False), (30.0, True)])
@@ -204,7 +208,9 @@ async def test_a_link_is_replaced(tmp_path: Path, there: bool) -> None:
         ({"figures": {"all": {"m": {"mean": 4.0}}}}, {"figures": {"all": {"m": {"mean": 4.5}}}}, True),
         ({"figures": {"all": {}}}, {"figures": {"all": {}, "docs": {}}}, True),
         ({"rollout_steps": 5000.0}, {"rollout_steps": 5001.0}, True),
-        ({}, {"added": 1}, True),  # by another version
+        ({"rollout_steps": 5000.0}, {"rollout_steps": None}, True),  # by another version
+        ({"models": None}, {"models": {}}, True),
+        ({}, {"added": 1}, True),
         ({"left_out": 1}, {}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1001}]}}, True),
         ({"sets": {"default": [{"capacity": 1000}]}}, {"sets": {"default": [{"capacity": 1000}]}}, False),

@@ -18,10 +18,10 @@ GOOD = "routing: {shadow: true}"
 class Seen:
     """What a reloader was seen to do."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, seen: Signature | None = None) -> None:
         self.applied: list[Config] = []
         self.reports: list[bool] = []
-        self.reloader = Reloader(path, lambda p: load(p, {}), self._apply, self.reports.append)
+        self.reloader = Reloader(path, lambda p: load(p, {}), self._apply, self.reports.append, seen)
 
     def _apply(self, config: Config) -> None:
         self.applied.append(config)
@@ -124,17 +124,46 @@ def test_an_empty_file_changes_nothing(tmp_path: Path, text: str, caplog: pytest
 
 @pytest.mark.usefixtures("_often")
 async def test_a_file_that_is_being_written_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read once it has stayed as it is from one look to the next."""
+    """It is read when it has stayed as it is from one look to the next, and then not again."""
     file = tmp_path / "config.yaml"
     file.write_text(GOOD)
     seen = Seen(file)
-    looks = iter([(1, 1, n, 1) for n in range(5)])
-    monkeypatch.setattr(Reloader, "_signature", lambda _: next(looks, (1, 1, 4, 1)))
+    looks: list[Signature] = []
+
+    def look(_: Reloader) -> Signature:
+        looks.append((1, 1, min(len(looks), 4), 1))
+        return looks[-1]
+
+    monkeypatch.setattr(Reloader, "_signature", look)
     task = asyncio.create_task(seen.reloader.run())
     await seen.until(1)
+    read_at = len(looks)
+    assert looks[4:6] == [looks[-1]] * 2
+    await until(lambda: len(looks) > read_at + 1)
     task.cancel()
-    assert next(looks, None) is None
     assert seen.reports == [True]
+
+
+@pytest.mark.usefixtures("_often")
+@pytest.mark.parametrize(("last", "reports"), [(None, []), ((1, 1, 0, 1), [True])], ids=["this", "another"])
+async def test_a_start_reads_what_was_not_seen_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: Signature | None, reports: list[bool]
+) -> None:
+    """A worker that replaces another reads what that one had no time for, and nothing else."""
+    file = tmp_path / "config.yaml"
+    file.write_text(GOOD)
+    looks: list[Signature] = []
+
+    def look(_: Reloader) -> Signature:
+        looks.append((1, 1, 1, 1))
+        return looks[-1]
+
+    monkeypatch.setattr(Reloader, "_signature", look)
+    seen = Seen(file, last)
+    task = asyncio.create_task(seen.reloader.run())
+    await until(lambda: len(looks) > 5)
+    task.cancel()
+    assert seen.reports == reports
 
 
 async def test_a_file_that_vanishes_while_it_is_read_is_one_problem(tmp_path: Path) -> None:

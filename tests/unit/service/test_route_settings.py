@@ -6,7 +6,7 @@ from google.protobuf.struct_pb2 import Struct
 from extproc.config import Pool
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service import route_settings
-from extproc.service.route_settings import CATEGORIES, RouteSettingsReader, own_settings
+from extproc.service.route_settings import CATEGORIES, RouteSettingsReader, is_single_message, own_settings
 
 POOLS = {
     "default": (Pool(name="short", capacity=8192), Pool(name="long", capacity=131_072)),
@@ -20,6 +20,7 @@ PRINTED = (
     'fields { key: "shadow" value { bool_value: true } } '
     'fields { key: "thresholds" value { struct_value { fields { key: "short" value { number_value: 4096 } } } } } '
     "} } "
+    r'typed_filter_metadata { key: "other" value { type_url: "type.googleapis.com/Other" value: "\010\001" } } '
 )
 """Route metadata as Envoy 1.40 prints it into `xds.route_metadata`."""
 
@@ -205,6 +206,15 @@ def test_ours() -> None:
     metadata = (("user-agent", "x"), ("dualpool-pools", "coder"), ("dualpool-x-bin", b"\x00"))
     assert own_settings(metadata) == (("dualpool-pools", "coder"),)
     assert own_settings(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("absent", "single"), [((), False), (("answers",), False), (("body",), False), (("answers", "body"), True)]
+)
+def test_a_single_message_is_promised_by_two_words(absent: tuple[str, ...], single: bool) -> None:
+    """Of the request and of its answer no more will come."""
+    metadata = [("user-agent", "x"), *((f"dualpool-{name}", "false") for name in absent)]
+    assert is_single_message(metadata) is single
 
 
 def test_a_route_is_taken_out_of_the_roll_out_by_0() -> None:

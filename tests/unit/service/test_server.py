@@ -201,6 +201,16 @@ async def test_health_follows_the_probe(limit: float, status: str) -> None:
         assert health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) == status
 
 
+async def test_a_probe_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever holds up the loop holds up exchanges too."""
+    now = [0.0]
+    monkeypatch.setattr("extproc.service.health.perf_counter", lambda: now[0])
+    health = Health(Harness().context.router, 0.1)
+    assert await health.healthy()
+    asyncio.get_running_loop().call_soon(now.__setitem__, 0, 0.2)
+    assert not await health.healthy()
+
+
 class Changing:
     """Health as told, one probe after the other; at the last one the service drains."""
 

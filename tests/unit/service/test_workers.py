@@ -113,6 +113,10 @@ def test_what_a_killed_service_has_left_is_removed(tmp_path: Path, monkeypatch: 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     (left,) = tmp_path.iterdir()
     (tmp_path / "dualpool-other").mkdir()
+    with monkeypatch.context() as another_user:
+        another_user.setattr(os, "geteuid", lambda: left.stat().st_uid + 1)
+        with shared_directory():
+            assert left.exists()
     with shared_directory() as one:
         assert not left.exists()
         with shared_directory() as other:
@@ -133,9 +137,10 @@ def test_nothing_is_removed_through_a_link(tmp_path: Path, monkeypatch: pytest.M
         assert (kept / "lock").exists()
 
 
-def test_old_signs_do_not_count(tmp_path: Path) -> None:
-    """Health is what was said lately."""
+def test_old_signs_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Health is what was said lately, by the clock that nobody sets: the first time and each after it."""
+    monkeypatch.setattr(workers, "DEAD_SECONDS", 0)
     shared = SharedDirectory(tmp_path)
-    shared.beat(0, healthy=True)
-    os.utime(tmp_path / "healthy-0", ns=(1, 1))
-    assert shared.alive(1) == 0
+    for _ in range(2):
+        shared.beat(0, healthy=True)
+        assert shared.alive(1) == 0

@@ -59,6 +59,13 @@ def test_who_may_read_it(tmp_path: Path, mode: int | None, expected: int) -> Non
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
 
 
+def test_the_umask_is_read_and_not_changed() -> None:
+    """Of a process that has imported the module."""
+    now = os.umask(0)
+    os.umask(now)
+    assert now == atomic._UMASK
+
+
 def test_of_a_link_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
     """It stays one: who links to a volume wants the file there."""
     (tmp_path / "volume").mkdir()
@@ -66,6 +73,23 @@ def test_of_a_link_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
     replace(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "volume" / "file").read_bytes() == b"new"
+
+
+def test_a_file_that_was_edited_is_known_though_it_is_as_long(tmp_path: Path) -> None:
+    """In place, as editors do: 4096 becomes 8192."""
+    path = tmp_path / "file"
+    path.write_text("4096")
+    os.utime(path, ns=(1, 1))
+    before = signature(path)
+    path.write_text("8192")
+    assert signature(path) != before
+
+
+def test_a_write_keeps_no_descriptor(tmp_path: Path) -> None:
+    """There are thousands of writes in the life of a service."""
+    before = len(list(Path("/dev/fd").iterdir()))
+    replace(tmp_path / "file", b"new")
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_another_file_is_known_though_it_looks_the_same(tmp_path: Path) -> None:

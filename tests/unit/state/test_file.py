@@ -43,10 +43,13 @@ def test_there_need_not_be_a_file(tmp_path: Path) -> None:
     assert store(tmp_path / "state.json").read() == {}
 
 
-def test_the_first_exchange_keeps_everything(tmp_path: Path) -> None:
-    """An empty store is given all that is known, not only what is new."""
+@pytest.mark.parametrize("pending", [table(1), {}])
+def test_the_first_exchange_keeps_everything(tmp_path: Path, pending: Table) -> None:
+    """An empty store is given all that is known, not only what is new, nor only when something is."""
     path = tmp_path / "state.json"
-    assert store(path).exchange(table(1), whole=table(5), limit=64) == table(5)
+    one = store(path)
+    one.read()
+    assert one.exchange(pending, whole=table(5), limit=64) == table(5)
     assert decode(path.read_bytes()).table == table(5)
 
 
@@ -156,7 +159,7 @@ def test_an_exchange_without_news_on_either_side_says_so(tmp_path: Path) -> None
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
-@pytest.mark.parametrize("data", [b"torn", b"", encode(table(1), 0.0)[:-3], b"x" * 100])
+@pytest.mark.parametrize("data", [b"torn", b"", encode(table(1), 0.0)[:-3], b"x" * 100, b'{"x":' + b"[" * 10_000])
 def test_an_unreadable_file_is_set_aside(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """It is kept under another name, the log says why, and learning starts anew."""
     path = tmp_path / "state.json"
@@ -217,6 +220,15 @@ def test_a_lock_that_is_never_released_is_not_waited_for(tmp_path: Path, monkeyp
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(StoreError, match="locked by another process"):
             one.exchange(table(1), whole=table(2), limit=64)
+
+
+def test_a_lock_that_is_released_soon_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process is at the file for a moment."""
+    path = tmp_path / "state.json"
+    with (tmp_path / ".state.json.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(lock, fcntl.LOCK_UN))
+        assert store(path).exchange({}, whole=table(1), limit=64) == table(1)
 
 
 def test_a_copy_takes_the_place_of_what_was_kept(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The loop between a learner and its stores."""
 
 import asyncio
+import gc
 import itertools
 import sys
 import threading
@@ -115,7 +116,8 @@ async def test_two_learners_converge_to_the_same_figures(tmp_path: Path) -> None
 
 
 async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Learning goes on, the failure is logged once, and all is delivered when the store works again."""
+    """Learning goes on, failure and recovery are logged once, and all is delivered when the store works again."""
+    caplog.set_level("INFO")
     reports: list[tuple[str, bool]] = []
     one, store = learner("redis"), Fake("redis", {("output", "x", ""): figure(1, 1.0, (1.0,))})
     each = sync(one, store, reports=reports)
@@ -129,6 +131,7 @@ async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) ->
     assert store.kept["ratio", "text", "", ""].samples == 30
     assert reports == [("redis", False)] * 3 + [("redis", True)] * 2
     assert caplog.text.count("state.redis: broken") == 1
+    assert caplog.text.count("redis works again") == 1
     store.broken = True
     await each.exchange()
     assert caplog.text.count("state.redis: broken") == 2
@@ -385,6 +388,22 @@ async def test_a_copy_waits_for_its_time_and_comes_at_the_end() -> None:
     assert samples(file) == 10
 
 
+async def test_copies_are_as_far_apart_as_they_are_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one to the next, not only from the start to the first."""
+    loop, later = asyncio.get_running_loop(), [0.0]
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + later[0])
+    one, file = learner("shared", "file"), Quiet("file")
+    each = Sync(one, [Fake("shared"), file], 0.01, lambda *_: None, copies=1000.0)
+    copies = []
+    for seconds in (0.0, 1000.0, 1500.0, 2500.0):
+        later[0] = seconds
+        teach(one, 4.0, 1)
+        await each.exchange()
+        copies.append(file.replaced)
+    assert copies == [0, 1, 1, 2]
+
+
 async def test_what_others_taught_is_copied_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though nothing has come since, and it was not learned here."""
     other, one, shared, file = learner("shared"), learner("shared", "file"), Fake("shared"), Fake("file")
@@ -452,7 +471,8 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a store that does not answer yet is given up soon: on a busy machine the others need their time."""
     in_time = Sync._in_time
 
-    async def patient(self: Sync, store: Store, answer: asyncio.Future[Any], _: float) -> Any:
+    async def patient(self: Sync, store: Store, answer: asyncio.Future[Any], seconds: float) -> Any:
+        assert seconds in (module.START_SECONDS, module.ANSWER_SECONDS)
         late = isinstance(store, Late) and not store.go_on.is_set()
         return await in_time(self, store, answer, 0.05 if late else 30.0)
 
@@ -634,6 +654,33 @@ async def test_a_copy_that_failed_is_made_again() -> None:
 
 
 @pytest.mark.usefixtures("_soon")
+async def test_what_a_late_read_tells_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the store has nothing new to tell after it."""
+    known, one = learner(), learner("file")
+    teach(known, 4.0, 30)
+    store = Late("file", known.export())
+    monkeypatch.setattr(store, "exchange", lambda *_: None)
+    each = sync(one, store)
+    await each.start()
+    store.go_on.set()
+    await each.exchange()
+    assert samples(one) == 30
+
+
+@pytest.mark.usefixtures("_soon")
+async def test_a_late_read_of_nothing_takes_nothing_away() -> None:
+    """What was learned meanwhile is in another store already."""
+    one, redis = learner("redis", "file"), Late("redis")
+    each = sync(one, redis, Fake("file"))
+    await each.start()
+    teach(one, 4.0, 3)
+    await each.exchange()
+    redis.go_on.set()
+    await each.exchange()
+    assert samples(one) == samples(redis) == 3
+
+
+@pytest.mark.usefixtures("_soon")
 async def test_a_store_that_goes_on_hanging_goes_on_failing() -> None:
     """Each time it is waited for in vain, whatever it is that it does not end."""
     reports: list[tuple[str, bool]] = []
@@ -647,15 +694,17 @@ async def test_a_store_that_goes_on_hanging_goes_on_failing() -> None:
 
 
 @pytest.mark.usefixtures("_soon")
-async def test_a_late_exchange_that_failed_has_taken_nothing() -> None:
-    """What was offered by it is offered again, though a copy that failed as well came in between."""
+@pytest.mark.parametrize("worked", [True, False])
+async def test_what_a_late_exchange_offered_counts_once(worked: bool) -> None:
+    """Whether the store took it in the end or not, though a copy that failed came in between."""
     one, redis, file = learner("redis", "file"), Fake("redis", dict(COMMON)), Late("file", dict(COMMON))
     each = sync(one, redis, file)
-    redis.broken, file.broken = True, True
+    redis.broken, file.broken = True, not worked
     teach(one, 4.0, 5)
     await each.exchange()
-    redis.broken = False
     file.go_on.set()
+    await each._end(file)
+    redis.broken, file.broken = False, True
     await each.exchange()
     redis.broken, file.broken = True, False
     await each.exchange()
@@ -678,15 +727,24 @@ async def test_a_late_read_of_a_copy_takes_no_place_of_what_is_shared() -> None:
     assert ratio(one) == pytest.approx(4.0, rel=0.01)
 
 
-async def test_a_call_that_nobody_awaits_any_more_ends_in_silence() -> None:
-    """Nor is it waited for at the end of the process."""
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_call_that_nobody_awaits_any_more_ends_in_silence(cancelled: bool) -> None:
+    """Though it fails. Nor is it waited for at the end of the process."""
     go_on, errors = threading.Event(), []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    answer = in_thread(lambda: go_on.wait(30), "a call")
+
+    def fail() -> None:
+        go_on.wait(30)
+        raise StoreError
+
+    answer = in_thread(fail, "a call")
     (thread,) = (thread for thread in threading.enumerate() if thread.name == "a call")
     assert thread.daemon
-    answer.cancel()
+    if cancelled:
+        answer.cancel()
+    del answer
     go_on.set()
     await asyncio.to_thread(thread.join)
     await asyncio.sleep(0)
+    gc.collect()  # asyncio tells of an error when the future that holds it goes
     assert errors == []
