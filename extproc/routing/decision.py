@@ -24,7 +24,7 @@ Reason = (
         "not_post",  # the path of an API, with another method
         "no_body",
         "no_length",  # the body stays in Envoy and its length is unknown
-        "many_headers",  # one more, the routing header, would be too many
+        "many_headers",  # one more, the routing header, would be too many, or too long
         "unknown_path",  # not the path of an API that is read
         "error",  # an error of ours
     ]

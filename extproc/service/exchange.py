@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
 MOST_HEADERS = 100
-"""Of a request, unless Envoy is told otherwise (`max_headers_count`). To a reply that would make it more, Envoy
-answers 500, though it is to fail open."""
+MOST_HEADER_BYTES = 59 * 1024
+"""Of a request, unless Envoy is told otherwise (`max_headers_count`, `max_request_headers_kb`: 60). To a reply that
+would make it more, Envoy answers 500, though it is to fail open. The last KiB is left for the routing header."""
 
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
 """Assumed of an Envoy that sends no `protocol_config`."""
@@ -150,9 +151,9 @@ class Exchange:
     def _request_headers(self, request: pb.ProcessingRequest) -> bytes:
         context = self._context
         message = request.request_headers
-        values = values_of(message.headers)
-        if len(message.headers.headers) >= MOST_HEADERS:
+        if len(message.headers.headers) >= MOST_HEADERS or message.headers.ByteSize() > MOST_HEADER_BYTES:
             return self._leave_alone()
+        values = values_of(message.headers)
         self._head = head = self._read_head(values)
         if message.end_of_stream:
             return self._route_at_headers(self._decide(b"", whole=True))

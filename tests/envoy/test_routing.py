@@ -69,10 +69,10 @@ def test_a_spoofed_header_has_no_effect(start_stack: StartStack, up: bool) -> No
 
 def test_headers_without_room_for_another_fail_no_request(stack: Stack) -> None:
     """Envoy would answer 500 to the routing header: such a request goes where it goes without the service."""
-    for more, pool in ((80, "short"), (90, "long")):
-        reply = stack.send(chat("hello", max_tokens=CAP), headers={f"x-{n}": "y" for n in range(more)})
+    for more, length, pool in ((80, 1, "short"), (90, 1, "long"), (8, 7300, "short"), (8, 7648, "long")):
+        reply = stack.send(chat("hello", max_tokens=CAP), headers={f"x-{n}": "y" * length for n in range(more)})
         assert (reply.status, stack.reached(reply)) == (200, [pool])
-    assert requests_by_reason(stack) == {"fits": 1, "many_headers": 1}
+    assert requests_by_reason(stack) == {"fits": 2, "many_headers": 2}
 
 
 def test_a_killed_service_loses_nothing(stack: Stack) -> None:

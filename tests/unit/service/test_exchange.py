@@ -105,12 +105,14 @@ def test_headers_get_the_largest_pool_and_the_body_the_chosen_one() -> None:
     assert (body.WhichOneof("response"), pool(body)) == ("request_body", "short")
 
 
-def test_headers_without_room_for_another_are_left_alone() -> None:
-    """Envoy takes 100, and would answer 500 to a reply that adds one."""
+@pytest.mark.parametrize(("most", "length"), [(97, 1), (10, 6000)])
+def test_headers_without_room_for_another_are_left_alone(most: int, length: int) -> None:
+    """Envoy takes 100, of 60 KiB together, and would answer 500 to a reply that makes it more."""
     path = {":method": "POST", ":path": "/v1/chat/completions"}
-    assert pool(Harness().send(request_headers=headers(path | {f"x-{n}": "y" for n in range(97)}))) == "long"
+    more = {f"x-{n}": "y" * length for n in range(most + 1)}
+    assert pool(Harness().send(request_headers=headers(path | dict(list(more.items())[:most])))) == "long"
     harness = Harness()
-    reply = harness.send(request_headers=headers(path | {f"x-{n}": "y" for n in range(98)}))
+    reply = harness.send(request_headers=headers(path | more))
     assert not reply.request_headers.HasField("response")
     assert MessageToDict(reply.dynamic_metadata)["dualpool"]["reason"] == "many_headers"
     assert reply.mode_override.request_body_mode == MODE.NONE
