@@ -32,6 +32,9 @@ MOST_HEADER_BYTES = 59 * 1024
 """Of a request, unless Envoy is told otherwise (`max_headers_count`, `max_request_headers_kb`: 60). To a reply that
 would make it more, Envoy answers 500, though it is to fail open. The last KiB is left for the routing header."""
 
+LEAST_BUFFER = 16 * 1024
+"""Bytes of an answer: nobody gives Envoy a smaller buffer, and the events of a stream come in smaller pieces."""
+
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
 """Assumed of an Envoy that sends no `protocol_config`."""
 
@@ -93,10 +96,14 @@ class Exchange:
         """
         if kind == "request_body":
             return not self._is_whole(request.request_body)
-        if kind != "response_body" or self._answer is None or self._answer.streamed:
+        if kind != "response_body" or request.response_body.end_of_stream:
             return False
-        piecewise = self._answers_stream or self._modes.response_body_mode in _DUPLEX
-        return not (request.response_body.end_of_stream or piecewise)
+        mode = self._modes.response_body_mode
+        streamed = self._answer is not None and self._answer.streamed
+        if mode == pb.ProcessingMode.BUFFERED_PARTIAL:
+            # Envoy does not say if it streams when told to (allow_mode_override), but its pieces do.
+            return not streamed or len(request.response_body.body) >= LEAST_BUFFER
+        return self._answer is not None and not (streamed or self._answers_stream or mode in _DUPLEX)
 
     def _is_whole(self, message: pb.HttpBody) -> bool:
         return message.end_of_stream or self._modes.request_body_mode != pb.ProcessingMode.BUFFERED_PARTIAL

@@ -17,7 +17,7 @@ from extproc.demo.pool import Pool
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import observed, requests_by_reason
-from tests.envoy.stack import at, default_is_short, until
+from tests.envoy.stack import Stack, at, default_is_short, until
 
 BUFFER = 32_768
 """Envoy Gateway's default."""
@@ -84,7 +84,7 @@ def test_a_cut_body_is_answered_though_the_service_has_stopped(start_stack: Star
 
 
 @contextmanager
-def answering(begun: threading.Event, body: bytes) -> Iterator[int]:
+def answering(begun: threading.Event, body: bytes, content_type: str = "application/json") -> Iterator[int]:
     """Serve one answer, chunked: its head at once, `body` with its end when `begun` is set. Yields the port."""
 
     def serve() -> None:
@@ -92,8 +92,8 @@ def answering(begun: threading.Event, body: bytes) -> Iterator[int]:
         with client:
             while b"\r\n0\r\n\r\n" not in client.recv(65_536):
                 pass
-            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
-            client.sendall(head)
+            head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n"
+            client.sendall(head.encode())
             begun.wait(30)
             client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
 
@@ -105,6 +105,16 @@ def answering(begun: threading.Event, body: bytes) -> Iterator[int]:
         thread.join()
 
 
+@contextmanager
+def asked(stack: Stack) -> Iterator[http.client.HTTPConnection]:
+    """Send a request that fits the short pool; yield the connection that its answer comes by."""
+    parts = urlsplit(stack.url)
+    request = json.dumps(chat("hello", max_tokens=5))
+    with closing(http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)) as client:
+        client.request("POST", CHAT, request, {"content-type": "application/json"})
+        yield client
+
+
 def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None:
     """And teaches, since it has come whole with what was over the limit."""
     usage = {"prompt_tokens": 9, "completion_tokens": 3}
@@ -112,13 +122,45 @@ def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None
     begun = threading.Event()
     with answering(begun, body) as port:
         stack = start_stack(change=lambda tree: at(short=port)(small_buffer(tree)))
-        parts = urlsplit(stack.url)
-        request = json.dumps(chat("hello", max_tokens=5))
-        with closing(http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)) as client:
-            client.request("POST", CHAT, request, {"content-type": "application/json"})
+        with asked(stack) as client:
             answered(stack.envoy, 3)
             begun.set()
             response = client.getresponse()
             assert (response.status, response.read()) == (200, body)
     until(lambda: observed(stack))
     assert observed(stack, "used") == 1
+
+
+def holding_answers_back(tree: Tree, head: str = "SEND") -> Tree:
+    """The same, and Envoy collects every answer, whatever the service says. `head`: its `response_header_mode`."""
+    for http_filter in manager_of(small_buffer(tree)["static_resources"]["listeners"][0])["http_filters"]:
+        if "processing_mode" in (config := http_filter["typed_config"]):
+            config["processing_mode"] |= {"response_header_mode": head, "response_body_mode": "BUFFERED_PARTIAL"}
+            config["allow_mode_override"] = False
+    return tree
+
+
+def test_a_cut_stream_arrives(start_stack: StartStack) -> None:
+    """Envoy collects it, though it is told to stream. As much of it as came first was read."""
+    events = b"data: {}\n\n" * BUFFER
+    begun = threading.Event()
+    with answering(begun, events, "text/event-stream") as port:
+        stack = start_stack(change=lambda tree: at(short=port)(holding_answers_back(tree)))
+        with asked(stack) as client:
+            answered(stack.envoy, 3)
+            begun.set()
+            response = client.getresponse()
+            assert (response.status, response.read()) == (200, events)
+
+
+def test_a_cut_answer_whose_head_is_not_sent_arrives(start_stack: StartStack) -> None:
+    """It teaches nothing, as the service does not know what it is."""
+    begun = threading.Event()
+    body = b"x" * 2 * BUFFER
+    with answering(begun, body) as port:
+        stack = start_stack(change=lambda tree: at(short=port)(holding_answers_back(tree, head="SKIP")))
+        with asked(stack) as client:
+            answered(stack.envoy, 2)
+            begun.set()
+            response = client.getresponse()
+            assert (response.status, response.read()) == (200, body)

@@ -306,6 +306,18 @@ def test_the_answer_is_read_as_its_headers_suggest(answer: pb.HttpHeaders, mode:
     assert got.HasField("mode_override")
 
 
+@pytest.mark.parametrize(("size", "cut"), [(100, False), (40_000, True)])
+def test_a_stream_that_envoy_collects_is_told_from_one_that_it_sends(size: int, cut: bool) -> None:
+    """By its pieces: the mode stated is that of a filter whose modes the service may change, or may not."""
+    harness = Harness()
+    path = headers({":method": "POST", ":path": "/v1/chat/completions"})
+    harness.send(modes=(MODE.BUFFERED_PARTIAL, MODE.BUFFERED_PARTIAL), request_headers=path)
+    harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
+    harness.send(response_headers=answer_headers("text/event-stream"))
+    reply = harness.take(response_body=pb.HttpBody(body=b"data: {}\n\n" * (size // 10)))
+    assert (reply is None) is cut
+
+
 def test_json_usage_is_learned() -> None:
     """The usage of a JSON answer reaches the learner once, with its error against the estimate."""
     harness = Harness()
