@@ -20,17 +20,13 @@ from extproc.service.answer import Answer
 from extproc.service.context import Context
 from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_for_answer, echo
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
-from extproc.service.received import attempts_of, size_of, values_of
+from extproc.service.received import attempts_of, has_room, size_of, values_of
 from extproc.service.route_settings import Pairs
 
 log = logging.getLogger(__name__)
 
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
-MOST_HEADERS = 100
-MOST_HEADER_BYTES = 59 * 1024
-"""Of a request, unless Envoy is told otherwise (`max_headers_count`, `max_request_headers_kb`: 60). To a reply that
-would make it more, Envoy answers 500, though it is to fail open. The last KiB is left for the routing header."""
 
 LEAST_BUFFER = 16 * 1024
 """Bytes of an answer: nobody gives Envoy a smaller buffer, and the events of a stream come in smaller pieces."""
@@ -158,7 +154,7 @@ class Exchange:
     def _request_headers(self, request: pb.ProcessingRequest) -> bytes:
         context = self._context
         message = request.request_headers
-        if len(message.headers.headers) >= MOST_HEADERS or message.headers.ByteSize() > MOST_HEADER_BYTES:
+        if not has_room(message.headers):
             return self._leave_alone()
         values = values_of(message.headers)
         self._head = head = self._read_head(values)

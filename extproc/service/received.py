@@ -11,6 +11,16 @@ ATTEMPTS = "upstream.request_attempt_count"
 LONGEST_NUMBER = 20
 """Digits of a length that is read: more are more than 64 bits, or zeros, which Envoy lets through by thousands."""
 
+MOST_HEADERS = 100
+MOST_HEADER_BYTES = 59 * 1024
+"""Of a request, unless Envoy is told otherwise (`max_headers_count`, `max_request_headers_kb`: 60). To a reply that
+would make it more, Envoy answers 500, though it is to fail open. The last KiB is left for the routing header."""
+
+
+def has_room(headers: pb.HeaderMap) -> bool:
+    """Whether Envoy lets a reply add the routing header to a request of these headers."""
+    return len(headers.headers) < MOST_HEADERS and headers.ByteSize() <= MOST_HEADER_BYTES
+
 
 def values_of(headers: pb.HeaderMap) -> dict[str, bytes]:
     """Return the last value of each header. Envoy fills `raw_value`, other senders may fill `value`."""
