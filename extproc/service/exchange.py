@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
 
-LEAST_BUFFER = 16 * 1024
-"""Bytes of an answer: nobody gives Envoy a smaller buffer, and the events of a stream come in smaller pieces."""
+COLLECTED = 16 * 1024
+"""Bytes in one message of an answer that Envoy has collected: nobody gives it a smaller buffer, and the events of a
+stream come in smaller pieces."""
 
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
 """Assumed of an Envoy that sends no `protocol_config`."""
@@ -98,7 +99,7 @@ class Exchange:
         streamed = self._answer is not None and self._answer.streamed
         if mode == pb.ProcessingMode.BUFFERED_PARTIAL:
             # Envoy does not say if it streams when told to (allow_mode_override), but its pieces do.
-            return not streamed or len(request.response_body.body) >= LEAST_BUFFER
+            return not streamed or len(request.response_body.body) >= COLLECTED
         return self._answer is not None and not (streamed or self._answers_stream or mode in _DUPLEX)
 
     def _is_whole(self, message: pb.HttpBody) -> bool:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -105,28 +106,33 @@ def answering(begun: threading.Event, body: bytes, content_type: str = "applicat
         thread.join()
 
 
-@contextmanager
-def asked(stack: Stack) -> Iterator[http.client.HTTPConnection]:
-    """Send a request that fits the short pool; yield the connection that its answer comes by."""
-    parts = urlsplit(stack.url)
-    request = json.dumps(chat("hello", max_tokens=5))
-    with closing(http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)) as client:
-        client.request("POST", CHAT, request, {"content-type": "application/json"})
-        yield client
+def arrives(
+    start_stack: StartStack,
+    change: Callable[[Tree], Tree],
+    body: bytes,
+    messages: int,
+    content_type: str = "application/json",
+) -> Stack:
+    """Let an answer end while Envoy waits for the service, which gave it so many `messages` before: it arrives."""
+    begun = threading.Event()
+    with answering(begun, body, content_type) as port:
+        stack = start_stack(change=lambda tree: at(short=port)(change(tree)))
+        parts = urlsplit(stack.url)
+        request = json.dumps(chat("hello", max_tokens=5))
+        with closing(http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)) as client:
+            client.request("POST", CHAT, request, {"content-type": "application/json"})
+            answered(stack.envoy, messages)
+            begun.set()
+            response = client.getresponse()
+            assert (response.status, response.read()) == (200, body)
+    return stack
 
 
 def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None:
     """And teaches, since it has come whole with what was over the limit."""
     usage = {"prompt_tokens": 9, "completion_tokens": 3}
     body = json.dumps({"choices": [], "text": "x" * BUFFER, "usage": usage}).encode()
-    begun = threading.Event()
-    with answering(begun, body) as port:
-        stack = start_stack(change=lambda tree: at(short=port)(small_buffer(tree)))
-        with asked(stack) as client:
-            answered(stack.envoy, 3)
-            begun.set()
-            response = client.getresponse()
-            assert (response.status, response.read()) == (200, body)
+    stack = arrives(start_stack, small_buffer, body, messages=3)
     until(lambda: observed(stack))
     assert observed(stack, "used") == 1
 
@@ -142,25 +148,9 @@ def holding_answers_back(tree: Tree, head: str = "SEND") -> Tree:
 
 def test_a_cut_stream_arrives(start_stack: StartStack) -> None:
     """Envoy collects it, though it is told to stream. As much of it as came first was read."""
-    events = b"data: {}\n\n" * BUFFER
-    begun = threading.Event()
-    with answering(begun, events, "text/event-stream") as port:
-        stack = start_stack(change=lambda tree: at(short=port)(holding_answers_back(tree)))
-        with asked(stack) as client:
-            answered(stack.envoy, 3)
-            begun.set()
-            response = client.getresponse()
-            assert (response.status, response.read()) == (200, events)
+    arrives(start_stack, holding_answers_back, b"data: {}\n\n" * BUFFER, 3, "text/event-stream")
 
 
 def test_a_cut_answer_whose_head_is_not_sent_arrives(start_stack: StartStack) -> None:
     """It teaches nothing, as the service does not know what it is."""
-    begun = threading.Event()
-    body = b"x" * 2 * BUFFER
-    with answering(begun, body) as port:
-        stack = start_stack(change=lambda tree: at(short=port)(holding_answers_back(tree, head="SKIP")))
-        with asked(stack) as client:
-            answered(stack.envoy, 2)
-            begun.set()
-            response = client.getresponse()
-            assert (response.status, response.read()) == (200, body)
+    arrives(start_stack, partial(holding_answers_back, head="SKIP"), b"x" * 2 * BUFFER, 2)
