@@ -9,7 +9,7 @@ import pytest
 from extproc.planning.request_log import LogError, RequestLog
 
 LINE = json.dumps({"body": {"messages": [{"content": "hi"}]}, "prompt_tokens": 9}).encode() + b"\n"
-DEEP = b'{"body": {"messages": ' + b"[" * 5000 + b"]" * 5000 + b'}, "prompt_tokens": 9}\n'
+DEEP = b'{"body": {"messages": ' + b"[" * 50_000 + b"]" * 50_000 + b'}, "prompt_tokens": 9}\n'
 
 
 @pytest.mark.parametrize(
