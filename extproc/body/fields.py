@@ -95,9 +95,11 @@ def _is_reference(item: schema.Message) -> bool:
 
 def _is_verbatim(body: schema.Body) -> bool:
     """Whether the text goes into the prompt as it is: not cut, and not through a template of the client's own."""
+    if body.chat_template:
+        return False
     if isinstance(body, schema.Chat):
         # Whether vLLM prints tools that must not be called is a flag of its own (--exclude-tools-when-...-none).
-        return not (body.documents or body.chat_template or (body.tools and body.tool_choice == NO_TOOL))
+        return not (body.documents or (body.tools and body.tool_choice == NO_TOOL))
     if isinstance(body, schema.Score):
         return not any(getattr(body, name) for name in CUT_SIDES)
     return not isinstance(body, schema.Responses) or body.truncation in (None, "disabled")

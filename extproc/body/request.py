@@ -31,11 +31,17 @@ class _TooManyError(Exception):
 
 def _chat(body: schema.Chat) -> Iterator[Item]:
     if body.messages:
-        text = Text()
-        if body.documents or body.chat_template or body.chat_template_kwargs:
-            for value in (body.documents, body.chat_template, body.chat_template_kwargs):
-                text.add_json(value)
+        text = _rendered_with(body)
+        text.add_json(body.documents)
         yield _conversation(text, body.messages, body.tools or body.functions)
+
+
+def _rendered_with(body: schema.Body) -> Text:
+    """Begin a prompt with what the client gives vLLM to render its messages with."""
+    text = Text()
+    text.add_json(body.chat_template)
+    text.add_json(body.chat_template_kwargs)
+    return text
 
 
 def _conversation(text: Text, messages: list[schema.Message], tools: Any) -> Item:
@@ -83,7 +89,7 @@ def _responses(body: schema.Responses) -> Iterator[Item]:
 
 def _messages(body: schema.Messages) -> Iterator[Item]:
     if body.messages:
-        text = Text()
+        text = _rendered_with(body)
         text.add(body.system)
         for message in body.messages:
             text.add_message(message)
@@ -92,18 +98,19 @@ def _messages(body: schema.Messages) -> Iterator[Item]:
 
 def _embeddings(body: schema.Embeddings) -> Iterator[Item]:
     if body.messages:
-        yield _conversation(Text(), body.messages, None)
+        yield _conversation(_rendered_with(body), body.messages, None)
     yield from _prompts(body.input)
 
 
 def _score(body: schema.Score) -> Iterator[Item]:
     """Yield a prompt for every pair: the query (or first text) with each document (or second text)."""
+    given = _rendered_with(body).item(0).text
     firsts = _scored(body.query, body.queries, body.text_1, body.data_1)
     seconds = _scored(body.documents, body.items, body.text_2, body.data_2)
     if len(firsts) == 1:
         firsts *= len(seconds)
     for first, second in zip(firsts, seconds, strict=False):
-        yield Item(text=first.text + second.text, media=first.media + second.media)
+        yield Item(text=given + first.text + second.text, media=first.media + second.media)
 
 
 def _scored(*named: schema.Scored) -> list[Item]:

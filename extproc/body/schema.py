@@ -80,6 +80,8 @@ class Body(Named):
     max_tokens: int | UnsetType | None = UNSET
     max_output_tokens: int | None = None
     truncate_prompt_tokens: int | None = None  # vLLM
+    chat_template: str | None = None  # vLLM, like the next: a template may print them
+    chat_template_kwargs: Any = None
     n: int | None = None
     stream: bool | None = None  # not used, but vLLM refuses a body with a value of the wrong type
     prompt_cache_key: str | None = None
@@ -91,9 +93,7 @@ class Chat(Body):
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None
-    documents: Any = None  # vLLM, like the two below: a template may print them
-    chat_template: str | None = None
-    chat_template_kwargs: Any = None
+    documents: Any = None  # vLLM: a template may print them
 
 
 class Completions(Body):

@@ -166,10 +166,23 @@ def test_what_a_template_may_print_is_text_but_does_not_teach(fields: dict[str, 
     assert (facts.items[0].text, facts.teaches) == (text, False)
 
 
-def test_arguments_of_a_template_are_text_and_teach() -> None:
+@pytest.mark.parametrize("api", ["chat", "messages", "embeddings"])
+def test_arguments_of_a_template_are_text_and_teach(api: Api) -> None:
     """They are a few words in every request of a client, if at all."""
-    facts = read("chat", chat(chat_template_kwargs={"enable_thinking": False}))
+    facts = read(api, chat(chat_template_kwargs={"enable_thinking": False}))
     assert (facts.items[0].text, facts.teaches) == (b'{"enable_thinking":false}hello', True)
+
+
+def test_arguments_of_a_template_are_text_of_every_pair() -> None:
+    """A reranker's template prints its instruction with each document."""
+    body = {"query": "q", "documents": ["a", "b"], "chat_template_kwargs": {"instruction": "i"}}
+    assert [item.text for item in read("score", body).items] == [b'{"instruction":"i"}qa', b'{"instruction":"i"}qb']
+
+
+def test_an_embedding_may_bring_its_template() -> None:
+    """vLLM renders its messages with it."""
+    facts = read("embeddings", chat(chat_template="{{ x }}"))
+    assert (facts.items[0].text, facts.teaches) == (b"{{ x }}hello", False)
 
 
 def test_tools_of_a_developer_message_are_text() -> None:
