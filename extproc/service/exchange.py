@@ -103,6 +103,7 @@ class Exchange:
         return self._answer is not None and not (streamed or self._answers_stream or mode in _DUPLEX)
 
     def _is_whole(self, message: pb.HttpBody) -> bool:
+        # A short body without an end is followed by trailers. But if it is replied to, Envoy 1.37 sends it twice.
         return message.end_of_stream or self._modes.request_body_mode != pb.ProcessingMode.BUFFERED_PARTIAL
 
     @property
