@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from extproc.service import server as module
 from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
-from extproc.service.server import build
+from extproc.service.server import build, in_turns
 from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
 
 PATH = "/v1/chat/completions"
@@ -118,6 +118,23 @@ async def test_a_complete_exchange_is_ended_by_the_service(status: str) -> None:
             await exchange(call, pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
+
+
+async def test_entries_that_have_arrived_are_read_though_the_call_is_reset() -> None:
+    """A long message is read in turns; an Envoy that stops does not wait for the last of them."""
+    done: list[int] = []
+
+    def work() -> Iterator[None]:
+        for number in range(5):
+            done.append(number)
+            yield
+
+    reading = asyncio.create_task(in_turns(work()))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert done == [0, 1, 2, 3, 4]
 
 
 async def test_a_cancelled_exchange_is_a_normal_end(caplog: pytest.LogCaptureFixture) -> None:
