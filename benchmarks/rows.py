@@ -82,7 +82,7 @@ def _start(stack: ExitStack, name: str, directory: Path, upstream: int) -> Row:
         process, port = service.process, service.port
     elif name == "reference":
         process, port = helper(stack, "benchmarks.reference.processor", directory)
-    options = Options(exchange=exchange, usage=usage, envoy=(1, 38))
+    options = Options(exchange=exchange, usage=usage)
     tree: Tree = yaml.safe_load(render("envoy", Config.model_validate(settings), options)["envoy.yaml"])
     _change(name, tree)
     envoy = stack.enter_context(Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory))

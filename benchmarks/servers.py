@@ -85,7 +85,7 @@ def _row(stack: ExitStack, kind: str, directory: Path, upstream: int) -> Row:
     process = Process(command, directory / f"{kind}.log", {**os.environ, **ours})
     stack.enter_context(process)
     port = int(process.wait_for_output(r"\(port (\d+)\)")[1])
-    options = Options(exchange="bodyless", usage="access-log", envoy=(1, 38))
+    options = Options(exchange="bodyless", usage="access-log")
     config = Config.model_validate(settings_of(directory, upstream))
     tree: Tree = yaml.safe_load(render("envoy", config, options)["envoy.yaml"])
     for cluster in tree["static_resources"]["clusters"]:

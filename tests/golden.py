@@ -18,7 +18,7 @@ COMMANDS = (
     f"render envoy {IN_PROXY} --envoy 1.38 --usage access-log --exchange in-proxy --name envoy-in-proxy.yaml",
     f"render in-proxy-filter {IN_PROXY}",
     f"render envoy-filter {STANDALONE}",
-    f"render envoy {COMPOSE} --service dualpool:50051 --admin 0.0.0.0:9901",
+    f"render envoy {COMPOSE} --envoy 1.38 --service dualpool:50051 --admin 0.0.0.0:9901",
     f"render envoy-gateway {KUBERNETES} --output envoy/gateway-api/envoy-gateway",
     f"render envoy-gateway {KUBERNETES} --output envoy/gateway-api/inference-pool --inference-pools",
     f"render istio {KUBERNETES} --output envoy/istio",

@@ -103,8 +103,7 @@ def _pool(name: str, endpoints: list[str]) -> Tree:
 def retrying(layout: Layout, pool: str, options: Options, names: Mapping[str, str] | None = None) -> Tree:
     """Return the cluster whose second attempt goes to the larger pool.
 
-    `names`: of the pools' clusters, where they are not those of the pools. Before Envoy 1.37 an aggregate comes
-    nearest.
+    `names`: of the pools' clusters, where they are not those of the pools.
     """
     pools = [pool, layout.larger[pool]]
     members = [names[member] for member in pools] if names else pools

@@ -22,7 +22,7 @@ def bootstrap(layout: Layout, options: Options) -> Tree:
     """Return a complete configuration. Raises `ValueError` if Envoy's types do not agree."""
     tree: Tree = {
         "# A complete Envoy in front of the pools, with Dualpool choosing between them, made by `dualpool render "
-        f"envoy`. For Envoy {'.'.join(map(str, options.envoy))} and later. If Dualpool is absent, slow "
+        f"envoy`. {_versions(options)} If Dualpool is absent, slow "
         f"or wrong, every request goes to {layout.default!r}, which holds them all.\n\n"
         "To try it: dualpool serve --config dualpool.yaml & envoy -c envoy.yaml": None,
         **(_NODE if options.exchange == "in-proxy" else {}),
@@ -42,7 +42,8 @@ def snippet(layout: Layout, options: Options) -> Tree:
     tree: Tree = {
         **(_NODE if options.exchange == "in-proxy" else {}),
         "# What Dualpool needs, to paste into an existing Envoy configuration, made by `dualpool render "
-        "envoy-filter`. Take it out again, and traffic is as it was.\n\nInto the listener:": None,
+        f"envoy-filter`. {_versions(options)} Take it out again, and traffic is as it was.\n\n"
+        "Into the listener:": None,
         "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
         "# Into its connection manager. Filters: after authentication, before the router.": None,
         **manager,
@@ -54,6 +55,10 @@ def snippet(layout: Layout, options: Options) -> Tree:
     }
     bootstrap(layout, options)  # the same parts, at their places
     return tree
+
+
+def _versions(options: Options) -> str:
+    return f"For Envoy {'.'.join(map(str, options.envoy))} and later (`--envoy`)."
 
 
 def _listener(layout: Layout, options: Options) -> Tree:

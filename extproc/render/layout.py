@@ -30,7 +30,7 @@ class Options(msgspec.Struct, frozen=True):
     listen: str = "0.0.0.0:8080"
     admin: str = "127.0.0.1:9901"
     service: str = ""
-    envoy: tuple[int, int] = (1, 37)
+    envoy: tuple[int, int] = (1, 40)
     namespace: str = "default"
     inference_pools: bool = False
     workers: int = 1
@@ -143,8 +143,8 @@ def check_options(layout: Layout, options: Options) -> None:
     if options.exchange == "in-proxy" and not layout.filter_file:
         problems.append("in_proxy.file: null: name the file that the service writes and Envoy watches")
     if options.usage == "access-log" and options.envoy < ACCESS_LOG_SINCE:
-        problems.append("--usage access-log: takes Envoy 1.38 (sse_to_metadata): add --envoy 1.38")
+        problems.append("--usage access-log: takes Envoy 1.38 (sse_to_metadata): --envoy names an older one")
     if options.json_log and options.usage != "access-log":
-        problems.append("--json-log: only Envoy's filters tell it of tokens: add --usage access-log --envoy 1.38")
+        problems.append("--json-log: only Envoy's filters tell it of tokens: add --usage access-log")
     if problems:
         raise RenderError(problems)

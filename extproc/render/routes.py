@@ -10,8 +10,10 @@ IDLE = "600s"
 READ = "read-answers"
 """Name of the route of answers that filters read."""
 
-COMPOSITE_SINCE = (1, 37)
-"""Envoy version with the composite cluster; before it, an aggregate cluster and a retry priority come nearest."""
+COMPOSITE_SINCE = (1, 40)
+"""Envoy version whose composite cluster passes on the requests of a pool without servers.
+
+That of 1.37 to 1.39 answers 503, and 1.36 has none; an aggregate cluster with a retry priority comes nearest."""
 
 
 def virtual_host(layout: Layout, options: Options) -> Tree:

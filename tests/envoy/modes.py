@@ -49,7 +49,7 @@ def short_by_default(tree: Tree) -> Tree:
     return hasty_log(default_is_short(tree))
 
 
-def options(mode: Mode, envoy: tuple[int, int] = (1, 38)) -> Options:
+def options(mode: Mode, envoy: tuple[int, int] = Options().envoy) -> Options:
     """How Envoy is rendered for a mode."""
     exchange, usage = mode
     return Options(exchange=exchange, usage=usage, envoy=envoy)
@@ -86,7 +86,7 @@ def running(
     mode: Mode,
     change: Callable[[Tree], Tree] = hasty_log,
     sets: PoolSets = SETS,
-    envoy: tuple[int, int] = (1, 38),
+    envoy: tuple[int, int] = Options().envoy,
     **settings: Any,
 ) -> Iterator[Attached]:
     """Start a stack in `mode`, the seed of the in-proxy filter in place; see `attached`."""

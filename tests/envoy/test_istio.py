@@ -22,7 +22,7 @@ HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc
 WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 OPTIONS: dict[str, Options] = {
     "body": Options(namespace="llm"),
-    "bodyless, access log": Options(namespace="llm", exchange="bodyless", usage="access-log", envoy=(1, 38)),
+    "bodyless, access log": Options(namespace="llm", exchange="bodyless", usage="access-log"),
 }
 
 

@@ -17,7 +17,7 @@ from tests.envoy.modes import SETS, in_proxy_settings, write_seed
 def test_a_plan_reads_the_log_of_requests(tmp_path: Path, exchange: Exchange) -> None:
     """Prompts, answers and caps are what the pools counted and clients asked for; failed requests are bad rows."""
     log = tmp_path / "requests.log"
-    options = Options(exchange=exchange, usage="access-log", envoy=(1, 38), json_log=str(log))
+    options = Options(exchange=exchange, usage="access-log", json_log=str(log))
     settings = in_proxy_settings(tmp_path)
     write_seed(tmp_path, SETS, settings)  # which only one of them reads
     with attached(tmp_path / "run", SETS, settings, options) as stack:

@@ -24,7 +24,7 @@ NOT_YET = "nobody.invalid:9901"
 LITTLE = chat("How are you?", max_tokens=10)
 QUICK = {"enabled": True, "interval_seconds": 0.05, "waiting": 4}
 REQUESTS = {"short": MARK, "long": 64}
-LOGGED = Options(usage="access-log", envoy=(1, 38))
+LOGGED = Options(usage="access-log")
 
 Start = Callable[..., Attached]
 

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from extproc.demo.envoy import binary
+from extproc.demo.envoy import Tree, binary
 from extproc.render.layout import Options
 from tests.envoy.attached import attached
 from tests.envoy.client import chat
@@ -28,9 +28,22 @@ def test_a_misroute_is_answered_by_the_long_pool(tmp_path: Path, envoy: Version)
         assert (reply.status, stack.reached(reply)) == (200, ["short", "long"])
 
 
+def without_servers(tree: Tree) -> Tree:
+    """The short pool's name leads nowhere."""
+    (short,) = [cluster for cluster in tree["static_resources"]["clusters"] if cluster["name"] == "short"]
+    short["load_assignment"]["endpoints"] = []
+    return tree
+
+
+def test_a_pool_without_servers(tmp_path: Path, envoy: Version) -> None:
+    """Its requests are answered by the long pool."""
+    with attached(tmp_path, SETS, options=Options(envoy=envoy[:2]), change=without_servers) as stack:
+        assert stack.lands(chat("How are you?", max_tokens=10)) == "long"
+
+
 def test_the_shipped_file_is_accepted(tmp_path: Path, envoy: Version) -> None:
     """`envoy --mode validate` accepts the shipped file for this version."""
-    name = "envoy.yaml" if envoy >= (1, 37) else "envoy-1.36.yaml"
+    name = "envoy.yaml" if envoy >= (1, 40) else "envoy-1.36.yaml"
     command = [binary(), "--mode", "validate", "--config-path", str(STANDALONE / name)]
     command += ["--base-id-path", str(tmp_path / "base-id"), "--use-dynamic-base-id"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

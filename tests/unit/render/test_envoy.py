@@ -94,7 +94,7 @@ def test_default_route() -> None:
     assert default["route"]["cluster"] == "long"
 
 
-@pytest.mark.parametrize(("version", "kind"), [((1, 36), "aggregate"), ((1, 37), "composite")])
+@pytest.mark.parametrize(("version", "kind"), [((1, 39), "aggregate"), ((1, 40), "composite")])
 def test_retrying_cluster(version: tuple[int, int], kind: str) -> None:
     """The second attempt goes to the larger pool by the means that the Envoy version has."""
     found = clusters(bootstrap(Options(envoy=version)))["short-then-long"]

@@ -22,7 +22,7 @@ CONFIG = Config.model_validate(
     }
 )
 SHARED = CONFIG.model_copy(update={"in_proxy": InProxy(file=Path("/shared/filter.yaml"))})
-ACCESS_LOG: dict[str, Any] = {"usage": "access-log", "envoy": (1, 38)}
+ACCESS_LOG: dict[str, Any] = {"usage": "access-log"}
 
 
 @pytest.mark.parametrize(
