@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
@@ -69,11 +70,17 @@ def _serve(service: App | Supervisor) -> int:
     # Exchanges cost less on uvloop (`docs/performance.md`); who looks after processes has no use for it.
     run = asyncio.run if isinstance(service, Supervisor) else uvloop.run
     try:
-        run(service.run())
+        run(_run(service))
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+
+
+async def _run(service: App | Supervisor) -> NoReturn:
+    """Run the service and end the process with 0. Raises `StartError`."""
+    await service.run()
+    # All is done. Threads that wait for a name server or a disk that hangs would keep the process from ending.
+    os._exit(0)
 
 
 def _in_short(config: Config, path: Path | None) -> str:
