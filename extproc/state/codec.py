@@ -48,7 +48,7 @@ class Stored(msgspec.Struct, frozen=True):
     """A state as it was stored.
 
     `saved`: when, in seconds since 1970. `writers`: by replica, the number of the last offer that it merged into
-    the state. `lineage`: a name that a state begun anew would not have; "" if unknown.
+    the state. `lineage`: a name that a state begun anew would not have; "" for one written by `calibrate`.
     """
 
     table: Table
@@ -58,9 +58,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 _header = msgspec.json.Decoder(_Header)
-_Entry = tuple[Key, tuple[int, float, list[float]]]
-_list = msgspec.json.Decoder(list[_Entry])  # what version 1 had
-_entry = msgspec.json.Decoder(_Entry)
+_entry = msgspec.json.Decoder(tuple[Key, tuple[int, float, list[float]]])
 
 
 def encode(table: Table, now: float, writers: Mapping[str, int] | None = None, lineage: str = "") -> bytes:
@@ -81,12 +79,12 @@ def decode(data: bytes) -> Stored:
         raise BadStateError("it was not written by this program, or is damaged at its beginning") from None
     if header.format != FORMAT:
         raise BadStateError(f"its format is {header.format[:64]!r}, not {FORMAT!r}")
-    if header.version not in (1, VERSION):
+    if header.version != VERSION:
         raise BadStateError(f"its version is {header.version}; this program reads version {VERSION}")
     if hashlib.sha256(body).hexdigest() != header.sha256:
         raise BadStateError("it is torn or altered: its checksum is wrong")
     try:
-        entries = _list.decode(body) if header.version == 1 else map(_entry.decode, io.BytesIO(body))
+        entries = map(_entry.decode, io.BytesIO(body))
         figures = ((key, Sums(samples, keep, np.array(values))) for key, (samples, keep, values) in entries)
         table = {key: sums for key, sums in figures if _possible(key, sums)}
     except (msgspec.DecodeError, ValueError, RecursionError):

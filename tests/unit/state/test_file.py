@@ -110,8 +110,8 @@ def test_a_file_begun_anew_takes_nothing_away(tmp_path: Path, spoil: str) -> Non
     assert one.exchange({}, whole=table(42), limit=64) == load(path).table  # type: ignore[union-attr]
 
 
-def test_a_file_of_the_version_before_takes_nothing_away(tmp_path: Path) -> None:
-    """It does not say what it goes on from, so it may be anything."""
+def test_a_file_without_a_lineage_takes_nothing_away(tmp_path: Path) -> None:
+    """As `calibrate` writes it: it does not say what it goes on from, so it may be anything."""
     path = tmp_path / "state.json"
     save(path, table(40), now=1000.0)
     one = store(path)
