@@ -9,6 +9,7 @@ from msgspec.structs import astuple
 from extproc.body.facts import Item
 from extproc.budget.features import NAMES, features
 from extproc.budget.least_squares import Fit, inputs
+from extproc.budget.moments import WIDTH
 from extproc.budget.prior import CONVERSATION, DEVIATION, LEAST, MOST, PRIOR, TOOLS, WEIGHTS
 from tests.unit.budget.figures import figure
 
@@ -113,7 +114,7 @@ def test_sums_restore_the_same_fit() -> None:
     assert other.restore(fit.sums(), None)
     asked = inputs(document(draw))
     assert astuple(other.estimate(asked)) == pytest.approx(astuple(fit.estimate(asked)))
-    for values in ((1.0, 2.0), (float("nan"),) * len(fit.sums().values)):
+    for values in ((1.0, 2.0), (float("nan"),) * WIDTH, (*(-1.0,) * (WIDTH - 2), 50.0, 2.0)):
         assert not Fit().restore(figure(5, 1.0, values), None)
 
 
