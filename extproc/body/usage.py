@@ -98,7 +98,7 @@ class Report:
             if inner is not None:
                 self._take(inner)
         if answer.usage is not None:
-            self.merge(answer.usage)
+            self._merge(answer.usage)
         if answer.type in LAST_EVENTS:
             self.ended = True
         reason = _finish_reason(answer)
@@ -106,7 +106,7 @@ class Report:
         if reason is not None and self.finish_reason != "length":
             self.finish_reason = reason
 
-    def merge(self, usage: UsageFields) -> None:
+    def _merge(self, usage: UsageFields) -> None:
         """Take the fields of a usage object that are possible token counts."""
         for name in UsageFields.__struct_fields__:
             value = getattr(usage, name)

@@ -39,6 +39,3 @@ class Bounded(Generic[K, V]):
     def items(self) -> Iterator[tuple[K, V]]:
         """Iterate over a copy, least recently used first: other threads may read while the service learns."""
         return iter(list(self._entries.items()))
-
-    def __len__(self) -> int:
-        return len(self._entries)

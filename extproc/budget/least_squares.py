@@ -133,12 +133,6 @@ class Fit:
         self._since_change = 0
         self._sums: Sums | None = None
 
-    @property
-    def covariance(self) -> Array:
-        """P, symmetric and positive by construction."""
-        covariance: Array = self._root.T.dot(self._root)
-        return covariance
-
     def estimate(self, x: Array) -> Expected:
         """Return the estimate of a prompt with inputs x."""
         figures = self._rows.dot(x).tolist()

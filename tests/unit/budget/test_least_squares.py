@@ -79,16 +79,15 @@ def test_a_replaced_model_is_learned_anew() -> None:
 
 @pytest.mark.no_cover  # tracing each line would double the time
 def test_it_is_stable_over_a_million_updates() -> None:
-    """Covariance stays symmetric, positive and within the prior's; weights stay possible and right."""
+    """The variance of each weight stays positive and within the prior's; weights stay possible and right."""
     draw, fit = random.Random(5), Fit()
     seen = [(inputs(x), truth(PRIOR, x)) for x in (document(draw) for _ in range(1000))]
     for turn in range(1_000_000):
         fit.learn(*seen[turn % len(seen)])
     fit._solve()
     assert fit.samples == 1_000_000
-    assert np.allclose(fit.covariance, fit.covariance.T, rtol=1e-6, atol=1e-12)
-    assert (np.linalg.eigvalsh((fit.covariance + fit.covariance.T) / 2) > 0).all()
-    assert (fit.covariance.diagonal() <= DEVIATION**2 * 1.000001).all()
+    variances = (fit._root**2).sum(axis=0)  # the diagonal of P
+    assert ((variances > 0) & (variances <= DEVIATION**2 * 1.000001)).all()
     assert ((fit.weights >= LEAST) & (fit.weights <= MOST)).all()
     for asked, tokens in seen[:20]:
         assert fit.estimate(asked).tokens == pytest.approx(tokens, rel=0.01)
