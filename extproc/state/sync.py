@@ -128,20 +128,20 @@ class Sync:
         await self._end(store)
         store.lineage = shared.lineage
         behind = self._learner.has_news(store.name) or store.name in self._behind | self._failing
-        if behind or waited >= AGEING_SECONDS:
-            self._copied[store.name] = now
-            self._behind.discard(store.name)
-            await _in_turns(self._learner.prepare())
-            whole, limit = self._learner.copy(store.name), self._learner.limit
-            worked = False
-            try:
-                await self._ask(store, "replace", lambda: store.replace(whole, limit))
-                worked = True
-            finally:
-                if store.name not in self._running:
-                    self._learner.copied(store.name, worked)
-        else:
+        if not behind and waited < AGEING_SECONDS:
             self._report(store.name, True)  # its copy is up to date
+            return
+        self._copied[store.name] = now
+        self._behind.discard(store.name)
+        await _in_turns(self._learner.prepare())
+        whole, limit = self._learner.copy(store.name), self._learner.limit
+        worked = False
+        try:
+            await self._ask(store, "replace", lambda: store.replace(whole, limit))
+            worked = True
+        finally:
+            if store.name not in self._running:  # otherwise `_end` notes it when it comes
+                self._learner.copied(store.name, worked)
 
     async def _end(self, store: Store, unless: str = "") -> None:
         """Wait for a late call of `store`, unless it is of kind `unless`, and note its result.
