@@ -53,9 +53,10 @@ class RawRatio(msgspec.Struct, frozen=True):
 
 
 class Estimator(Protocol):
-    """Learns the prompt tokens of a feature vector. Every method is O(1) in time and in memory.
+    """Learns the prompt tokens of a feature vector.
 
-    `kinds`: the first parts of its keys in a `Table`.
+    `estimate`, `raw`, `is_settled` and `learn` take O(1) time, the others a step for each figure that is kept, of
+    which there is a bounded number. `kinds`: the first parts of its keys in a `Table`.
     """
 
     kinds: frozenset[str]

@@ -19,7 +19,6 @@ from extproc.config import Config, Estimation
 KINDS = 5
 """Kinds of figures that are stored and shared, at most `categories.limit` of each."""
 
-
 TURN = 16
 """Figures computed before the event loop gets a turn: about a millisecond."""
 

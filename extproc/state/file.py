@@ -50,7 +50,7 @@ class FileStore:
         self._clock = clock
         self._seen: Signature | None = None
         self._saved = 0.0  # when the state in `_seen` was written
-        self._others: Table = {}
+        self._others: Table = {}  # what was in the file when it was last found written by others
 
     def read(self) -> Table:
         """Return the stored figures, faded by age. A file that is not a readable state is set aside."""

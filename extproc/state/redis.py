@@ -95,8 +95,8 @@ class RedisStore:
             data = self._get(pipe, LARGEST + 1)  # runs at once: a pipeline that watches does not queue
             now = _seconds(pipe.time())
             kept = self._ageing.aged(decode(data) if data else None, now)
-            taken = kept.writers.get(self._me) == self._number
-            new = None if taken else updated(kept, pending, whole, limit, self.lineage, now)
+            merged = kept.writers.get(self._me) == self._number  # by an attempt whose answer was lost
+            new = None if merged else updated(kept, pending, whole, limit, self.lineage, now)
             if new is not None:
                 data = encode(new.table, now, self._writers(kept), new.lineage)
                 pipe.multi()
