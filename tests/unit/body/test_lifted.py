@@ -46,10 +46,8 @@ def test_an_api_s_own_cap_comes_first() -> None:
 
 def test_truncation() -> None:
     """A prompt that its server cuts is of so many tokens, and teaches nothing."""
-    assert (facts(truncate_prompt_tokens=512.0).truncated_to, facts(truncate_prompt_tokens=512.0).teaches) == (
-        512,
-        False,
-    )
+    found = facts(truncate_prompt_tokens=512.0)
+    assert (found.truncated_to, found.teaches) == (512, False)
     assert facts(truncate_prompt_tokens=-1.0).teaches is False
 
 
@@ -103,9 +101,7 @@ def test_never_raises(lifted: dict[str, Any]) -> None:
 
 def test_the_user_is_the_conversation_where_there_is_no_key() -> None:
     """As in the body."""
-    found = read_lifted("chat", {"json": True, "user": "u"}, 500)
-    assert isinstance(found, PromptFacts)
-    assert found.conversation == "u"
+    assert facts(user="u").conversation == "u"
 
 
 @pytest.mark.parametrize("name", ["conversation", "prompt"])

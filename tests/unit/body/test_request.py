@@ -8,8 +8,6 @@ import pytest
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
 from extproc.body.fields import LARGEST_CAP
 from extproc.body.request import LONGEST_SKIPPED, read_conversation, read_model, read_request
-from extproc.budget.learner import new_budgeter, new_learner
-from extproc.config import Config
 
 
 def read(api: Api, body: dict[str, Any]) -> PromptFacts:
@@ -274,8 +272,8 @@ def test_anthropic_documents(source: dict[str, Any], text: bytes, media: int) ->
     assert item == Item(text=text, messages=1, media=media)
 
 
-def test_reasoning_that_only_the_server_can_read_teaches_nothing() -> None:
-    """It is not text here, but may be tokens there."""
+def test_reasoning_that_only_the_server_can_read_is_neither_text_nor_a_picture() -> None:
+    """But it may be tokens there."""
     item = only("messages", {"messages": [{"content": [{"type": "redacted_thinking", "data": "x"}]}]})
     assert item == Item(messages=1, reasoning=True)
 
@@ -303,13 +301,11 @@ def test_search_results_are_text() -> None:
         ("responses", "content", [{"type": "reasoning_text", "text": "hmm"}]),
     ],
 )
-def test_reasoning_of_earlier_turns_is_text_that_teaches_nothing(api: Api, field: str, value: Any) -> None:
+def test_reasoning_of_earlier_turns_is_text_known_as_such(api: Api, field: str, value: Any) -> None:
     """Some templates print it, some do not: the request is to fit in either case."""
     kind = {"type": "reasoning"} if api == "responses" else {"role": "assistant"}
     facts = read(api, {"input" if api == "responses" else "messages": [{**kind, field: value}]})
     assert facts.items == (Item(text=b"hmm", messages=1, reasoning=True),)
-    config = Config()
-    assert not new_budgeter(config, new_learner(config)).budget(facts).teaches
 
 
 @pytest.mark.parametrize("end", ["</think>", "[/THINK]"])
@@ -488,13 +484,6 @@ def test_functions_are_tools() -> None:
     """The older name of the same."""
     found = only("chat", {"messages": [{"content": "x"}], "functions": [{"name": "f"}]})
     assert found.tools == b'[{"name":"f"}]'
-
-
-def test_reasoning_that_nobody_can_read_is_no_picture() -> None:
-    """Anthropic's redacted thinking is neither text nor an image."""
-    content = [{"type": "redacted_thinking", "data": "x" * 100}, {"type": "text", "text": "t"}]
-    item = only("messages", {"messages": [{"role": "assistant", "content": content}]})
-    assert (item.text, item.media) == (b"t", 0)
 
 
 def test_a_tool_of_no_known_shape_is_not_called_by_the_server() -> None:

@@ -62,15 +62,6 @@ def test_recent_keys_are_bounded() -> None:
     assert list(recent.take()) == [("96",), ("97",), ("98",), ("99",)]
 
 
-def test_counting_is_adding_one() -> None:
-    """The faster way gives the same run."""
-    added, counted = Recent(4), Recent(4)
-    for position in (0, 2, 2):
-        added.add(("a",), 0.5, [float(place == position) for place in range(3)])
-        counted.count(("a",), 0.5, 3, position)
-    assert added.take() == counted.take() == {("a",): figure(3, 0.125, (0.25, 0.0, 1.5))}
-
-
 def test_counts_fade_for_ever() -> None:
     """However large the scale becomes by which all of them are faded at once."""
     counts = Fading(np.zeros(2))
