@@ -16,7 +16,7 @@ from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Sums, Table, merge
 from extproc.config import Estimation, Output
-from tests.unit.budget.figures import figure
+from tests.unit.budget.figures import GLOBAL, figure
 from tests.unit.budget.test_ratio import observation
 
 LIMIT = 16
@@ -52,9 +52,6 @@ def test_what_is_exported_restores_the_same_estimates() -> None:
         "m", "latin", "text", prompt(5000)
     )
     assert second.output.reserve("m", "latin", None) == first.output.reserve("m", "latin", None)
-
-
-GLOBAL = ("ratio", "text", "", "")
 
 
 def pending(of: Learner, store: str) -> int:
@@ -224,7 +221,7 @@ def test_impossible_figures_are_left_out(sums: Sums) -> None:
     """What cannot have been learned is not believed, wherever it comes from."""
     one = learner()
     keys = [
-        ("ratio", "text", "", ""),
+        GLOBAL,
         ("output", "", ""),
         ("ratio", "odd"),
         ("unheard-of",),

@@ -14,13 +14,7 @@ from extproc.state import file as module
 from extproc.state.codec import AGEING_SECONDS, Stored, decode, encode
 from extproc.state.file import FileStore, load, save
 from extproc.state.store import StoreError
-from tests.unit.budget.figures import figure
-
-KEY = ("ratio", "text", "", "")
-
-
-def table(samples: int) -> Table:
-    return {KEY: figure(samples, 1.0, (float(samples), 4.0 * samples, 16.0 * samples))}
+from tests.unit.budget.figures import GLOBAL, table
 
 
 def store(path: Path, now: float = 1000.0) -> FileStore:
@@ -80,7 +74,7 @@ def test_what_was_old_at_a_start_ages_once(tmp_path: Path) -> None:
     save(path, table(8), now=1000.0)
     for _ in range(2):
         one = store(path, now=4600.0)
-        assert one.read()[KEY].samples == 4
+        assert one.read()[GLOBAL].samples == 4
         one.exchange({}, whole=one.read(), limit=64)
 
 
@@ -103,10 +97,10 @@ def test_a_file_begun_anew_takes_nothing_away(tmp_path: Path, spoil: str) -> Non
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-3] if spoil == "torn" else encode({}, 1000.0))
-    new: Table = {KEY: table(1)[KEY], other: table(5)[KEY]}
+    new: Table = {GLOBAL: table(1)[GLOBAL], other: table(5)[GLOBAL]}
     assert store(path).exchange(new, whole=new, limit=64) == new
-    assert one.exchange(table(2), whole=table(42), limit=64) == {KEY: table(42)[KEY], other: new[other]}
-    assert two.exchange(table(3), whole=table(43), limit=64) == {KEY: table(45)[KEY], other: new[other]}
+    assert one.exchange(table(2), whole=table(42), limit=64) == {GLOBAL: table(42)[GLOBAL], other: new[other]}
+    assert two.exchange(table(3), whole=table(43), limit=64) == {GLOBAL: table(45)[GLOBAL], other: new[other]}
     assert one.exchange({}, whole=table(42), limit=64) == load(path).table  # type: ignore[union-attr]
 
 
@@ -125,7 +119,7 @@ def test_a_file_without_a_lineage_takes_nothing_away(tmp_path: Path) -> None:
 def test_who_keeps_less_does_not_cut_what_others_keep(tmp_path: Path) -> None:
     """Two that write in turns because each misses something of its own would write for ever."""
     path = tmp_path / "state.json"
-    figures: Table = {("ratio", "text", f"m{number}", ""): table(1)[KEY] for number in range(60)}
+    figures: Table = {("ratio", "text", f"m{number}", ""): table(1)[GLOBAL] for number in range(60)}
     store(path).exchange({}, whole=figures, limit=64)
     assert store(path).exchange({}, whole=dict(list(figures.items())[:9]), limit=10) == figures
     assert load(path).table == figures  # type: ignore[union-attr]
@@ -184,7 +178,7 @@ def test_old_figures_fade_when_read(tmp_path: Path) -> None:
     """A file found after a half-life counts for half."""
     path = tmp_path / "state.json"
     save(path, table(8), now=1000.0)
-    assert store(path, now=1000.0 + 3600).read()[KEY].samples == 4
+    assert store(path, now=1000.0 + 3600).read()[GLOBAL].samples == 4
 
 
 @pytest.mark.parametrize("where", ["missing/state.json", "file/state.json"])
@@ -273,12 +267,12 @@ def test_a_copy_leaves_what_others_write(tmp_path: Path) -> None:
     other = ("ratio", "text", "m", "")
     assert one.read() == two.read() == {}
     one.replace(table(50), limit=64)
-    two.replace({KEY: table(60)[KEY], other: table(9)[KEY]}, limit=64)
+    two.replace({GLOBAL: table(60)[GLOBAL], other: table(9)[GLOBAL]}, limit=64)
     for samples in (51, 52):
         one.replace(table(samples), limit=64)
-        assert decode(path.read_bytes()).table == {KEY: table(60)[KEY], other: table(9)[KEY]}
+        assert decode(path.read_bytes()).table == {GLOBAL: table(60)[GLOBAL], other: table(9)[GLOBAL]}
     one.replace(table(61), limit=64)
-    assert decode(path.read_bytes()).table[KEY] == table(61)[KEY]
+    assert decode(path.read_bytes()).table[GLOBAL] == table(61)[GLOBAL]
 
 
 def test_a_link_leads_to_the_file_that_is_kept(tmp_path: Path) -> None:
@@ -311,9 +305,9 @@ def test_a_copy_takes_no_place_of_what_was_never_looked_at(tmp_path: Path) -> No
 def test_a_copy_is_bounded(tmp_path: Path) -> None:
     """Figures of others are the first to go."""
     path = tmp_path / "state.json"
-    figures: Table = {("ratio", "text", f"m{number}", ""): table(1)[KEY] for number in range(60)}
+    figures: Table = {("ratio", "text", f"m{number}", ""): table(1)[GLOBAL] for number in range(60)}
     one, two = store(path), store(path)
     one.replace(figures, limit=64)
     two.replace(table(5), limit=10)
     assert len(decode(path.read_bytes()).table) == 10
-    assert decode(path.read_bytes()).table[KEY] == table(5)[KEY]
+    assert decode(path.read_bytes()).table[GLOBAL] == table(5)[GLOBAL]

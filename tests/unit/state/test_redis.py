@@ -1,7 +1,6 @@
 """Learned figures in Redis, against a stand-in that loses answers and refuses on demand."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -14,18 +13,11 @@ from extproc.state.codec import AGEING_SECONDS, decode, encode
 from extproc.state.redis import REST_SECONDS, WRITERS, RedisStore
 from extproc.state.store import StoreError
 from extproc.state.sync import Sync
-from tests.unit.budget.figures import figure
+from tests.unit.budget.figures import GLOBAL, table
 from tests.unit.budget.test_sharing import learner, teach
-from tests.unit.state.standin import StandIn, standing_in
+from tests.unit.state.standin import StandIn
 
-KEY = ("ratio", "text", "", "")
 HALF_LIFE = 3600.0
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with standing_in() as stand_in:
-        yield stand_in
 
 
 class Clock:
@@ -44,10 +36,6 @@ class Clock:
 
 def store(server: StandIn, clock: Clock | None = None) -> RedisStore:
     return RedisStore(Redis(url=f"redis://127.0.0.1:{server.port}"), HALF_LIFE, clock or Clock())
-
-
-def table(samples: int) -> Table:
-    return {KEY: figure(samples, 1.0, (float(samples), 4.0 * samples, 16.0 * samples))}
 
 
 def kept(server: StandIn) -> Table:
@@ -231,8 +219,8 @@ def test_figures_fade_by_the_clock_of_the_server(server: StandIn) -> None:
     server.clock = lambda: 1000.0
     store(server).exchange({}, table(8), limit=64)
     server.clock = lambda: 1000.0 + HALF_LIFE
-    assert store(server).read()[KEY].samples == 4
-    assert store(server).exchange(table(1), table(1), limit=64) == {KEY: table(4)[KEY].then(table(1)[KEY])}
+    assert store(server).read()[GLOBAL].samples == 4
+    assert store(server).exchange(table(1), table(1), limit=64) == {GLOBAL: table(4)[GLOBAL].then(table(1)[GLOBAL])}
 
 
 def test_what_running_replicas_share_does_not_age(server: StandIn) -> None:
@@ -310,7 +298,7 @@ async def test_replicas_that_learn_at_once_end_with_all_of_it(server: StandIn) -
     for _ in range(3):
         for sync in syncs:
             await sync.exchange()
-    assert [one.export()[KEY].samples for one in replicas] == [3 * 24] * 3
+    assert [one.export()[GLOBAL].samples for one in replicas] == [3 * 24] * 3
 
 
 def test_two_threads_lose_nothing(server: StandIn) -> None:
@@ -325,7 +313,7 @@ def test_two_threads_lose_nothing(server: StandIn) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert kept(server)[KEY].samples == 60
+    assert kept(server)[GLOBAL].samples == 60
 
 
 def test_who_wrote_last_is_forgotten_last(server: StandIn) -> None:

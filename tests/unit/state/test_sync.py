@@ -23,17 +23,14 @@ from extproc.state.redis import RedisStore
 from extproc.state.store import Store, StoreError
 from extproc.state.sync import Sync
 from extproc.state.thread import in_thread
-from tests.unit.budget.figures import figure
+from tests.unit.budget.figures import GLOBAL, figure
 from tests.unit.budget.test_ratio import observation
 from tests.unit.budget.test_sharing import learner, ratio, teach
 from tests.unit.service.waiting import until
-from tests.unit.state.standin import StandIn, standing_in
+from tests.unit.state.standin import StandIn
 
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with standing_in() as stand_in:
-        yield stand_in
+COMMON: Table = {("output", "x", ""): figure(1, 1.0, (1.0,))}
+"""What is kept in a store before any test writes to it."""
 
 
 class Fake:
@@ -41,7 +38,7 @@ class Fake:
 
     def __init__(self, name: str, kept: Table | None = None) -> None:
         self.name = name
-        self.kept = kept or {}
+        self.kept = dict(kept or {})
         self.broken = False
         self.lineage = ""
 
@@ -67,6 +64,11 @@ class Fake:
     def _check(self) -> None:
         if self.broken:
             raise StoreError(f"state.{self.name}: broken")
+
+
+def samples(of: Learner | Fake) -> int:
+    table = of.kept if isinstance(of, Fake) else of.export()
+    return table[GLOBAL].samples
 
 
 class Quiet(Fake):
@@ -112,14 +114,14 @@ async def test_two_learners_converge_to_the_same_figures(tmp_path: Path) -> None
     for each in (*syncs, *syncs):
         await each.exchange()
     assert one.snapshot() == two.snapshot()
-    assert one.export()["ratio", "text", "", ""].samples == 80
+    assert samples(one) == 80
 
 
 async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Learning goes on, failure and recovery are logged once, and all is delivered when the store works again."""
     caplog.set_level("INFO")
     reports: list[tuple[str, bool]] = []
-    one, store = learner("redis"), Fake("redis", {("output", "x", ""): figure(1, 1.0, (1.0,))})
+    one, store = learner("redis"), Fake("redis", COMMON)
     each = sync(one, store, reports=reports)
     store.broken = True
     for _ in range(3):
@@ -128,7 +130,7 @@ async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) ->
     store.broken = False
     for _ in range(2):  # the offer that failed, as it was, then what came since
         await each.exchange()
-    assert store.kept["ratio", "text", "", ""].samples == 30
+    assert samples(store) == 30
     assert reports == [("redis", False)] * 3 + [("redis", True)] * 2
     assert caplog.text.count("state.redis: broken") == 1
     assert caplog.text.count("redis works again") == 1
@@ -147,10 +149,10 @@ async def test_later_stores_are_given_a_copy() -> None:
     redis.broken = True
     teach(one, 4.0, 10)
     await each.exchange()
-    assert file.kept["ratio", "text", "", ""].samples == 20
+    assert samples(file) == 20
     redis.broken = False
     await each.exchange()
-    assert redis.kept["ratio", "text", "", ""].samples == 20
+    assert samples(redis) == 20
 
 
 async def test_a_store_that_was_emptied_is_filled_again() -> None:
@@ -162,7 +164,7 @@ async def test_a_store_that_was_emptied_is_filled_again() -> None:
     redis.kept = {}
     teach(one, 4.0, 1)
     await each.exchange()
-    assert redis.kept["ratio", "text", "", ""].samples == 11
+    assert samples(redis) == 11
 
 
 async def test_the_loop_survives_what_nobody_thought_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +204,7 @@ async def test_closing_exchanges_a_last_time() -> None:
     one, store = learner("file"), Fake("file")
     teach(one, 4.0, 10)
     await sync(one, store).close()
-    assert store.kept["ratio", "text", "", ""].samples == 10
+    assert samples(store) == 10
 
 
 class Slow(Fake):
@@ -220,7 +222,7 @@ class Slow(Fake):
 
 async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
     """What a store is taking when the loop ends is not offered to it again."""
-    one, store = learner("file"), Slow("file", {("output", "x", ""): figure(1, 1.0, (1.0,))})
+    one, store = learner("file"), Slow("file", COMMON)
     each = sync(one, store)
     teach(one, 4.0, 10)
     task = asyncio.create_task(each.run())
@@ -229,10 +231,10 @@ async def test_a_shutdown_during_an_exchange_delivers_once() -> None:
     await asyncio.gather(task, return_exceptions=True)
     store.go_on.set()
     await each.close()
-    assert store.kept["ratio", "text", "", ""].samples == 10
+    assert samples(store) == 10
 
 
-@pytest.mark.parametrize("kept", [{}, {("output", "x", ""): figure(1, 1.0, (1.0,))}])
+@pytest.mark.parametrize("kept", [{}, COMMON])
 async def test_a_reload_during_an_exchange_loses_nothing_and_counts_nothing_twice(kept: Table) -> None:
     """Estimators may be rebuilt while a store is taking its offer, and learn meanwhile."""
     one, store = learner("file"), Slow("file", kept)
@@ -247,12 +249,12 @@ async def test_a_reload_during_an_exchange_loses_nothing_and_counts_nothing_twic
     await exchange
     assert samples(one) == 18
     await each.exchange()
-    assert store.kept["ratio", "text", "", ""].samples == samples(one) == 18
+    assert samples(store) == samples(one) == 18
 
 
 async def test_closing_after_a_failure_keeps_everything() -> None:
     """A store that failed and works again at a shutdown is given what came since the failure too."""
-    one, store = learner("file"), Fake("file", {("output", "x", ""): figure(1, 1.0, (1.0,))})
+    one, store = learner("file"), Fake("file", COMMON)
     each = sync(one, store)
     store.broken = True
     for _ in range(2):
@@ -260,7 +262,7 @@ async def test_closing_after_a_failure_keeps_everything() -> None:
         await each.exchange()
     store.broken = False
     await each.close()
-    assert store.kept["ratio", "text", "", ""].samples == 20
+    assert samples(store) == 20
 
 
 async def test_what_failed_to_reach_one_store_is_not_forgotten_when_it_works_again() -> None:
@@ -282,13 +284,13 @@ async def test_what_failed_to_reach_one_store_is_not_forgotten_when_it_works_aga
         teach(one, 4.0, 5)
     await turn()
     await turn()
-    assert [one.export()["ratio", "text", "", ""].samples for one in both] == [30, 30]
+    assert [samples(one) for one in both] == [30, 30]
     redis.kept = {}  # restarted empty
     redis.broken = False
     for _ in range(3):
         await turn()
-    assert redis.kept["ratio", "text", "", ""].samples == 30
-    assert [one.export()["ratio", "text", "", ""].samples for one in both] == [30, 30]
+    assert samples(redis) == 30
+    assert [samples(one) for one in both] == [30, 30]
 
 
 async def test_a_restart_while_the_first_store_is_away_counts_nothing_twice(
@@ -364,7 +366,7 @@ async def test_a_copy_has_what_others_taught() -> None:
     teach(other, 4.0, 10)
     await sync(other, redis).exchange()
     await each.exchange()
-    assert file.kept["ratio", "text", "", ""].samples == 20
+    assert samples(file) == 20
 
 
 async def test_a_copy_is_written_only_when_there_is_news() -> None:
@@ -433,23 +435,16 @@ async def test_a_copy_does_not_age_while_the_service_runs(monkeypatch: pytest.Mo
     assert samples(file) == 10
 
 
-async def test_a_store_that_hangs_does_not_hold_up_a_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_hangs_does_not_hold_up_a_shutdown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The last exchange is given up after a while."""
     monkeypatch.setattr(module, "CLOSE_SECONDS", 0.05)
-    go_on = threading.Event()
-
-    class Stuck(Fake):
-        def exchange(self, pending: Table, whole: Table, limit: int) -> Table:
-            go_on.wait(30)
-            return super().exchange(pending, whole, limit)
-
-    one = learner("file")
+    one, store = learner("file"), Slow("file", {})
     teach(one, 4.0, 10)
-    try:
-        async with asyncio.timeout(10):
-            await sync(one, Stuck("file")).close()
-    finally:
-        go_on.set()
+    await sync(one, store).close()
+    store.go_on.set()
+    assert "the last exchange was given up after 0.05 s" in caplog.text
 
 
 class Late(Fake):
@@ -488,7 +483,7 @@ async def test_a_store_that_hangs_holds_up_no_other(caplog: pytest.LogCaptureFix
     teach(one, 4.0, 10)
     await each.exchange()
     hanging.go_on.set()
-    assert file.kept["ratio", "text", "", ""].samples == 10
+    assert samples(file) == 10
     assert reports == [("redis", False), ("file", True)]
     assert "state: redis: no answer within 0.05 s" in caplog.text
 
@@ -496,7 +491,7 @@ async def test_a_store_that_hangs_holds_up_no_other(caplog: pytest.LogCaptureFix
 @pytest.mark.usefixtures("_soon")
 async def test_a_late_answer_is_the_answer_to_what_was_offered() -> None:
     """What the store has taken is not given to it again, nor is it asked anything else meanwhile."""
-    one, store = learner("file"), Late("file", {("output", "x", ""): figure(1, 1.0, (1.0,))})
+    one, store = learner("file"), Late("file", COMMON)
     each = sync(one, store)
     teach(one, 4.0, 10)
     for _ in range(3):
@@ -508,7 +503,7 @@ async def test_a_late_answer_is_the_answer_to_what_was_offered() -> None:
     for _ in range(2):
         await each.exchange()
     assert store.asked == ["exchange"] * 2
-    assert store.kept["ratio", "text", "", ""].samples == 11
+    assert samples(store) == 11
 
 
 async def test_what_is_up_to_date_is_said_to_be() -> None:
@@ -557,9 +552,6 @@ async def test_requests_get_turns_before_a_store_is_asked() -> None:
     assert asked_at[0] >= 20
 
 
-COMMON: Table = {("output", "x", ""): figure(1, 1.0, (1.0,))}
-
-
 async def test_requests_have_turns_while_what_a_store_gave_is_made_ready() -> None:
     """Solving for the weights of thousands of models takes half a second."""
     turns = 0
@@ -586,16 +578,11 @@ async def test_requests_have_turns_while_what_a_store_gave_is_made_ready() -> No
     assert settled - began >= 20
 
 
-def samples(of: Learner | Fake) -> int:
-    table = of.kept if isinstance(of, Fake) else of.export()
-    return table["ratio", "text", "", ""].samples
-
-
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize("worked", [True, False])
 async def test_a_late_copy_is_not_taken_for_a_later_one(worked: bool) -> None:
     """What it held counts once, whether the store wrote it in the end or not, and whoever is asked first then."""
-    one, redis, file = learner("redis", "file"), Fake("redis", dict(COMMON)), Late("file", dict(COMMON))
+    one, redis, file = learner("redis", "file"), Fake("redis", COMMON), Late("file", COMMON)
     each = sync(one, redis, file)
     teach(one, 4.0, 5)
     await each.exchange()
@@ -629,25 +616,16 @@ async def test_a_late_read_is_no_answer_to_an_offer() -> None:
     assert samples(one) == samples(store) == 37
 
 
-async def test_a_copy_that_failed_is_made_again() -> None:
+async def test_a_copy_that_failed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though nothing has come since, and who copies learns nothing itself, as a supervisor."""
-
-    class Quiet(Fake):
-        told: Table | None = None
-
-        def exchange(self, pending: Table, whole: Table, limit: int) -> Table | None:  # type: ignore[override]
-            table = super().exchange(pending, whole, limit)
-            before, self.told = self.told, table
-            return None if table == before else table
-
     worker, supervisor = learner("shared"), learner("shared", "file")
-    shared, file = Quiet("shared"), Fake("file")
+    shared, file = Fake("shared"), Fake("file")
     each = sync(supervisor, shared, file)
     file.broken = True
     teach(worker, 4.0, 7)
     await sync(worker, shared).exchange()
-    shared.told = None
     await each.exchange()
+    monkeypatch.setattr(shared, "exchange", lambda *_: None)
     file.broken = False
     await each.exchange()
     assert samples(file) == 7
@@ -685,7 +663,7 @@ async def test_a_store_that_goes_on_hanging_goes_on_failing() -> None:
     """Each time it is waited for in vain, whatever it is that it does not end."""
     reports: list[tuple[str, bool]] = []
     one, file = learner("redis", "file"), Late("file")
-    each = sync(one, Fake("redis", dict(COMMON)), file, reports=reports)
+    each = sync(one, Fake("redis", COMMON), file, reports=reports)
     for _ in range(3):
         teach(one, 4.0, 1)
         await each.exchange()
@@ -697,7 +675,7 @@ async def test_a_store_that_goes_on_hanging_goes_on_failing() -> None:
 @pytest.mark.parametrize("worked", [True, False])
 async def test_what_a_late_exchange_offered_counts_once(worked: bool) -> None:
     """Whether the store took it in the end or not, though a copy that failed came in between."""
-    one, redis, file = learner("redis", "file"), Fake("redis", dict(COMMON)), Late("file", dict(COMMON))
+    one, redis, file = learner("redis", "file"), Fake("redis", COMMON), Late("file", COMMON)
     each = sync(one, redis, file)
     redis.broken, file.broken = True, not worked
     teach(one, 4.0, 5)
