@@ -80,4 +80,5 @@ bounded apart from that (`extproc.budget.least_squares.Expected`)."""
 
 DEVIATION = np.maximum(PRIOR, 0.3)
 DEVIATION[NAMES.index("tool_bytes")] = 0.1
-"""Standard deviation of each weight over tokenizers and texts: as large as the weight, at least 0.3."""
+"""Standard deviation of each weight over tokenizers and texts: as large as the weight, at least 0.3; less for a
+byte of tools, which is counted in its class as well."""

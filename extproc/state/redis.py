@@ -5,7 +5,8 @@ back; if the key has changed meanwhile (WATCH), it starts over. With the figures
 number of the offer that it merged last. So after a write whose answer was lost, the next read shows whether it
 took effect, and nothing is merged twice.
 
-Commands used: WATCH, UNWATCH, MULTI, EXEC, GETRANGE, SET, TIME, and AUTH and SELECT where configured.
+Commands used: WATCH, UNWATCH, MULTI, EXEC, GETRANGE, SET, TIME, and AUTH and SELECT where configured. The client
+also sends CLIENT SETINFO, which a server may refuse.
 """
 
 import secrets

@@ -22,7 +22,8 @@ class Store(Protocol):
 
     name: str
     lineage: str
-    """Lineage of the state that this process last read or merged into, "" for none. Set by `read`, `exchange`."""
+    """Lineage of the state that this process last read or merged into, "" for none. Set by `read` and `exchange`,
+    and for a store that is given copies by `Sync`, to that of the store whose figures they are."""
 
     def read(self) -> Table:
         """Return the stored figures, faded by age; empty when there are none. Raises `StoreError`."""
