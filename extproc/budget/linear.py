@@ -47,10 +47,8 @@ class LinearEstimator:
         self._settings = settings
         self._rate = settings.misroute_percent / 100.0
         self._limit = limit
-        self._fits: Bounded[str, Fit] = Bounded(limit)
-        self._errors: Bounded[tuple[str, str], Errors] = Bounded(2 * limit)
-        if before is not None:
-            self._fits, self._errors = before._fits, before._errors
+        self._fits: Bounded[str, Fit] = before._fits if before else Bounded(limit)
+        self._errors: Bounded[tuple[str, str], Errors] = before._errors if before else Bounded(2 * limit)
         self._ready: dict[str, Fit] = {}
         self._nothing = Fit()
         self._no_errors = Errors()
