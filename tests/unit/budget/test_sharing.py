@@ -7,7 +7,6 @@ import pytest
 
 from extproc.body.facts import Item
 from extproc.body.usage import Usage
-from extproc.budget.estimate import Estimator
 from extproc.budget.features import features
 from extproc.budget.learner import Learner, Offer
 from extproc.budget.linear import LinearEstimator
@@ -26,8 +25,8 @@ def prompt(size: int) -> tuple[float, ...]:
     return features(Item(text=b"a" * size))
 
 
-def learner(*stores: str) -> Learner:
-    return Learner(RatioEstimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, stores)
+def learner(*stores: str, estimator: type[RatioEstimator | LinearEstimator] = RatioEstimator) -> Learner:
+    return Learner(estimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, stores)
 
 
 def teach(to: Learner, ratio: float, times: int) -> None:
@@ -71,11 +70,11 @@ def test_what_was_learned_since_is_offered() -> None:
 
 @pytest.mark.parametrize("estimator", [RatioEstimator, LinearEstimator])
 @pytest.mark.parametrize("basis", ["text", "raw"])
-def test_a_prepared_offer_is_the_same(estimator: type[Estimator], basis: Basis) -> None:
+def test_a_prepared_offer_is_the_same(estimator: type[RatioEstimator | LinearEstimator], basis: Basis) -> None:
     """Whatever is learned between two steps, or after the last."""
 
     def offered(prepared: bool) -> Offer:
-        one = Learner(estimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, ("file",))  # type: ignore[call-arg]
+        one = learner("file", estimator=estimator)
         learned = [observation(tokens, basis=basis, model=f"m{tokens % 5}") for tokens in range(80, 120)]
         for each in learned[:20]:
             one.learn(each)
@@ -93,14 +92,11 @@ def test_a_prepared_offer_is_the_same(estimator: type[Estimator], basis: Basis) 
 
 @pytest.mark.parametrize("estimator", [RatioEstimator, LinearEstimator])
 @pytest.mark.parametrize("basis", ["text", "raw"])
-def test_figures_made_ready_are_the_same(estimator: type[Estimator], basis: Basis) -> None:
+def test_figures_made_ready_are_the_same(estimator: type[RatioEstimator | LinearEstimator], basis: Basis) -> None:
     """Whatever is learned between two steps, or after the last, comes on top of what the store gave, once."""
 
     def settled(ready: bool) -> tuple[Table, Offer, list[object]]:
-        one, other = (
-            Learner(estimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT, ("file",))  # type: ignore[call-arg]
-            for _ in range(2)
-        )
+        one, other = learner("file", estimator=estimator), learner(estimator=estimator)
         learned = [observation(tokens, basis=basis, model=f"m{tokens % 5}") for tokens in range(80, 140)]
         for each in learned[:20]:
             other.learn(each)
@@ -245,7 +241,7 @@ def test_figures_of_the_other_estimator_are_kept() -> None:
 
 def test_figures_of_a_linear_estimator_are_kept() -> None:
     """The ratio estimator has no use for them."""
-    one = Learner(LinearEstimator(Estimation(), LIMIT), OutputReserve(Output(), LIMIT), 4 * LIMIT)
+    one = learner(estimator=LinearEstimator)
     teach(one, 4.0, 30)
     learned = one.export()
     one.rebuild(RatioEstimator(Estimation(), LIMIT), one.output, one.limit)

@@ -86,7 +86,7 @@ def test_who_knows_nothing_begins_nothing(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("spoil", ["deleted", "torn", "emptied by a version that wrote nothing too"])
+@pytest.mark.parametrize("spoil", ["deleted", "torn", "written empty"])
 def test_a_file_begun_anew_takes_nothing_away(tmp_path: Path, spoil: str) -> None:
     """Another service came first and knew little: who knows more gives it back, and what is new counts once."""
     path = tmp_path / "state.json"
