@@ -44,7 +44,6 @@ def comment_lines(text: str, indent: int = 0) -> list[str]:
             subsequent_indent=f"{margin} ",
             break_long_words=False,
             break_on_hyphens=False,
-            drop_whitespace=True,
         ) or [margin]
     return lines
 
