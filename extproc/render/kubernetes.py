@@ -21,6 +21,7 @@ TMP = PurePath("/tmp")
 LABELS = {"app.kubernetes.io/name": NAME}
 
 NETWORKING = "networking.k8s.io/v1"
+_SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(ADMIN_PORT)}
 
 
 def service_documents(
@@ -73,11 +74,10 @@ def _unmounted(config: Config) -> Iterator[str]:
 
 def _config_map(config: Config, options: Options) -> Tree:
     settings: dict[str, Any] = config.model_dump(
-        mode="json", exclude_defaults=True, exclude={"server": True, "state": {"redis": {"password"}}}
+        mode="json", exclude_defaults=True, exclude={"state": {"redis": {"password"}}}
     )
-    server = config.server.model_dump(mode="json", exclude_defaults=True)
-    settings["server"] = {**server, "listen": f"0.0.0.0:{GRPC_PORT}", "admin": f"0.0.0.0:{ADMIN_PORT}"}
-    settings["pools"] = config.model_dump(mode="json", exclude_defaults=True)["pools"]
+    everywhere = {"listen": f"0.0.0.0:{GRPC_PORT}", "admin": f"0.0.0.0:{ADMIN_PORT}"}
+    settings["server"] = {**settings.get("server", {}), **everywhere}
     return {
         "# The configuration this was rendered from. A change is picked up while the service runs; a bad one is "
         "refused.": None,
@@ -120,13 +120,9 @@ def _deployment(config: Config, options: Options, annotations: Mapping[str, str]
         "change it.": None,
         "selector": {"matchLabels": LABELS},
         "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "template": {"metadata": {"labels": LABELS, "annotations": {**_scrape(), **annotations}}, "spec": pod},
+        "template": {"metadata": {"labels": LABELS, "annotations": {**_SCRAPED, **annotations}}, "spec": pod},
     }
     return named("apps/v1", "Deployment", NAME, options, spec)
-
-
-def _scrape() -> Tree:
-    return {"prometheus.io/scrape": "true", "prometheus.io/port": str(ADMIN_PORT)}
 
 
 def _container(config: Config) -> Tree:
