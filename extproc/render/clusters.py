@@ -38,9 +38,9 @@ def name_problems(layout: Layout) -> list[str]:
     return name_clashes(layout, taken)
 
 
-def service(options: Options, endpoint: str = "") -> Tree:
-    """Return the cluster of Dualpool itself, at `endpoint` (default: where `options` says it is)."""
-    endpoints = [endpoint] if endpoint else _workers(options)
+def service(options: Options) -> Tree:
+    """Return the cluster of Dualpool itself."""
+    endpoints = _workers(options)
     return {
         "name": SERVICE_CLUSTER,
         **_discovery(endpoints),

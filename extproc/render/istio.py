@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from extproc.config import Config
-from extproc.render.clusters import retrying, service
+from extproc.render.clusters import MANY, retrying, service
 from extproc.render.envoy import manager_parts
 from extproc.render.filters import buffer_bytes, http_filters
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
@@ -18,14 +18,14 @@ from extproc.render.typed import any_of, awake, check
 NETWORKING = "networking.istio.io/v1"
 GATEWAY = "llm"
 SELECTOR = {"istio": "ingressgateway"}
-PROXIES = "istio-system"
+GATEWAY_NAMESPACE = "istio-system"
 """Namespace of the ingress gateway: what selects it has to live there."""
 
 _MANAGER = "envoy.filters.network.http_connection_manager"
 _MANAGER_TYPE = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _PROXIES: Tree = {
     "# Istio's ingress gateway.": None,
-    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": PROXIES}},
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": GATEWAY_NAMESPACE}},
     "podSelector": {"matchLabels": SELECTOR},
 }
 _NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
@@ -55,7 +55,9 @@ def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tr
         taken := name_clashes(layout, {READ: "the route of answers that are read"})
     ):
         raise RenderError(taken)
-    options = msgspec.structs.replace(options, envoy=_WITH_AGGREGATE)
+    options = msgspec.structs.replace(
+        options, envoy=_WITH_AGGREGATE, service=f"{_service_host(options)}:{GRPC_PORT}"
+    )
     hosts = dict.fromkeys(_backend(layout, pool, options)[0] for pool in layout.pools)  # pools may share one
     destinations = [_destination(host, options) for host in hosts]
     return {
@@ -111,11 +113,15 @@ def _destination(host: str, options: Options) -> Tree:
         "host": host,
         "trafficPolicy": {
             "loadBalancer": {"simple": "LEAST_REQUEST"},
-            "connectionPool": {"http": {"maxRetries": 20_000, "idleTimeout": "4s"}},
+            "connectionPool": {"http": {"maxRetries": MANY, "idleTimeout": "4s"}},
         },
     }
     name = "-".join(host.split(".")[:2])  # of the Service and its namespace
     return named(NETWORKING, "DestinationRule", name, options, spec)
+
+
+def _service_host(options: Options) -> str:
+    return qualified(NAME, options.namespace)
 
 
 def _backend(layout: Layout, pool: str, options: Options) -> tuple[str, int]:
@@ -136,7 +142,6 @@ def _filter(layout: Layout, options: Options) -> Tree:
         "# How much of a request is buffered, for Dualpool and for the retry.": None,
         "per_connection_buffer_limit_bytes": buffer_bytes(layout, options.usage),
     }
-    own = service(options, f"{NAME}.{options.namespace}.svc.cluster.local:{GRPC_PORT}")
     spec = {
         "workloadSelector": {"labels": SELECTOR},
         "configPatches": [
@@ -146,13 +151,13 @@ def _filter(layout: Layout, options: Options) -> Tree:
             ),
             _patch("NETWORK_FILTER", "MERGE", manager, at_manager),
             _patch("LISTENER", "MERGE", limit, at_manager),
-            _patch("CLUSTER", "ADD", own),
+            _patch("CLUSTER", "ADD", service(options)),
             *(_patch("CLUSTER", "ADD", _retrying(layout, pool, options)) for pool in layout.larger),
             *(_route_patch(layout, pool, options, _awake(asking)) for pool in layout.pools),
             *_read_patch(options, filters),
         ],
     }
-    return named("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, _beside_proxies(options), spec)
+    return named("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, _beside_gateway(options), spec)
 
 
 def _asleep(http_filter: Tree) -> Tree:
@@ -168,8 +173,8 @@ def _awake(filters: Iterable[Tree]) -> Tree:
     return {"typed_per_filter_config": {tree["name"]: awake() for tree in filters}}
 
 
-def _beside_proxies(options: Options) -> Options:
-    return msgspec.structs.replace(options, namespace=PROXIES)
+def _beside_gateway(options: Options) -> Options:
+    return msgspec.structs.replace(options, namespace=GATEWAY_NAMESPACE)
 
 
 def _retrying(layout: Layout, pool: str, options: Options) -> Tree:
@@ -219,11 +224,11 @@ def _telemetry(options: Options) -> Tree:
         "    extensionProviders:\n"
         f"    - name: {NAME}\n"
         "      envoyHttpAls:\n"
-        f"        service: {NAME}.{options.namespace}.svc.cluster.local\n"
+        f"        service: {_service_host(options)}\n"
         f"        port: {GRPC_PORT}\n"
         "\n"
         "For this gateway the provider takes the place of the mesh's own: name those beside it that are to stay "
         "(`envoy` is the log on standard output)."
     )
     spec = {"selector": {"matchLabels": SELECTOR}, "accessLogging": [{"providers": [{"name": NAME}]}]}
-    return named("telemetry.istio.io/v1", "Telemetry", NAME, _beside_proxies(options), spec, comment)
+    return named("telemetry.istio.io/v1", "Telemetry", NAME, _beside_gateway(options), spec, comment)
