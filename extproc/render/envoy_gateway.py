@@ -39,7 +39,7 @@ def envoy_gateway(config: Config, layout: Layout, options: Options) -> dict[str,
         policies: list[Tree] = []
     else:
         backends = [*(_backend(layout, name, options) for name in layout.pools), *_fallbacks(layout, options)]
-        policies = _traffic_policies(layout, options)
+        policies = [_traffic_policy(layout, name, options) for name in layout.pools]
     return {
         "service.yaml": service_documents(config, options, _PROXIES),
         "gateway.yaml": [_envoy_proxy(options), _gateway(options), _client_policy(layout, options)],
@@ -167,7 +167,7 @@ def _backend_ref(name: str, options: Options) -> Tree:
     return {"group": ENVOY_GATEWAY, "kind": "Backend", "name": name}
 
 
-def _traffic_policies(layout: Layout, options: Options) -> list[Tree]:
+def _traffic_policy(layout: Layout, pool: str, options: Options) -> Tree:
     retry = {
         "# vLLM answers 400 to a request that does not fit. It is retried once, on the fallback: the larger pool "
         "(one attempt for each priority). reset: so is a request whose server died before its answer "
@@ -180,14 +180,6 @@ def _traffic_policies(layout: Layout, options: Options) -> list[Tree]:
         },
         "perRetry": {"backOff": {"baseInterval": "1ms", "maxInterval": "1ms"}},
     }
-    largest = [pool for pool in layout.pools if pool not in layout.larger]
-    return [
-        *(_traffic_policy(layout, pool, options, {"retry": retry}) for pool in layout.larger),
-        *(_traffic_policy(layout, pool, options, {}) for pool in largest),
-    ]
-
-
-def _traffic_policy(layout: Layout, pool: str, options: Options, extra: Tree) -> Tree:
     spec = {
         "targetRefs": [{"group": GATEWAY_API, "kind": "HTTPRoute", "name": ROUTE, "sectionName": pool}],
         "loadBalancer": {"type": "LeastRequest"},
@@ -201,7 +193,7 @@ def _traffic_policy(layout: Layout, pool: str, options: Options, extra: Tree) ->
             "maxParallelRequests": MANY,
             "maxParallelRetries": MANY,
         },
-        **extra,
+        **({"retry": retry} if pool in layout.larger else {}),
     }
     return named(f"{ENVOY_GATEWAY}/v1alpha1", "BackendTrafficPolicy", f"{ROUTE}-{pool}", options, spec)
 
