@@ -4,11 +4,7 @@ from pathlib import PurePath
 
 from extproc.body.bounds import LARGEST_BODY
 from extproc.render.layout import Layout, Options, Usage
-from extproc.render.lifting import (
-    ANSWER_BUFFER,
-    answer_filters,
-    request_filter,
-)
+from extproc.render.lifting import ANSWER_BUFFER, answer_filters, request_filter
 from extproc.render.text import Tree
 from extproc.render.typed import TYPE_URL, any_of
 from extproc.service.in_proxy import RESOURCE
@@ -31,7 +27,7 @@ def buffer_bytes(layout: Layout, usage: Usage = "response-body") -> int:
     """Return the size of a buffer that holds the largest prompt, a power of two, and answers that are read here."""
     needed = BYTES_PER_TOKEN * max(pool.capacity for pool in layout.pools.values())
     answer = ANSWER_BUFFER if usage == "access-log" else 0
-    return int(max(LEAST_BUFFER, answer, 1 << (needed - 1).bit_length()))
+    return max(LEAST_BUFFER, answer, 1 << (needed - 1).bit_length())
 
 
 def http_filters(layout: Layout, options: Options) -> list[Tree]:
@@ -121,12 +117,16 @@ def _request_mode(bodyless: bool) -> Tree:
 
 
 def _answer_mode(options: Options) -> Tree:
-    nothing = {"response_body_mode": "NONE", "response_trailer_mode": "SKIP"}
     if options.usage == "access-log":
-        return {"# Usage comes from the access log.": None, "response_header_mode": "SKIP", **nothing}
+        why = "# Usage comes from the access log."
+    else:
+        why = (
+            "# Dualpool asks for the headers of the answers it learns from, and then for the body: JSON "
+            "whole, a stream chunk by chunk, anything else not at all."
+        )
     return {
-        "# Dualpool asks for the headers of the answers it learns from, and then for the body: JSON "
-        "whole, a stream chunk by chunk, anything else not at all.": None,
+        why: None,
         "response_header_mode": "SKIP",
-        **nothing,
+        "response_body_mode": "NONE",
+        "response_trailer_mode": "SKIP",
     }
