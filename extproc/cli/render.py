@@ -139,11 +139,11 @@ def _refused(args: argparse.Namespace) -> Iterator[str]:
         yield "--name: names the file that is written to --output, which is not given"
 
 
-def _write(files: Mapping[str, str], directory: Path, only_name: str | None) -> None:
-    """Write each file and print its path. `only_name`: of the file, where there is one."""
+def _write(files: Mapping[str, str], directory: Path, name: str | None) -> None:
+    """Write each file and print its path. `name`: of the file, for kinds that are one."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        path = directory / (only_name if only_name and len(files) == 1 else name)
+    for own_name, text in files.items():
+        path = directory / (name or own_name)
         path.write_text(text, "utf-8")
         print(path)
 
