@@ -59,12 +59,14 @@ def measure(row: Row, workload: Workload, idle: float = 0.0) -> dict[str, Any]:
     # What it does without a request (health checks, scrapes of its own figures) is not theirs.
     cpu = max(0.0, cpu_seconds(row) - cpu - idle * (time.perf_counter() - started))
     after = row.envoy.stats("ext_proc|upstream_cx_tx_bytes_total")
+    latencies = sorted(timing.latencies)
     return {
         "row": row.name,
         "workload": workload.name,
-        "latencies_ms": [round(1e3 * s, 4) for s in timing.latencies],
+        "p50_ms": round(1e3 * latencies[len(latencies) // 2], 4),
+        "p99_ms": round(1e3 * latencies[int(len(latencies) * 0.99)], 4),
         "gap_ms": round(1e3 * sorted(timing.gaps)[len(timing.gaps) // 2], 4) if timing.gaps else None,
-        "requests_per_second": len(timing.latencies) / timing.seconds,
+        "requests_per_second": len(latencies) / timing.seconds,
         "cpu_ms": 1e3 * cpu / workload.requests,
         "messages": (after.get(SENT, 0) - before.get(SENT, 0)) / workload.requests,
         "bytes": (after.get(BYTES, 0) - before.get(BYTES, 0)) / workload.requests,
@@ -88,32 +90,20 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="where results are written")
     args = parser.parse_args()
-    decisions = decision.measure()
-    for name, microseconds in decisions.items():
-        print(f"{name:>6}: {microseconds:9.1f} µs per decision, {1e6 / microseconds:9,.0f} decisions/s")
+    decisions = decision.main()
     samples: list[dict[str, Any]] = []
     for number in range(args.rounds):
         samples += measure_all(args.rows)
         print(f"round {number + 1} of {args.rounds}", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    whole = _short({"time": now.isoformat(), "machine": machine, "decision_us": decisions, "samples": samples})
-    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{targets(whole['samples'])}\n\n{markdown(samples)}"
+    whole = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "samples": samples}
+    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{targets(samples)}\n\n{markdown(samples)}"
     print(text)
     args.output.mkdir(exist_ok=True)
     stem = args.output / f"{now:%Y-%m-%d}"
     stem.with_suffix(".json").write_text(json.dumps(whole), "utf-8")
     stem.with_suffix(".md").write_text(text, "utf-8")
-
-
-def _short(whole: dict[str, Any]) -> dict[str, Any]:
-    """Return `whole` with percentiles in place of the single latencies."""
-    samples = []
-    for sample in whole["samples"]:
-        latencies = sorted(sample["latencies_ms"])
-        percentiles = {"p50_ms": latencies[len(latencies) // 2], "p99_ms": latencies[int(len(latencies) * 0.99)]}
-        samples.append({k: v for k, v in sample.items() if k != "latencies_ms"} | percentiles)
-    return {**whole, "samples": samples}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from extproc.config import Config
 from extproc.routing.router import Head, Router
 
 SIZES = {"1 kB": 1_000, "32 kB": 32_000, "1 MB": 1_000_000}
+REPEATS = 7
 HEAD = Head(method="POST", path="/v1/chat/completions")
 TEXT = "The quick brown fox, jumping over 13 lazy dogs, asks: what does a token cost?\n"
 
@@ -22,8 +23,8 @@ def body(size: int) -> bytes:
     return json.dumps({"model": "m", "messages": messages, "max_tokens": 64}).encode()
 
 
-def measure(repeats: int = 7) -> dict[str, float]:
-    """Microseconds of a decision by size of the text: the median over `repeats` of the mean of a run."""
+def measure() -> dict[str, float]:
+    """Microseconds of a decision by size of the text: the median over `REPEATS` of the mean of a run."""
     # A pool that nothing here outgrows: a body too large for the smaller pools would not be parsed at all.
     pools = ({"name": "short", "capacity": 10_000_000}, {"name": "long", "capacity": 100_000_000})
     config = Config.model_validate({"pools": {"default": pools}})
@@ -36,11 +37,18 @@ def measure(repeats: int = 7) -> dict[str, float]:
         assert isinstance(decision.observation, Observation), decision
         runs = max(20, 2_000_000 // (size + 1000))
         decide = functools.partial(router.decide, HEAD, request, whole=True)
-        times = timeit.repeat(decide, number=runs, repeat=repeats)
+        times = timeit.repeat(decide, number=runs, repeat=REPEATS)
         figures[name] = statistics.median(times) / runs * 1e6
     return figures
 
 
-if __name__ == "__main__":
-    for name, microseconds in measure().items():
+def main() -> dict[str, float]:
+    """Measure, print, and return what was measured."""
+    figures = measure()
+    for name, microseconds in figures.items():
         print(f"{name:>6}: {microseconds:9.1f} µs per decision, {1e6 / microseconds:9,.0f} decisions/s")
+    return figures
+
+
+if __name__ == "__main__":
+    main()

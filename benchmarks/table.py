@@ -17,18 +17,18 @@ def markdown(samples: Samples) -> str:
 
 def _table(samples: Samples) -> str:
     rows = list(dict.fromkeys(s["row"] for s in samples))
-    first = {key: _median(samples, rows[0], key) for key in ("p50", "p99", "requests_per_second")}
+    first = {key: _median(samples, rows[0], key) for key in ("p50_ms", "p99_ms", "requests_per_second")}
     lines = [
         "| | p50 ms | added p50 | added p99 | requests/s | × first | CPU ms/request | messages | bytes "
         "| event gap ms | failed |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        p50, p99, rate = (_median(samples, row, key) for key in ("p50", "p99", "requests_per_second"))
+        p50, p99, rate = (_median(samples, row, key) for key in ("p50_ms", "p99_ms", "requests_per_second"))
         cells = [
-            f"{p50:.2f} ± {_spread(samples, row, 'p50'):.2f}",
-            f"{p50 - first['p50']:+.2f}",
-            f"{p99 - first['p99']:+.2f}",
+            f"{p50:.2f} ± {_spread(samples, row, 'p50_ms'):.2f}",
+            f"{p50 - first['p50_ms']:+.2f}",
+            f"{p99 - first['p99_ms']:+.2f}",
             f"{rate:.0f} ± {_spread(samples, row, 'requests_per_second'):.0f}",
             f"{rate / first['requests_per_second']:.2f}",
             f"{_median(samples, row, 'cpu_ms'):.3f} ± {_spread(samples, row, 'cpu_ms'):.3f}",
@@ -49,11 +49,7 @@ def _gap(samples: Samples, row: str) -> str:
 
 
 def _values(samples: Samples, row: str, key: str) -> list[float]:
-    mine = [s for s in samples if s["row"] == row]
-    if key in ("p50", "p99"):
-        share = {"p50": 0.5, "p99": 0.99}[key]
-        return [sorted(s["latencies_ms"])[int(len(s["latencies_ms"]) * share)] for s in mine]
-    return [s[key] for s in mine]
+    return [s[key] for s in samples if s["row"] == row]
 
 
 def _median(samples: Samples, row: str, key: str) -> float:
