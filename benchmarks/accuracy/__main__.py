@@ -48,8 +48,8 @@ def _head(title: str, columns: Sequence[str]) -> None:
     print(f"\n### {title}\n\n| | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
 
 
-def _row(name: str, values: Sequence[float], digits: int = 1) -> None:
-    print(f"| {name} | {' | '.join(f'{value:.{digits}f} %' for value in values)} |", flush=True)
+def _row(name: str, values: Sequence[float]) -> None:
+    print(f"| {name} | {' | '.join(f'{value:.1f} %' for value in values)} |", flush=True)
 
 
 def _errors(rows: Sequence[Row], tokenizer: str) -> None:

@@ -43,7 +43,6 @@ class Estimates(msgspec.Struct, frozen=True):
     upper: Array
     true: Array
     caps: Array
-    order: Sequence[int]
 
     @property
     def error(self) -> Array:
@@ -63,7 +62,7 @@ def estimate(method: Method, rows: Sequence[Row], tokenizers: Sequence[str], ord
         if not row.exact or method.basis == "raw":
             expected, upper = _one(estimator, method, row, vector, tokens)
         found[:, step] = expected, upper, max(1, tokens), row.cap
-    return Estimates(found[0], found[1], found[2], found[3], order)
+    return Estimates(*found)
 
 
 def _one(
