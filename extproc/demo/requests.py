@@ -59,43 +59,35 @@ def _user(content: str) -> Body:
     return {"role": "user", "content": content}
 
 
-_documentation = functools.cache(texts.documentation)
-_source = functools.cache(texts.source)
-_names = functools.cache(texts.names)
-_record = functools.cache(texts.hashes)
-_records = functools.cache(texts.records)
-_tools = functools.cache(texts.tools)
-
-
 def _chat(random_: random.Random) -> tuple[str, Body]:
     turns = random_.choice((1, 3, 5))
-    said = [texts.piece(_documentation(), _size(random_, 900), random_) for _ in range(turns)]
+    said = [texts.piece(texts.documentation(), _size(random_, 900), random_) for _ in range(turns)]
     roles = ("user", "assistant")
     return CHAT, {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]}
 
 
 def _code(random_: random.Random) -> tuple[str, Body]:
-    text = texts.piece(_source(), _size(random_, 4000), random_)
+    text = texts.piece(texts.source(), _size(random_, 4000), random_)
     return (COMPLETIONS, {"prompt": text}) if random_.random() < 0.3 else (CHAT, {"messages": [_user(text)]})
 
 
 def _in(language: str, random_: random.Random) -> tuple[str, Body]:
-    return CHAT, {"messages": [_user(texts.piece(_names(language), _size(random_, 1200), random_))]}
+    return CHAT, {"messages": [_user(texts.piece(texts.names(language), _size(random_, 1200), random_))]}
 
 
 def _json_tools(random_: random.Random) -> tuple[str, Body]:
-    text = texts.piece(_records(), _size(random_, 1500), random_)
-    tools = random_.sample(_tools(), random_.choice((2, 5, 10)))
+    text = texts.piece(texts.records(), _size(random_, 1500), random_)
+    tools = random_.sample(texts.tools(), random_.choice((2, 5, 10)))
     return CHAT, {"messages": [_user(text)], "tools": tools}
 
 
 def _hashes(random_: random.Random) -> tuple[str, Body]:
     """Far more tokens a byte than what is taken for the same class: the estimate must miss some of these."""
-    return CHAT, {"messages": [_user(texts.piece(_record(), _size(random_, 7000), random_))]}
+    return CHAT, {"messages": [_user(texts.piece(texts.hashes(), _size(random_, 7000), random_))]}
 
 
 def _document(random_: random.Random) -> tuple[str, Body]:
-    text = texts.piece(_documentation(), 12_000 + _size(random_, 12_000), random_)
+    text = texts.piece(texts.documentation(), 12_000 + _size(random_, 12_000), random_)
     return CHAT, {"messages": [_user(text)]}
 
 

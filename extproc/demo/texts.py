@@ -5,6 +5,7 @@ import ast
 import base64
 import calendar
 import dataclasses
+import functools
 import gettext
 import importlib.metadata
 import inspect
@@ -32,16 +33,19 @@ _DOMAINS = {
 _COUNTRIES = "iso3166-1.json"
 
 
+@functools.cache
 def documentation() -> str:
     """Python's language reference, as pydoc carries it."""
     return "\n\n".join(topics.topics[name] for name in sorted(topics.topics))
 
 
+@functools.cache
 def source() -> str:
     """Source code of the standard library."""
     return "\n\n".join(inspect.getsource(module) for module in _MODULES)
 
 
+@functools.cache
 def names(language: str) -> str:
     """Names of countries, regions, languages and currencies in `language` (a locale of pycountry)."""
     found = []
@@ -51,16 +55,19 @@ def names(language: str) -> str:
     return "、".join(found)
 
 
+@functools.cache
 def hashes() -> str:
     """The record of an installed package: paths, hashes and sizes."""
     return importlib.metadata.distribution("numpy").read_text("RECORD") or ""
 
 
+@functools.cache
 def records() -> str:
     """A database of countries, as JSON."""
     return (Path(pycountry.DATABASE_DIR) / _COUNTRIES).read_text("utf-8")
 
 
+@functools.cache
 def tools() -> list[dict[str, Any]]:
     """Functions of the standard library, described as the tools of a chat request."""
     return [_tool(function) for module in _TOOL_MODULES for function in _functions(module)]
