@@ -19,6 +19,8 @@ Tree = dict[str, Any]
 Address = tuple[str, int]
 
 ANY_PORT = ("127.0.0.1", 0)
+BARE = "bare"
+"""Name of the listener without the ext_proc filter."""
 
 
 def shipped() -> Tree:
@@ -50,11 +52,11 @@ def http(listener: Tree) -> Tree:
     return manager
 
 
-def with_bare_listener(tree: Tree, name: str = "bare") -> Tree:
+def with_bare_listener(tree: Tree) -> Tree:
     """Return a copy with a second listener that is the same without the ext_proc filter: what it costs."""
     tree = _copy(tree)
     listener = _copy(tree["static_resources"]["listeners"][0])
-    listener["name"] = name
+    listener["name"] = BARE
     filters = http(listener)["http_filters"]
     http(listener)["http_filters"] = [f for f in filters if f["name"] != "envoy.filters.http.ext_proc"]
     tree["static_resources"]["listeners"].append(listener)
@@ -130,5 +132,5 @@ class Envoy:
 
     def stats(self, pattern: str = "") -> dict[str, int]:
         """Return the counters and gauges whose names match the regular expression `pattern`."""
-        page = json.loads(self.get(f"/stats?format=json&filter={pattern}") or '{"stats": []}')
-        return {s["name"]: s["value"] for s in page["stats"] if "name" in s}
+        found = json.loads(self.get(f"/stats?format=json&filter={pattern}") or '{"stats": []}')
+        return {s["name"]: s["value"] for s in found["stats"] if "name" in s}

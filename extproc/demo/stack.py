@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from extproc.demo.envoy import Envoy, Tree, binary, http, shipped, with_addresses, with_bare_listener
+from extproc.demo.envoy import BARE, Envoy, Tree, binary, http, shipped, with_addresses, with_bare_listener
 from extproc.demo.load import TOLD
 from extproc.demo.pool_server import HOST
 from extproc.demo.process import Process
@@ -15,7 +15,6 @@ from extproc.demo.requests import CHAT
 from extproc.demo.service import Service
 
 CAPACITIES = {"short": 4096, "long": 131_072}
-BARE = "bare"
 
 Part = TypeVar("Part", Envoy, Process, Service)
 
@@ -54,7 +53,7 @@ class Stack:
         found = {name: pools.wait_for_output(rf"pool {name} on port (\d+)")[1] for name in CAPACITIES}
         endpoints = {name: (HOST, int(port)) for name, port in found.items()}
         endpoints["dualpool"] = (HOST, self.service.port)
-        tree = with_bare_listener(_telling(with_addresses(shipped(), endpoints)), BARE)
+        tree = with_bare_listener(_telling(with_addresses(shipped(), endpoints)))
         self.envoy = self._enter(Envoy(tree, self._directory, envoy))
 
     def _enter(self, part: Part) -> Part:

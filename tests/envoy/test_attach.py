@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extproc.cli import main
-from extproc.demo.envoy import http, with_bare_listener
+from extproc.demo.envoy import BARE, http, with_bare_listener
 from extproc.demo.pool_server import HOST
 from extproc.render.typed import any_of
 from tests.envoy.attached import Attached, attached, with_route, without_filter
@@ -157,7 +157,7 @@ def test_shadow_mode_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     settings = {"routing": {"shadow": True}}
     with attached(tmp_path, sets, settings, change=with_bare_listener) as shadow:
         for body in BODIES:
-            through, past = shadow.send(body), send(f"http://{HOST}:{shadow.envoy.ports['bare']}", body)
+            through, past = shadow.send(body), send(f"http://{HOST}:{shadow.envoy.ports[BARE]}", body)
             assert seen(through) == seen(past)
             assert shadow.reached(through) == shadow.reached(past) == ["long"]
         counted = 'dualpool_requests_total{chosen="short",pool="long",reason="shadow"} 2.0'
