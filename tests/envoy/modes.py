@@ -13,6 +13,7 @@ from extproc.demo.pool import Behaviour
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
 from tests.envoy.attached import Attached, PoolSets, attached
+from tests.envoy.counts import AT_REST, OBSERVATIONS, total
 from tests.envoy.stack import default_is_short, until
 
 SETS: PoolSets = {"default": {"short": 2048, "long": 131_072}}
@@ -29,7 +30,6 @@ MODES = (BODY, *LOGGED)
 ENTRIES = "dualpool_access_log_entries_total"
 WRITTEN = "access_logs.grpc_access_log.logs_written"
 ACTIVE = "http.llm.downstream_rq_active"
-OBSERVATIONS = "dualpool_observations_total"
 
 
 def name(mode: Mode) -> str:
@@ -111,22 +111,13 @@ def anew(stack: Attached) -> Attached:
 def _at_rest(stack: Attached) -> bool:
     """No request is under way, no exchange is open, and every entry written has come."""
     figures, page = stack.envoy.stats(f"{ACTIVE}|{WRITTEN}"), stack.service.get("/metrics")
-    quiet = not figures[ACTIVE] and "dualpool_exchanges_in_flight 0.0" in page
+    quiet = not figures[ACTIVE] and AT_REST in page
     return quiet and figures.get(WRITTEN, 0) == total(page, ENTRIES)
 
 
 def count(stack: Attached, metric: str, **labels: str) -> float:
     """Sum a metric of the service over the series that have `labels`: what a test has added to it."""
     return total(stack.service.get("/metrics"), metric, **labels) - total(stack.before, metric, **labels)
-
-
-def total(page: str, metric: str, **labels: str) -> float:
-    """Do so for a page of metrics."""
-    found = 0.0
-    for line in page.splitlines():
-        if line.startswith(f"{metric}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
-            found += float(line.rpartition(" ")[2])
-    return found
 
 
 def arrived(stack: Attached, entries: int) -> None:

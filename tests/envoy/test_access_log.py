@@ -9,8 +9,9 @@ from extproc.demo.service import Service
 from tests.envoy.attached import Attached
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartMode
+from tests.envoy.counts import OBSERVATIONS, total
 from tests.envoy.load import Load
-from tests.envoy.modes import ENTRIES, IN_PROXY, LOGGED, OBSERVATIONS, WRITTEN, Mode, count, name
+from tests.envoy.modes import ENTRIES, IN_PROXY, LOGGED, WRITTEN, Mode, count, name
 from tests.envoy.stack import until
 from tests.envoy.version import version
 
@@ -18,9 +19,8 @@ DROPPED = "access_logs.grpc_access_log.logs_dropped"
 SHORT = chat("word " * 20, max_tokens=50)
 
 
-def entries(service: Service, metric: str = ENTRIES) -> float:
-    lines = [line for line in service.get("/metrics").splitlines() if line.startswith(f"{metric}{{")]
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
+def entries(service: Service) -> float:
+    return total(service.get("/metrics"), ENTRIES)
 
 
 def kill(stack: Attached) -> None:
@@ -51,8 +51,8 @@ def test_any_replica_learns_from_any_entry(start_mode: StartMode, tmp_path: Path
             for server in stack.servers.values():
                 server.pool.behaviour = Behaviour()
             until(load.more(5))
-            until(lambda: entries(service, OBSERVATIONS) >= 5)
-            assert 'observations_total{verdict="used"}' in service.get("/metrics")
+            until(lambda: total(service.get("/metrics"), OBSERVATIONS) >= 5)
+            assert total(service.get("/metrics"), OBSERVATIONS, verdict="used")
     assert load.failed() == []
 
 

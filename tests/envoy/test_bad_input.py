@@ -13,7 +13,7 @@ import pytest
 
 from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat
-from tests.envoy.counts import observed, requests_by_reason
+from tests.envoy.counts import AT_REST, observed, requests_by_reason
 from tests.envoy.stack import Stack, until
 
 GOOD = json.dumps(chat("hello", max_tokens=5)).encode()
@@ -51,7 +51,7 @@ def _nothing_goes_wrong(shared_stack: Stack) -> Any:
     """No test here may leave a traceback in the log, an open exchange or a learned figure."""
     before = learned(shared_stack)
     yield
-    until(lambda: "dualpool_exchanges_in_flight 0.0" in shared_stack.dualpool.get("/metrics"))
+    until(lambda: AT_REST in shared_stack.dualpool.get("/metrics"))
     assert learned(shared_stack) == before
     assert "Traceback" not in shared_stack.dualpool.process.output()
     assert "secret" not in shared_stack.dualpool.process.output()
@@ -185,10 +185,10 @@ def test_answers_that_teach_nothing_pass(
     """The answer arrives as the pool gave it; its lack of usage is counted."""
     pools.short.pool.behaviour = behaviour
     before = observed(shared_stack)
-    counted = observed(shared_stack, verdict)
+    counted = observed(shared_stack, verdict=verdict)
     expected = pytest.raises(http.client.IncompleteRead) if behaviour.cut_after else contextlib.nullcontext()
     with expected:
         reply = shared_stack.send(chat("hello", max_tokens=5, stream=stream))
         assert reply.status == (behaviour.status or 200)
     until(lambda: observed(shared_stack) == before + 1)
-    assert observed(shared_stack, verdict) == counted + 1
+    assert observed(shared_stack, verdict=verdict) == counted + 1

@@ -134,7 +134,7 @@ def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None
     body = json.dumps({"choices": [], "text": "x" * BUFFER, "usage": usage}).encode()
     stack = arrives(start_stack, small_buffer, body, messages=3)
     until(lambda: observed(stack))
-    assert observed(stack, "used") == 1
+    assert observed(stack, verdict="used") == 1
 
 
 def holding_answers_back(tree: Tree, head: str = "SEND") -> Tree:

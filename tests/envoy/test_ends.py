@@ -12,7 +12,8 @@ from extproc.demo.pool import Behaviour
 from tests.envoy.attached import Attached
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartMode
-from tests.envoy.modes import BODY, ENTRIES, MODES, OBSERVATIONS, Mode, count, heard, name
+from tests.envoy.counts import OBSERVATIONS
+from tests.envoy.modes import BODY, ENTRIES, MODES, Mode, count, heard, name
 
 MESSAGES = "/v1/messages"
 """Its streams tell of prompt tokens at their start, of completion tokens at their end."""

@@ -11,12 +11,12 @@ from extproc.demo.envoy import Envoy, Tree
 from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
 from tests.envoy.client import chat
-from tests.envoy.counts import observed
+from tests.envoy.counts import observed, total
 from tests.envoy.egctl import digest, gateway, manager, recorded
+from tests.envoy.modes import ENTRIES
 from tests.envoy.stack import POOLS, Pools, Stack, until
 
 WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
-ENTRIES = 'dualpool_access_log_entries_total{end="completed",pool="short"} '
 PATIENCE = "10s"
 
 Start = Callable[..., Stack]
@@ -90,8 +90,8 @@ def test_answers_teach_once(start: Start) -> None:
     options = {"stream": True, "stream_options": {"include_usage": True}}
     for turn in range(6):
         assert stack.send(chat("How are you?", max_tokens=10, **(options if turn % 2 else {}))).status == 200
-    until(lambda: f"{ENTRIES}6.0" in stack.dualpool.get("/metrics"))
-    assert observed(stack) == observed(stack, "used") == 6
+    until(lambda: total(stack.dualpool.get("/metrics"), ENTRIES, end="completed", pool="short") == 6)
+    assert observed(stack) == observed(stack, verdict="used") == 6
 
 
 def test_an_annotation_of_the_route(start: Start) -> None:

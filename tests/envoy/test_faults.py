@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.envoy.conftest import StartStack
+from tests.envoy.counts import AT_REST
 from tests.envoy.load import Load
 from tests.envoy.stack import Pools, at
 from tests.faults.ground import Ground, until
 from tests.faults.scenarios import NEEDS_REDIS, SCENARIOS
 from tests.process.redis_server import needs_redis
-
-IN_FLIGHT = "dualpool_exchanges_in_flight 0.0"
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_a_service_outlives_its_envoy(start_stack: StartStack, number: signal.Si
         until(more.more(20))
     assert more.failed() == []
     assert not stack.pools.long.pool.received
-    until(lambda: IN_FLIGHT in stack.dualpool.get("/metrics"))
+    until(lambda: AT_REST in stack.dualpool.get("/metrics"))
 
 
 def test_a_stopped_envoy_loses_nothing(start_stack: StartStack) -> None:
@@ -66,4 +65,4 @@ def test_a_stopped_envoy_loses_nothing(start_stack: StartStack) -> None:
         stack.envoy.process.send_signal(signal.SIGCONT)
         until(load.more(20))
     assert load.failed() == []
-    until(lambda: IN_FLIGHT in stack.dualpool.get("/metrics"))
+    until(lambda: AT_REST in stack.dualpool.get("/metrics"))

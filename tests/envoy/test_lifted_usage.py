@@ -12,7 +12,8 @@ from extproc.demo.pool import Behaviour
 from extproc.render.lifting import EVENT_BYTES
 from tests.envoy.attached import Attached
 from tests.envoy.client import CHAT, chat
-from tests.envoy.modes import ENTRIES, OBSERVATIONS, count, running
+from tests.envoy.counts import OBSERVATIONS
+from tests.envoy.modes import ENTRIES, count, running
 from tests.envoy.stack import until
 from tests.envoy.version import version
 

@@ -11,7 +11,8 @@ from extproc.body.bounds import LARGEST_BODY
 from extproc.demo.pool import Behaviour
 from tests.envoy.attached import Attached
 from tests.envoy.client import chat
-from tests.envoy.modes import BODY, LOGGED, OBSERVATIONS, Mode, count, heard, name, running
+from tests.envoy.counts import OBSERVATIONS
+from tests.envoy.modes import BODY, LOGGED, Mode, count, heard, name, running
 from tests.envoy.test_cut import asking, small_buffer
 from tests.envoy.test_routing import with_image
 from tests.envoy.version import Version

@@ -15,11 +15,11 @@ from extproc.demo.pool import Behaviour
 from tests.envoy.attached import Attached
 from tests.envoy.client import CHAT, MARKER, Reply, chat
 from tests.envoy.conftest import StartMode
+from tests.envoy.counts import OBSERVATIONS
 from tests.envoy.modes import (
     BODY,
     LOGGED,
     MODES,
-    OBSERVATIONS,
     UNSEEN,
     Mode,
     arrived,

@@ -8,7 +8,8 @@ import pytest
 
 from extproc.demo.envoy import Tree, http
 from tests.envoy.client import chat
-from tests.envoy.modes import MODES, OBSERVATIONS, Mode, count, heard, name, running, short_by_default
+from tests.envoy.counts import OBSERVATIONS
+from tests.envoy.modes import MODES, Mode, count, heard, name, running, short_by_default
 
 FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
 GZIP = "type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip"

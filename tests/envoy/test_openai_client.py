@@ -6,6 +6,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from tests.envoy.counts import AT_REST, observed
 from tests.envoy.stack import Pools, Stack, until
 
 MESSAGES: Any = [{"role": "user", "content": "How are you?"}]
@@ -28,14 +29,6 @@ def paths(stack: Stack) -> tuple[list[str], list[str]]:
     """Paths of the requests that reached the short and the long pool."""
     short, long = stack.pools.short.pool.received, stack.pools.long.pool.received
     return [r.path for r in short], [r.path for r in long]
-
-
-def observations(stack: Stack) -> float:
-    """Usage reports the service has learned from."""
-    lines = stack.dualpool.get("/metrics").splitlines()
-    return sum(
-        float(line.split()[-1]) for line in lines if line.startswith('dualpool_observations_total{verdict="used"')
-    )
 
 
 def test_a_chat_completion(stack: Stack) -> None:
@@ -62,7 +55,7 @@ async def test_a_chat_completion_asynchronously(stack: Stack) -> None:
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_stream(stack: Stack, asked: bool) -> None:
     """Every chunk arrives; usage comes last when it was asked for, and is learned from only then."""
-    before = observations(stack)
+    before = observed(stack, verdict="used")
     extra: Any = {"stream_options": {"include_usage": True}} if asked else {}
     with OpenAI(**options(stack)) as client:
         chunks = list(
@@ -71,13 +64,8 @@ def test_a_stream(stack: Stack, asked: bool) -> None:
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert len(said.split()) == 20
     assert (chunks[-1].usage is not None) == asked
-    until(lambda: exchanges_in_flight(stack) == 0)
-    assert observations(stack) - before == asked
-
-
-def exchanges_in_flight(stack: Stack) -> float:
-    lines = stack.dualpool.get("/metrics").splitlines()
-    return float(next(line for line in lines if line.startswith("dualpool_exchanges_in_flight ")).split()[-1])
+    until(lambda: AT_REST in stack.dualpool.get("/metrics"))
+    assert observed(stack, verdict="used") - before == asked
 
 
 async def test_a_stream_asynchronously(stack: Stack) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartMode
-from tests.envoy.modes import BODY, OBSERVATIONS, count
+from tests.envoy.counts import OBSERVATIONS
+from tests.envoy.modes import BODY, count
 from tests.envoy.stack import until
 
 UNREAD = "dualpool_unread_answers_total"

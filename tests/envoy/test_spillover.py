@@ -1,6 +1,5 @@
 """A short pool that saturates, through a real Envoy: short requests land long, and come back when it drains."""
 
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from extproc.demo.pool import Behaviour
 from extproc.render.layout import Options
 from tests.envoy.attached import Attached, attached
 from tests.envoy.client import Reply, chat
-from tests.envoy.modes import hasty_log
+from tests.envoy.modes import count, hasty_log
 from tests.envoy.stack import until
 
 SETS = {"default": {"short": 2048, "long": 131_072}}
@@ -82,11 +81,6 @@ def has_room(stack: Attached, source: str) -> bool:
     )
 
 
-def metric(stack: Attached, sample: str) -> float:
-    found = re.search(rf"^{re.escape(sample)} (\S+)$", stack.service.get("/metrics"), re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 def spills_and_comes_back(stack: Attached, source: str, many: int, slots: int = 256) -> None:
     """The whole of it, by the pools' own logs."""
     until(lambda: has_room(stack, source))
@@ -94,14 +88,14 @@ def spills_and_comes_back(stack: Attached, source: str, many: int, slots: int = 
     with crowd(stack, many, slots):
         until(lambda: is_saturated(stack, source))
         assert [stack.lands(LITTLE) for _ in range(3)] == ["long"] * 3
-        assert metric(stack, 'dualpool_requests_total{chosen="short",pool="long",reason="spillover"}') == 3
-        assert metric(stack, 'dualpool_spillovers_total{acted="true",pool="short",to="long"}') == 3
-        assert metric(stack, 'dualpool_pool_saturated{pool="short"}') == 1
-        assert metric(stack, f'dualpool_pool_pressure{{pool="short",source="{source}"}}') >= 1
+        assert count(stack, "dualpool_requests_total", chosen="short", pool="long", reason="spillover") == 3
+        assert count(stack, "dualpool_spillovers_total", acted="true", pool="short", to="long") == 3
+        assert count(stack, "dualpool_pool_saturated", pool="short") == 1
+        assert count(stack, "dualpool_pool_pressure", pool="short", source=source) >= 1
         assert pools(stack)["short"]["why"] == "saturated: at its mark or above"
     until(lambda: has_room(stack, source))
     assert stack.lands(LITTLE) == "short"
-    assert metric(stack, 'dualpool_pool_saturated{pool="short"}') == 0
+    assert count(stack, "dualpool_pool_saturated", pool="short") == 0
 
 
 def test_by_vllms_metrics(start: Start) -> None:
@@ -155,15 +149,14 @@ def test_shadow_mode_counts(start: Start) -> None:
     server.waiting = 4  # nobody is sent to the short pool in shadow mode: somebody else fills it
     until(lambda: is_saturated(stack, "vllm"))
     assert stack.lands(LITTLE) == "long"
-    assert metric(stack, 'dualpool_spillovers_total{acted="false",pool="short",to="long"}') == 1
-    assert metric(stack, 'dualpool_requests_total{chosen="short",pool="long",reason="shadow"}') == 1
+    assert count(stack, "dualpool_spillovers_total", acted="false", pool="short", to="long") == 1
+    assert count(stack, "dualpool_requests_total", chosen="short", pool="long", reason="shadow") == 1
 
 
 def test_servers_that_do_not_answer_change_nothing(start: Start) -> None:
     """Of a pool that says nothing nothing is known: requests go where they would without spillover."""
     stack = start({"stale_seconds": 0.2}, hidden=True)
-    questions = 'dualpool_pressure_questions_total{result="failed",source="vllm"}'
-    until(lambda: metric(stack, questions) >= 4)
+    until(lambda: count(stack, "dualpool_pressure_questions_total", result="failed", source="vllm") >= 4)
     with crowd(stack, 6, 2):
         until(lambda: stack.servers["short"].pool.waiting == 4)
         assert pools(stack)["short"]["source"] is None
