@@ -17,7 +17,7 @@ from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.client import MARKER, Reply, send
-from tests.envoy.stack import patient, until
+from tests.envoy.stack import healthy, patient, until
 
 PoolSets = dict[str, dict[str, int]]
 """Capacity of each pool by name, by pool set."""
@@ -94,8 +94,7 @@ def attached(
         proxy = stack.enter_context(
             Envoy(change(patient(with_addresses(tree, {"dualpool": (HOST, service.port)}))), directory, envoy)
         )
-        healthy = "cluster.dualpool.membership_healthy"
-        until(lambda: proxy.stats(healthy).get(healthy))
+        until(lambda: healthy(proxy))
         yield Attached(proxy, service, servers, config)
 
 

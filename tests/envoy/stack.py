@@ -36,6 +36,12 @@ def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
+def healthy(envoy: Envoy) -> int:
+    """Endpoints of the service that pass Envoy's health check."""
+    name = "cluster.dualpool.membership_healthy"
+    return envoy.stats(name).get(name, 0)
+
+
 PATIENCE = "10s"
 
 
@@ -176,9 +182,5 @@ def running(
         config = change(config if hasty else patient(config))
         proxy = stack.enter_context(Envoy(config, directory))
         if run:
-            until(
-                lambda: proxy.stats("cluster.dualpool.membership_healthy").get(
-                    "cluster.dualpool.membership_healthy"
-                )
-            )
+            until(lambda: healthy(proxy))
         yield Stack(proxy, pools, run)

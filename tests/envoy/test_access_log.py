@@ -12,7 +12,7 @@ from tests.envoy.conftest import StartMode
 from tests.envoy.counts import OBSERVATIONS, total
 from tests.envoy.load import Load
 from tests.envoy.modes import ENTRIES, IN_PROXY, LOGGED, WRITTEN, Mode, count, name
-from tests.envoy.stack import until
+from tests.envoy.stack import healthy, until
 from tests.envoy.version import version
 
 DROPPED = "access_logs.grpc_access_log.logs_dropped"
@@ -47,7 +47,7 @@ def test_any_replica_learns_from_any_entry(start_mode: StartMode, tmp_path: Path
         until(lambda: stack.servers["short"].pool.running == 5)
         kill(stack)
         with again(stack, tmp_path / "again") as service:
-            until(lambda: healthy(stack))
+            until(lambda: healthy(stack.envoy))
             for server in stack.servers.values():
                 server.pool.behaviour = Behaviour()
             until(load.more(5))
@@ -85,7 +85,7 @@ def test_what_is_lost_shows(start_mode: StartMode, tmp_path: Path) -> None:
     until(lambda: sum(told(stack)) == 1 + away)
     assert bool(told(stack)[1]) == (version() >= (1, 39))
     with again(stack, tmp_path / "again") as service:
-        until(lambda: healthy(stack))
+        until(lambda: healthy(stack.envoy))
         after = 50
         for _ in range(after):
             stack.lands(SHORT)
@@ -99,8 +99,3 @@ def told(stack: Attached) -> tuple[int, int]:
     """Entries that Envoy says it has written, and dropped."""
     found = stack.envoy.stats("access_logs.grpc_access_log")
     return found[WRITTEN], found[DROPPED]
-
-
-def healthy(stack: Attached) -> bool:
-    name = "cluster.dualpool.membership_healthy"
-    return stack.envoy.stats(name).get(name) == 1

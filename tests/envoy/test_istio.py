@@ -16,7 +16,7 @@ from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.client import chat, send
 from tests.envoy.istio import gateway
-from tests.envoy.stack import POOLS, Pools, Stack, patient, until
+from tests.envoy.stack import POOLS, Pools, Stack, healthy, patient, until
 
 HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc.cluster.local"}
 WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
@@ -41,8 +41,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, pools: Pools) -> Itera
         tree = gateway(documents, servers, (HOST, shop.port))
         tree = patient(with_addresses(tree, {"dualpool": (HOST, service.port)}))
         with Envoy(tree, tmp_path / "envoy") as envoy:
-            healthy = "cluster.dualpool.membership_healthy"
-            until(lambda: envoy.stats(healthy).get(healthy))
+            until(lambda: healthy(envoy))
             yield Stack(envoy, pools, service)
 
 

@@ -6,16 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
-import pytest
-
 from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import requests_by_reason
-from tests.envoy.stack import Stack, until
+from tests.envoy.stack import Stack, healthy, until
 
 LITTLE = chat("How are you?", max_tokens=10)
-HEALTHY = "cluster.dualpool.membership_healthy"
 BODY = b'{"messages":[{"role":"user","content":"hello"}],"max_tokens":5}'
 
 
@@ -27,10 +24,6 @@ def unfinished(stack: Stack) -> Iterator[socket.socket]:
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30) as connection:
         connection.sendall(head.encode() + BODY[:10])
         yield connection
-
-
-def healthy(stack: Stack) -> int:
-    return stack.envoy.stats(HEALTHY).get(HEALTHY, 0)
 
 
 def test_a_body_that_comes_slowly_is_answered_by_the_long_pool(start_stack: StartStack) -> None:
@@ -50,17 +43,17 @@ def test_clients_that_never_finish_do_not_use_up_the_calls(start_stack: StartSta
     with ExitStack() as clients:
         for _ in range(8):
             clients.enter_context(unfinished(stack))
-        until(lambda: not healthy(stack))
+        until(lambda: not healthy(stack.envoy))
         reply = stack.send(LITTLE)
         assert (reply.status, stack.reached(reply)) == (200, ["long"])
         until(lambda: requests_by_reason(stack).get("slow", 0) >= 3)
-        until(lambda: healthy(stack))
+        until(lambda: healthy(stack.envoy))
         until(lambda: stack.reached(stack.send(LITTLE)) == ["short"])
 
 
-@pytest.mark.parametrize("many", [12])
-def test_more_requests_than_calls_lose_none(start_stack: StartStack, many: int) -> None:
+def test_more_requests_than_calls_lose_none(start_stack: StartStack) -> None:
     """Those that find no call go long at once; when answers have ended, requests are asked about again."""
+    many = 12
     stack = start_stack(settings={"server": {"max_exchanges": 4}})
     stack.pools.short.pool.behaviour = Behaviour(held=True)
     with ThreadPoolExecutor(many) as threads:
@@ -70,5 +63,5 @@ def test_more_requests_than_calls_lose_none(start_stack: StartStack, many: int) 
         replies = [future.result() for future in sent]
     assert {reply.status for reply in replies} == {200}
     assert sum(stack.reached(reply) == ["long"] for reply in replies) >= many - 4
-    until(lambda: healthy(stack))
+    until(lambda: healthy(stack.envoy))
     until(lambda: stack.reached(stack.send(LITTLE)) == ["short"])

@@ -13,9 +13,7 @@ from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.client import chat, send
-from tests.envoy.stack import Pools, patient, until
-
-POOLS = [{"name": "short", "capacity": 2048}, {"name": "long", "capacity": 131_072}]
+from tests.envoy.stack import POOLS, Pools, healthy, patient, until
 
 MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
@@ -78,15 +76,14 @@ def pasted(tree: Tree, snippet: Tree) -> Tree:
 def test_pasted_and_taken_out_again(tmp_path: Path, pools: Pools) -> None:
     """Pasted, it routes by budget beside the other filters; taken out, everything goes where it went."""
     servers = {"short": pools.short, "long": pools.long}
-    sets = [{**pool, "endpoints": [f"{HOST}:{servers[str(pool['name'])].port}"]} for pool in POOLS]
+    sets = [{**pool, "endpoints": [f"{HOST}:{servers[str(pool['name'])].port}"]} for pool in POOLS["default"]]
     settings = {"pools": {"default": sets}}
     before = foreign(pools.long.port)
     with Service(settings, tmp_path) as service:
         options = Options(service=f"{HOST}:{service.port}")
         text = render("envoy-filter", Config.model_validate(settings), options)["envoy-filter.yaml"]
         with Envoy(patient(pasted(before, yaml.safe_load(text))), tmp_path / "pasted") as envoy:
-            healthy = "cluster.dualpool.membership_healthy"
-            until(lambda: envoy.stats(healthy).get(healthy))
+            until(lambda: healthy(envoy))
             little = send(envoy.url, chat("How are you?", max_tokens=10), headers={"origin": "http://a"})
             much = send(envoy.url, chat("word " * 4000, max_tokens=10))
     assert (little.status, pools.reached(little), little.headers["server"]) == (200, ["short"], "somebody")

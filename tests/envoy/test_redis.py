@@ -10,13 +10,10 @@ import pytest
 from extproc.demo.service import Service
 from tests.envoy.conftest import StartStack
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, served_by, until
+from tests.envoy.stack import POOLS, Stack, healthy, served_by, until
 from tests.process.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
-
-HEALTHY = "cluster.dualpool.membership_healthy"
-PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,16 +36,16 @@ def replicas(tmp_path: Path, start_stack: StartStack) -> Iterator[Replicas]:
         settings = {"pools": POOLS, "state": {"redis": {"url": redis.url}, "interval_seconds": 0.2}}
         one, other = (running.enter_context(Service(settings, tmp_path / name)) for name in "ab")
         stack = start_stack(service=False, change=served_by(one.port, other.port))
-        until(lambda: stack.envoy.stats(HEALTHY).get(HEALTHY) == 2)
+        until(lambda: healthy(stack.envoy) == 2)
         yield Replicas(stack, redis, (one, other))
 
 
 def test_two_replicas_converge_to_one_ratio(replicas: Replicas) -> None:
     """Each sees half of the answers, and both end with the figures of all of them."""
     with Load(replicas.stack.url) as load:
-        until(load.more(60), PATIENCE)
+        until(load.more(60))
     answers = len(replicas.stack.pools.short.pool.received)
-    until(lambda: replicas.samples() == [answers, answers], PATIENCE)
+    until(lambda: replicas.samples() == [answers, answers])
     one, other = (service.state()["learned"]["linear"] for service in replicas.services)
     assert one == other
     learned_from = [entry["requests"] for s in replicas.services for entry in s.state()["requests"]]

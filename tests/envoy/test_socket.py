@@ -7,10 +7,8 @@ from extproc.demo.envoy import Envoy, with_addresses
 from extproc.demo.pool_server import HOST
 from tests.envoy.attached import rendered
 from tests.envoy.client import chat, send
-from tests.envoy.stack import Pools, until
+from tests.envoy.stack import Pools, healthy, until
 from tests.process.talk import serving
-
-HEALTHY = "cluster.dualpool.membership_healthy"
 
 
 def test_workers_are_found_at_their_sockets(tmp_path: Path, pools: Pools) -> None:
@@ -25,5 +23,5 @@ def test_workers_are_found_at_their_sockets(tmp_path: Path, pools: Pools) -> Non
     }
     tree = with_addresses(rendered(Config.model_validate(settings)), {})
     with serving(tmp_path, settings), Envoy(tree, tmp_path / "envoy") as envoy:
-        until(lambda: envoy.stats(HEALTHY)[HEALTHY] == 2)
+        until(lambda: healthy(envoy) == 2)
         until(lambda: pools.reached(send(envoy.url, chat("How are you?", max_tokens=10))) == ["short"])

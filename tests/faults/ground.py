@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 PATIENCE = 60.0
 
-HEALTHY = "cluster.dualpool.membership_healthy"
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -82,7 +80,7 @@ def until(condition: Callable[[], Any]) -> Any:
 
 def healthy(stack: Stack, count: int) -> Callable[[], bool]:
     """Return a condition: Envoy asks `count` endpoints of the service."""
-    return lambda: stack.envoy.stats(HEALTHY).get(HEALTHY) == count
+    return lambda: envoy_stack.healthy(stack.envoy) == count
 
 
 def added(name: str, before: Sequence[Sent], during: Sequence[Sent]) -> list[Figure]:
