@@ -3,6 +3,8 @@
 import http.client
 import itertools
 import json
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,12 +38,14 @@ def send(
     headers: dict[str, str] | None = None,
     timeout: float = 30,
 ) -> Reply:
-    """Send `body` (bytes as they are, anything else as JSON) with a marker of its own and return the answer."""
+    """Send `body` with a marker of its own and return the answer.
+
+    `body`: bytes as they are, an iterator of them in chunks, anything else as JSON.
+    """
     marker = f"m{next(_serial)}"
-    raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    raw = body if body is None or isinstance(body, bytes | Iterator) else json.dumps(body).encode()
     sent = {"content-type": "application/json", MARKER: marker, **(headers or {})}
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=timeout)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
     try:
         connection.request(method, path, raw, sent)
         response = connection.getresponse()
@@ -49,6 +53,12 @@ def send(
         return Reply(response.status, received, response.read(), marker)
     finally:
         connection.close()
+
+
+def connect(url: str) -> socket.socket:
+    """Return a bare connection to the server at `url`, for what no HTTP client would do."""
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
 
 
 def chat(text: str, **fields: Any) -> dict[str, Any]:

@@ -4,15 +4,13 @@ import contextlib
 import http.client
 import json
 import resource
-import socket
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from extproc.demo.pool import Behaviour
-from tests.envoy.client import CHAT, chat
+from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.counts import AT_REST, observed, requests_by_reason
 from tests.envoy.stack import Stack, until
 
@@ -83,9 +81,8 @@ def test_other_paths_and_methods_pass(shared_stack: Stack, method: str, path: st
 
 def test_a_body_of_another_path_is_not_held_back(shared_stack: Stack) -> None:
     """An upload reaches its pool while it is sent, and here is answered before it has ended."""
-    parts = urlsplit(shared_stack.url)
     head = b"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
-    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
+    with connect(shared_stack.url) as connection:
         connection.sendall(head + b"connection: close\r\n\r\n5\r\nhello\r\n")
         assert connection.recv(12) == b"HTTP/1.1 404"  # before the last chunk was sent
 
@@ -109,10 +106,9 @@ def test_a_body_of_50_mb_passes_whole(shared_stack: Stack, pools: Any) -> None:
 def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -> None:
     """A body whose length is not announced is read like any other."""
     pools.short.pool.behaviour = Behaviour(usage=False)
-    parts = urlsplit(shared_stack.url)
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(GOOD[i : i + 7]), GOOD[i : i + 7]) for i in range(0, len(GOOD), 7))
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n"
-    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
+    with connect(shared_stack.url) as connection:
         connection.sendall(head.encode() + b"x-marker: chunks\r\n\r\n" + chunks + b"0\r\n\r\n")
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200")
@@ -131,8 +127,7 @@ def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -
 )
 def test_envoys_own_answers_reach_the_client(shared_stack: Stack, request_head: bytes, status: bytes) -> None:
     """Envoy closes the connection after them: they must not wait for the service."""
-    parts = urlsplit(shared_stack.url)
-    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
+    with connect(shared_stack.url) as connection:
         connection.sendall(request_head)
         assert connection.makefile("rb").readline().split()[1:2] == [status]
 
@@ -140,8 +135,7 @@ def test_envoys_own_answers_reach_the_client(shared_stack: Stack, request_head: 
 def test_an_upgrade_reaches_a_pool(shared_stack: Stack) -> None:
     """Realtime APIs are a pool's business: this one knows none, and says so. Envoy's own refusal would be a 403."""
     head = b"GET /v1/realtime HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-    parts = urlsplit(shared_stack.url)
-    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
+    with connect(shared_stack.url) as connection:
         connection.sendall(head)
         assert connection.makefile("rb").readline().split()[1:2] == [b"404"]
 
@@ -149,8 +143,7 @@ def test_an_upgrade_reaches_a_pool(shared_stack: Stack) -> None:
 def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any) -> None:
     """The exchange is closed at once, and nothing is learned of an answer that never came."""
     pools.short.pool.behaviour = Behaviour(delay=1)
-    parts = urlsplit(shared_stack.url)
-    with socket.create_connection((parts.hostname, parts.port), 30) as connection:
+    with connect(shared_stack.url) as connection:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(GOOD)}\r\n\r\n"
         connection.sendall(head.encode() + GOOD)
         until(lambda: pools.short.pool.running == 1)

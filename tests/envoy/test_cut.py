@@ -15,7 +15,7 @@ import pytest
 from extproc.demo.envoy import Envoy, Tree
 from extproc.demo.envoy import http as manager_of
 from extproc.demo.pool import Pool
-from tests.envoy.client import CHAT, chat
+from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import observed, requests_by_reason
 from tests.envoy.stack import Stack, at, default_is_short, until
@@ -54,8 +54,7 @@ def asking(envoy: Envoy, long: Pool, chunked: bool = False) -> Iterator[Callable
     length = "transfer-encoding: chunked" if chunked else f"content-length: {len(BATCH)}"
     head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BATCH), BATCH) if chunked else BATCH
-    parts = urlsplit(envoy.url)
-    with socket.create_connection((parts.hostname, parts.port or 0), 30) as client:
+    with connect(envoy.url) as client:
         client.sendall(head.encode())
         answered(envoy, 1)
         yield lambda: client.sendall(body)
@@ -117,9 +116,8 @@ def arrives(
     begun = threading.Event()
     with answering(begun, body, content_type) as port:
         stack = start_stack(change=lambda tree: at(short=port)(change(tree)))
-        parts = urlsplit(stack.url)
         request = json.dumps(chat("hello", max_tokens=5))
-        with closing(http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)) as client:
+        with closing(http.client.HTTPConnection(urlsplit(stack.url).netloc, timeout=30)) as client:
             client.request("POST", CHAT, request, {"content-type": "application/json"})
             answered(stack.envoy, messages)
             begun.set()

@@ -2,15 +2,13 @@
 
 import http.client
 import json
-import socket
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from extproc.demo.pool import Behaviour
 from tests.envoy.attached import Attached
-from tests.envoy.client import CHAT, chat
+from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.conftest import StartMode
 from tests.envoy.counts import OBSERVATIONS
 from tests.envoy.modes import BODY, ENTRIES, MODES, Mode, count, heard, name
@@ -32,10 +30,9 @@ def ended(stack: Attached, mode: Mode, **ends: int) -> None:
 
 def seen_before_leaving(stack: Attached, path: str, request: dict[str, Any], mark: bytes) -> bytes:
     """Hang up as soon as `mark` is seen in the answer, and return what has come of it."""
-    parts = urlsplit(stack.envoy.url)
     body = json.dumps(request).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-    with socket.create_connection((parts.hostname, parts.port or 0), timeout=30) as client:
+    with connect(stack.envoy.url) as client:
         client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         seen = b""
         while mark not in seen:

@@ -1,10 +1,8 @@
 """HTTP/2 clients are routed like any other."""
 
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import h2.config
 import h2.connection
@@ -12,7 +10,7 @@ import h2.events
 import pytest
 
 from extproc.demo.pool import Behaviour
-from tests.envoy.client import CHAT, chat
+from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.conftest import StartMode
 from tests.envoy.modes import ENTRIES, LOGGED, UNSEEN, Mode, count, heard, name
 from tests.envoy.stack import Stack, until
@@ -32,7 +30,6 @@ def post(
     `trailers`: the body does not end the stream. `announced`: its length is sent before it. `reset`: code to reset
     the stream with, `when` that is true: by default when the first piece of the answer has come.
     """
-    parts = urlsplit(url)
     connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
     connection.initiate_connection()
     head = [
@@ -49,7 +46,7 @@ def post(
     if trailers:
         connection.send_headers(1, [("x-checksum", "1")], end_stream=True)
     status, answer = 0, b""
-    with socket.create_connection((parts.hostname, parts.port), 30) as sock:
+    with connect(url) as sock:
         sock.sendall(connection.data_to_send())
         if when is not None and reset is not None:
             until(when)

@@ -1,19 +1,16 @@
 """Each way to exchange, through a real Envoy: where requests land, and what is learned of every one of them."""
 
-import http.client
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from extproc.demo.envoy import with_addresses
 from extproc.demo.pool import Behaviour
-from tests.envoy.attached import Attached
-from tests.envoy.client import CHAT, MARKER, Reply, chat
+from tests.envoy.client import CHAT, MARKER, chat
 from tests.envoy.conftest import StartMode
 from tests.envoy.counts import OBSERVATIONS
 from tests.envoy.modes import (
@@ -66,26 +63,19 @@ def test_what_the_filters_do_not_understand_goes_long(shared_mode: StartMode, mo
     assert {r: count(stack, "dualpool_requests_total", reason=r) for r in reasons} == reasons
 
 
-def chunked(stack: Attached, body: dict[str, Any], marker: str, **headers: str) -> Reply:
-    """Send `body` in pieces, its length announced nowhere."""
+def chunked(body: dict[str, Any]) -> Iterator[bytes]:
+    """Yield `body` in pieces: its length is announced nowhere."""
     raw = json.dumps(body).encode()
-    pieces: Iterator[bytes] = iter((raw[:100], raw[100:]))
-    parts = urlsplit(stack.envoy.url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
-    sent = {"content-type": "application/json", MARKER: marker, **headers}
-    connection.request("POST", CHAT, pieces, sent, encode_chunked=True)
-    answer = connection.getresponse()
-    reply = Reply(answer.status, {}, answer.read(), marker)
-    connection.close()
-    return reply
+    yield raw[:100]
+    yield raw[100:]
 
 
 @pytest.mark.parametrize("mode", MODES, ids=name)
 def test_chunked_requests(shared_mode: StartMode, mode: Mode) -> None:
     """A body whose length nobody announced is measured by Envoy, and the size decides as ever."""
     stack = shared_mode(mode, short_by_default)
-    for number, (body, pool) in enumerate(((SHORT, "short"), (LONG, "long"))):
-        reply = chunked(stack, body, f"chunked-{number}")
+    for body, pool in ((SHORT, "short"), (LONG, "long")):
+        reply = stack.send(chunked(body))
         assert (reply.status, stack.reached(reply)) == (200, [pool])
         (received,) = stack.received(pool, reply)
         assert received.size == len(json.dumps(body))
@@ -97,7 +87,7 @@ def test_chunked_requests(shared_mode: StartMode, mode: Mode) -> None:
 def test_chunks_that_are_not_json(shared_mode: StartMode, mode: Mode) -> None:
     """Where nothing was lifted either, nothing is known: the long pool."""
     stack = shared_mode(mode, short_by_default)
-    reply = chunked(stack, SHORT, "unseen", **{"content-type": "text/plain"})
+    reply = stack.send(chunked(SHORT), headers={"content-type": "text/plain"})
     assert stack.reached(reply) == ["long"]
 
 

@@ -4,10 +4,9 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from urllib.parse import urlsplit
 
 from extproc.demo.pool import Behaviour
-from tests.envoy.client import CHAT, chat
+from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import requests_by_reason
 from tests.envoy.stack import Stack, healthy, until
@@ -19,9 +18,8 @@ BODY = b'{"messages":[{"role":"user","content":"hello"}],"max_tokens":5}'
 @contextmanager
 def unfinished(stack: Stack) -> Iterator[socket.socket]:
     """A request whose body does not come, on a connection of its own."""
-    parts = urlsplit(stack.url)
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(BODY)}\r\n\r\n"
-    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30) as connection:
+    with connect(stack.url) as connection:
         connection.sendall(head.encode() + BODY[:10])
         yield connection
 
