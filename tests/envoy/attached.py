@@ -1,6 +1,5 @@
 """A rendered Envoy, the service and any number of stand-in pools, from one configuration of Dualpool."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,17 +9,19 @@ from typing import Any
 import yaml
 
 from extproc.config import Config
-from extproc.demo.envoy import Envoy, Tree, http, with_addresses
+from extproc.demo.envoy import Envoy, Tree, with_addresses
 from extproc.demo.pool import Behaviour, Pool, Received
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.client import MARKER, Reply, send
-from tests.envoy.stack import healthy, patient, until
+from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, healthy, patient, until
 
 PoolSets = dict[str, dict[str, int]]
 """Capacity of each pool by name, by pool set."""
+
+SETS: PoolSets = {"default": {"short": SHORT_CAPACITY, "long": LONG_CAPACITY}}
 
 
 @dataclass(frozen=True)
@@ -101,30 +102,4 @@ def attached(
 def rendered(config: Config, options: Options | None = None) -> Tree:
     """Return what `dualpool render envoy` prints."""
     tree: Tree = yaml.safe_load(render("envoy", config, options or Options())["envoy.yaml"])
-    return tree
-
-
-def with_route(prefix: str, **fields: Any) -> Callable[[Tree], Tree]:
-    """Return a change that puts a copy of all routes, below `prefix` and with `fields`, before the others."""
-
-    def change(tree: Tree) -> Tree:
-        tree = copy.deepcopy(tree)
-        host = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]
-        routes = copy.deepcopy([route for route in host["routes"] if route["match"]["prefix"] == "/"])
-        for route in routes:
-            route["name"] = f"{prefix}{route['name']}"
-            route["match"]["prefix"] = prefix
-            route["route"]["prefix_rewrite"] = "/"
-            route.update(copy.deepcopy(fields))
-        host["routes"] = [*routes, *host["routes"]]
-        return tree
-
-    return change
-
-
-def without_filter(tree: Tree) -> Tree:
-    """Return a copy without the ext_proc filter."""
-    tree = copy.deepcopy(tree)
-    manager = http(tree["static_resources"]["listeners"][0])
-    manager["http_filters"] = [f for f in manager["http_filters"] if f["name"] != "envoy.filters.http.ext_proc"]
     return tree

@@ -12,11 +12,9 @@ from extproc.demo.envoy import http as manager_of
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
-from tests.envoy.attached import Attached, PoolSets, attached
+from tests.envoy.attached import SETS, Attached, PoolSets, attached
 from tests.envoy.counts import AT_REST, OBSERVATIONS, total
 from tests.envoy.stack import default_is_short, until
-
-SETS: PoolSets = {"default": {"short": 2048, "long": 131_072}}
 
 Mode = tuple[Exchange, Usage]
 BODY: Mode = ("body", "response-body")

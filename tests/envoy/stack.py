@@ -23,6 +23,9 @@ POOLS = {
     "default": [{"name": "short", "capacity": SHORT_CAPACITY}, {"name": "long", "capacity": LONG_CAPACITY}],
 }
 
+WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
+"""Settings of a service that takes text of many tokens for short: the pool it is sent to refuses it."""
+
 UNUSED: Address = ("127.0.0.1", 1)
 """Nobody listens there."""
 

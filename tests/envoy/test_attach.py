@@ -1,5 +1,6 @@
 """One Envoy, several routes, models and pools; shadow mode; and taking it all out again."""
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +9,15 @@ from typing import Any
 import pytest
 
 from extproc.cli import main
-from extproc.demo.envoy import BARE, http, with_bare_listener
+from extproc.demo.envoy import BARE, Tree, http, with_bare_listener
 from extproc.demo.pool_server import HOST
 from extproc.render.typed import any_of
-from tests.envoy.attached import Attached, attached, with_route, without_filter
+from tests.envoy.attached import SETS, Attached, attached
 from tests.envoy.client import Reply, chat, send
-from tests.envoy.stack import until
+from tests.envoy.stack import WRONG_PRIOR, until
 
 PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
-SETS = {
+MODEL_SETS = {
     "default": {"small": 1024, "middle": 8192, "large": 131_072},
     "coder": {"coder-small": 512, "coder-large": 65_536},
 }
@@ -34,7 +35,19 @@ def text(tokens: int) -> str:
     return "hello " * tokens
 
 
-def change(tree: dict[str, Any]) -> dict[str, Any]:
+def add_routes(tree: Tree, prefix: str, **fields: Any) -> None:
+    """Put a copy of all routes to pools, below `prefix` and with `fields`, before the others."""
+    host = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]
+    routes = copy.deepcopy([route for route in host["routes"] if route["match"]["prefix"] == "/"])
+    for route in routes:
+        route["name"] = f"{prefix}{route['name']}"
+        route["match"]["prefix"] = prefix
+        route["route"]["prefix_rewrite"] = "/"
+        route.update(fields)
+    host["routes"] = [*routes, *host["routes"]]
+
+
+def change(tree: Tree) -> Tree:
     """Routes that speak to the service, each in its way."""
     manager = http(tree["static_resources"]["listeners"][0])
     ext_proc = manager["http_filters"][0]["typed_config"]
@@ -47,17 +60,18 @@ def change(tree: dict[str, Any]) -> dict[str, Any]:
     ours = {"dualpool": {"thresholds": {"small": 10, "middle": 2000}}}
     others = {"other": any_of(PER_ROUTE, {"disabled": True})}
     metadata = {"metadata": {"filter_metadata": ours, "typed_filter_metadata": others}}
-    tree = with_route("/tight/", **grpc_metadata(thresholds="small=10"))(tree)
-    tree = with_route("/coder/", **grpc_metadata(pools="coder"))(tree)
-    tree = with_route("/quiet/", **grpc_metadata(shadow="true", pools="nowhere"))(tree)
-    tree = with_route("/named/", **grpc_metadata(category="by-route"))(tree)
-    return with_route("/own/", **metadata)(tree)
+    add_routes(tree, "/tight/", **grpc_metadata(thresholds="small=10"))
+    add_routes(tree, "/coder/", **grpc_metadata(pools="coder"))
+    add_routes(tree, "/quiet/", **grpc_metadata(shadow="true", pools="nowhere"))
+    add_routes(tree, "/named/", **grpc_metadata(category="by-route"))
+    add_routes(tree, "/own/", **metadata)
+    return tree
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
     settings = {"models": {"coder": "coder"}}
-    with attached(tmp_path_factory.mktemp("attached"), SETS, settings, change=change) as running:
+    with attached(tmp_path_factory.mktemp("attached"), MODEL_SETS, settings, change=change) as running:
         yield running
 
 
@@ -111,7 +125,7 @@ def test_a_bad_value_is_counted_and_ignored(stack: Attached) -> None:
 def test_metadata_of_what_routes_have_in_common(tmp_path: Path, place: str) -> None:
     """A virtual host or a listener can speak for all its routes."""
 
-    def shadow(tree: dict[str, Any]) -> dict[str, Any]:
+    def shadow(tree: Tree) -> Tree:
         listener = tree["static_resources"]["listeners"][0]
         manager = http(listener)
         attributes = ["xds.virtual_host_metadata", "xds.listener_metadata"]
@@ -120,16 +134,15 @@ def test_metadata_of_what_routes_have_in_common(tmp_path: Path, place: str) -> N
         holder["metadata"] = {"filter_metadata": {"dualpool": {"shadow": True}}}
         return tree
 
-    with attached(tmp_path, {"default": SETS["default"]}, change=shadow) as running:
-        assert running.lands(chat("hello", max_tokens=20)) == "large"
+    with attached(tmp_path, SETS, change=shadow) as running:
+        assert running.lands(chat("hello", max_tokens=20)) == "long"
         (counted,) = running.service.state()["requests"]
-        assert (counted["chosen"], counted["reason"]) == ("small", "shadow")
+        assert (counted["chosen"], counted["reason"]) == ("short", "shadow")
 
 
 def test_a_misroute_goes_to_the_largest_of_three(tmp_path: Path) -> None:
     """What the smallest of three pools refuses is answered by the largest, whoever is between."""
-    wrong = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
-    with attached(tmp_path, {"default": SETS["default"]}, wrong) as running:
+    with attached(tmp_path, {"default": MODEL_SETS["default"]}, WRONG_PRIOR) as running:
         reply = running.send(chat("a1 b2 c3 d4 " * 250, max_tokens=10))
         assert (reply.status, running.reached(reply)) == (200, ["small", "large"])
 
@@ -153,9 +166,7 @@ def seen(reply: Reply) -> tuple[int, dict[str, str], bytes]:
 def test_shadow_mode_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In shadow mode every request goes where it went, every answer is the same to the byte, and what is counted is
     enough for a plan."""
-    sets = {"default": {"short": 2048, "long": 131_072}}
-    settings = {"routing": {"shadow": True}}
-    with attached(tmp_path, sets, settings, change=with_bare_listener) as shadow:
+    with attached(tmp_path, SETS, {"routing": {"shadow": True}}, change=with_bare_listener) as shadow:
         for body in BODIES:
             through, past = shadow.send(body), send(f"http://{HOST}:{shadow.envoy.ports[BARE]}", body)
             assert seen(through) == seen(past)
@@ -172,8 +183,13 @@ def test_shadow_mode_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_without_the_filter_traffic_is_as_it_was(tmp_path: Path) -> None:
     """The filter taken out of the rendered configuration: every request is answered by the long pool."""
-    sets = {"default": {"short": 2048, "long": 131_072}}
-    with attached(tmp_path, sets, change=without_filter) as running:
+
+    def without_filter(tree: Tree) -> Tree:
+        filters = http(tree["static_resources"]["listeners"][0])["http_filters"]
+        filters[:] = [f for f in filters if f["name"] != "envoy.filters.http.ext_proc"]
+        return tree
+
+    with attached(tmp_path, SETS, change=without_filter) as running:
         for body in BODIES:
             reply = running.send(body, headers={"x-token-pool": "short"})
             assert running.reached(reply) == ["long"]

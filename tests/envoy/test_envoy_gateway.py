@@ -14,10 +14,7 @@ from tests.envoy.client import chat
 from tests.envoy.counts import observed, total
 from tests.envoy.egctl import digest, gateway, manager, recorded
 from tests.envoy.modes import ENTRIES
-from tests.envoy.stack import POOLS, Pools, Stack, until
-
-WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
-PATIENCE = "10s"
+from tests.envoy.stack import PATIENCE, POOLS, WRONG_PRIOR, Pools, Stack, until
 
 Start = Callable[..., Stack]
 

@@ -15,14 +15,13 @@ from extproc.demo.pool import Pool
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.process import StartError
 from extproc.routing.router import in_rollout
-from tests.envoy.attached import rendered
+from tests.envoy.attached import SETS, rendered
 from tests.envoy.client import chat, send
 from tests.envoy.conftest import StartMode
 from tests.envoy.load import Load
 from tests.envoy.modes import (
     ENTRIES,
     IN_PROXY,
-    SETS,
     arrived,
     configured,
     count,

@@ -16,10 +16,9 @@ from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.client import chat, send
 from tests.envoy.istio import gateway
-from tests.envoy.stack import POOLS, Pools, Stack, healthy, patient, until
+from tests.envoy.stack import POOLS, WRONG_PRIOR, Pools, Stack, healthy, patient, until
 
 HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc.cluster.local"}
-WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 OPTIONS: dict[str, Options] = {
     "body": Options(namespace="llm"),
     "bodyless, access log": Options(namespace="llm", exchange="bodyless", usage="access-log"),

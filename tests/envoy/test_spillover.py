@@ -12,12 +12,11 @@ from extproc.demo import tokens
 from extproc.demo.envoy import Tree
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Options
-from tests.envoy.attached import Attached, attached
+from tests.envoy.attached import SETS, Attached, attached
 from tests.envoy.client import Reply, chat
 from tests.envoy.modes import count, hasty_log
 from tests.envoy.stack import until
 
-SETS = {"default": {"short": 2048, "long": 131_072}}
 MARK = 8
 NOT_YET = "nobody.invalid:9901"
 LITTLE = chat("How are you?", max_tokens=10)

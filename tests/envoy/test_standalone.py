@@ -12,7 +12,7 @@ from extproc.demo.envoy import binary, http, shipped
 from extproc.render.typed import check
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartStack
-from tests.envoy.stack import Stack
+from tests.envoy.stack import WRONG_PRIOR, Stack
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
 FILE = STANDALONE / "envoy.yaml"
@@ -92,9 +92,7 @@ def test_without_the_service_everything_goes_long(start_stack: StartStack) -> No
 
 def test_a_refused_request_is_answered_by_the_long_pool(start_stack: StartStack) -> None:
     """A 400 of the short pool is retried once, on the long pool; the client sees only the success."""
-    stack = start_stack(
-        settings={"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
-    )
+    stack = start_stack(settings=WRONG_PRIOR)
     reply = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
     assert reply.status == 200
     assert stack.reached(reply) == ["short", "long"]

@@ -5,13 +5,12 @@ from pathlib import Path
 
 from extproc.demo.envoy import Tree, binary
 from extproc.render.layout import Options
-from tests.envoy.attached import attached
+from tests.envoy.attached import SETS, attached
 from tests.envoy.client import chat
+from tests.envoy.stack import WRONG_PRIOR
 from tests.envoy.version import Version
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
-SETS = {"default": {"short": 2048, "long": 131_072}}
-WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 
 
 def test_requests_reach_their_pools(tmp_path: Path, envoy: Version) -> None:

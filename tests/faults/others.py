@@ -12,12 +12,11 @@ import aiohttp
 from extproc.demo.process import Process
 from tests.envoy.client import CHAT, chat
 from tests.envoy.load import Load, Sent
-from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, at, served_by
+from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, WRONG_PRIOR, at, served_by
 from tests.faults.ground import Figure, Ground, Outcome, added, healthy, until
 from tests.faults.services import streamed
 from tests.process.redis_server import RedisServer
 
-WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 ACTIVE = "cluster.short.upstream_rq_active"
 
 
