@@ -1,42 +1,22 @@
 """Real text of several kinds, from what is installed beside the tests, cut to a number of tokens."""
 
 import functools
-import gettext
-import inspect
 import json
-import pydoc_data.topics
-import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import pycountry
 
 from extproc.demo import tokens
+from extproc.demo.texts import documentation, names, source
 
 FEW = 4
 
-LOCALES = Path(pycountry.__file__).parent / "locales"
-
-
-def _names(language: str) -> str:
-    """Names of places, languages and currencies in `language`, as the locale data of pycountry has them."""
-    found = [
-        gettext.translation(domain, LOCALES, [language])._catalog.values()  # type: ignore[attr-defined]
-        for domain in ("iso3166-1", "iso3166-2", "iso639-3")
-    ]
-    return "。".join(name for names in found for name in names if len(name) < 60)
-
-
-def _source() -> str:
-    return "\n".join(inspect.getsource(module) for module in (statistics, functools, json, gettext))
-
-
 KINDS: dict[str, Callable[[], str]] = {
-    "prose": lambda: "\n".join(pydoc_data.topics.topics.values()),
-    "code": _source,
-    "chinese": lambda: _names("zh_CN"),
-    "japanese": lambda: _names("ja"),
-    "russian": lambda: _names("ru"),
+    "prose": documentation,
+    "code": source,
+    "chinese": lambda: names("zh_CN"),
+    "japanese": lambda: names("ja"),
+    "russian": lambda: names("ru"),
     "json": lambda: json.dumps(
         [{"code": c.alpha_2, "name": c.name, "n": c.numeric} for c in pycountry.countries] * 5
     ),

@@ -8,6 +8,7 @@ import yaml
 
 from extproc.cli import main
 from extproc.config import Config
+from extproc.demo.envoy import http
 from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
 from extproc.service.in_proxy import RESOURCE
@@ -25,10 +26,7 @@ def bootstrap(options: Options | None = None, config: Config = CONFIG) -> dict[s
 
 
 def manager(tree: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = tree["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0][
-        "typed_config"
-    ]
-    return found
+    return http(tree["static_resources"]["listeners"][0])
 
 
 def clusters(tree: dict[str, Any]) -> dict[str, Any]:
