@@ -1,20 +1,17 @@
 """Where a fault is tried, and what came of it: facts that always hold, and times that a busy machine may miss."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from extproc.demo.service import Service
-from tests.envoy import stack as envoy_stack
 from tests.envoy.load import Sent
 from tests.envoy.stack import Pools, Stack, running
 
 T = TypeVar("T")
-
-PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -71,16 +68,6 @@ class Ground:
         place = self.directory / str(next(self._numbers))
         place.mkdir(parents=True)
         return place
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Poll until `condition` returns something true, with the patience that a busy machine takes."""
-    return envoy_stack.until(condition, PATIENCE)
-
-
-def healthy(stack: Stack, count: int) -> Callable[[], bool]:
-    """Return a condition: Envoy asks `count` endpoints of the service."""
-    return lambda: envoy_stack.healthy(stack.envoy) == count
 
 
 def added(name: str, before: Sequence[Sent], during: Sequence[Sent]) -> list[Figure]:

@@ -12,8 +12,8 @@ import aiohttp
 from extproc.demo.process import Process
 from tests.envoy.client import CHAT, chat
 from tests.envoy.load import Load, Sent
-from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, WRONG_PRIOR, at, served_by
-from tests.faults.ground import Figure, Ground, Outcome, added, healthy, until
+from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, WRONG_PRIOR, at, healthy, served_by, until
+from tests.faults.ground import Figure, Ground, Outcome, added
 from tests.faults.services import streamed
 from tests.process.redis_server import RedisServer
 
@@ -92,7 +92,7 @@ def redis_of_no_use(ground: Ground) -> Outcome:
     settings = {"pools": POOLS, "state": {"redis": {"url": redis.url}, "interval_seconds": 0.2}}
     replicas = [ground.service(settings) for _ in range(2)]
     stack = ground.start(service=False, change=served_by(*(replica.port for replica in replicas)))
-    until(healthy(stack, 2))
+    until(lambda: healthy(stack.envoy) == 2)
 
     def exchanged(result: str) -> float:
         """The fewest exchanges with Redis of that result that one of them counted."""

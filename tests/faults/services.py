@@ -13,8 +13,8 @@ from extproc.demo.pool import Behaviour
 from extproc.demo.service import Service
 from tests.envoy.client import chat
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, served_at, served_by
-from tests.faults.ground import Figure, Ground, Outcome, added, healthy, until
+from tests.envoy.stack import POOLS, Stack, healthy, served_at, served_by, until
+from tests.faults.ground import Figure, Ground, Outcome, added
 from tests.process.talk import serving
 
 STOPPED_SECONDS = 5.0
@@ -37,7 +37,7 @@ def killed_ten_times(ground: Ground) -> Outcome:
             kill(service)
             until(load.more(5))
             service = ground.service(settings)
-            until(healthy(stack, 1))
+            until(lambda: healthy(stack.envoy) == 1)
             until(load.more(5))
     return Outcome(load.sent)
 
@@ -76,14 +76,14 @@ def rolling_restart(ground: Ground) -> Outcome:
     drain = {"lame_duck_seconds": 2, "drain_seconds": 2}
     replicas = [ground.service({"pools": POOLS, "server": drain}) for _ in range(2)]
     stack = ground.start(service=False, change=served_by(*(replica.port for replica in replicas)))
-    until(healthy(stack, 2))
+    until(lambda: healthy(stack.envoy) == 2)
     with Load(stack.url) as load:
         until(load.more(20))
         for replica in replicas:
             replica.process.send_signal(signal.SIGTERM)
             replica.process.popen.wait(30)
             ground.service({"pools": POOLS, "server": {**drain, "listen": f"127.0.0.1:{replica.port}"}})
-            until(healthy(stack, 2))
+            until(lambda: healthy(stack.envoy) == 2)
         until(load.more(20))
     return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
 
@@ -94,20 +94,20 @@ def worker_signalled(ground: Ground, number: signal.Signals, for_good: bool = Fa
     listen = f"unix://{place}/d.sock"
     service = ground.enter(serving(place, {"pools": POOLS, "server": {"listen": listen}}, "--workers", "2"))
     stack = ground.start(service=False, hasty=True, change=served_at(listen, 2))
-    until(healthy(stack, 2))
+    until(lambda: healthy(stack.envoy) == 2)
     supervisor = service.process.pid
     worker = int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()[0])
     with Load(stack.url) as load:
         until(load.more(20))
         os.kill(worker, number)
         if number == signal.SIGSTOP and not for_good:
-            until(healthy(stack, 1))
+            until(lambda: healthy(stack.envoy) == 1)
             until(load.more(20))
             os.kill(worker, signal.SIGCONT)
         else:
             until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
         until(load.more(20))
-        until(healthy(stack, 2))
+        until(lambda: healthy(stack.envoy) == 2)
         until(load.more(20))
     return Outcome(load.sent)
 
@@ -157,7 +157,7 @@ def overloaded(ground: Ground) -> Outcome:
     asked = len(short)
     checked = _checks_passed(stack)
     # A check that the crowd has slowed down may still fail after it, and Envoy takes a second to believe in health.
-    until(lambda: _checks_passed(stack) >= checked + 2 and healthy(stack, 1)())
+    until(lambda: _checks_passed(stack) >= checked + 2 and healthy(stack.envoy) == 1)
     with Load(stack.url) as after:
         until(lambda: len(short) > asked)
         before = len(long)
