@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from extproc.config import Config
 from extproc.config_file import ConfigError, load
@@ -40,11 +40,13 @@ FINITE = ("rate", "price", "ttft", "utilisation", "output_share", "bytes_per_tok
 
 def traces(args: argparse.Namespace) -> list[Trace]:
     """Open those sources that are traces of single requests. Raises `PlanError`."""
-    return [_trace(name, args) for name in args.source if not _is_summary(name)]
+    return [_trace(name, args) for name in args.source if _kind(name) == "trace"]
 
 
-def _is_summary(name: str) -> bool:
-    return name.startswith(("http://", "https://")) or name.endswith((".json", ".prom", ".txt"))
+def _kind(source: str) -> Literal["metrics", "cdf", "trace"]:
+    if source.startswith(("http://", "https://")) or source.endswith((".prom", ".txt")):
+        return "metrics"
+    return "cdf" if source.endswith(".json") else "trace"
 
 
 def _trace(name: str, args: argparse.Namespace) -> Trace:
@@ -74,11 +76,13 @@ def workload(args: argparse.Namespace) -> Workload:
 
 
 def _read(name: str, args: argparse.Namespace) -> Workload:
-    if name.startswith(("http://", "https://")) or name.endswith((".prom", ".txt")):
-        return cdf.read_metrics(name, args.output_share)
-    if name.endswith(".json"):
-        return cdf.read_cdf(Path(name), args.output_share)
-    return trace.workload(_trace(name, args))
+    match _kind(name):
+        case "metrics":
+            return cdf.read_metrics(name, args.output_share)
+        case "cdf":
+            return cdf.read_cdf(Path(name), args.output_share)
+        case "trace":
+            return trace.workload(_trace(name, args))
 
 
 def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
@@ -133,7 +137,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
 
 def output_shares(args: argparse.Namespace, scenario: Scenario) -> list[tuple[str, Scenario]]:
     """The scenario with other shares of output, where only totals are known."""
-    if not all(_is_summary(name) for name in args.source) or any("://" in name for name in args.source):
+    if any(_kind(name) == "trace" or "://" in name for name in args.source):
         return []
     cases = []
     for share in OUTPUT_SHARES:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from extproc.cli import scenario as scenarios
 from extproc.cli import simulation_tables, tables
-from extproc.cli.scenario_arguments import add_scenario_arguments
+from extproc.cli.scenario_arguments import Group, add_scenario_arguments
 from extproc.planning import arrivals, compare
 from extproc.planning.compare import POLICIES, Setting, missed, simulate, simulated, unsettled
 from extproc.planning.errors import PlanError
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
-def add_simulation_arguments(group: "argparse._ArgumentGroup") -> None:
+def add_simulation_arguments(group: Group) -> None:
     """Declare what every simulation needs, here and in `plan --check`, which draws Poisson arrivals."""
     group.add_argument(
         "--requests", type=int, default=DEFAULT_REQUESTS, help="requests to simulate (default: %(default)s)"
