@@ -3,7 +3,7 @@
 import argparse
 import textwrap
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, TypeGuard, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -76,9 +76,12 @@ def example() -> Iterator[str]:
 
 
 def _section(field: FieldInfo) -> type[Settings] | None:
-    kind: Any = field.annotation
+    return field.annotation if _is_section(field.annotation) else None
+
+
+def _is_section(kind: Any) -> TypeGuard[type[Settings]]:
     # A generic alias such as tuple[Pool, ...] passes for a class but is none.
-    return kind if get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, Settings) else None
+    return get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, Settings)
 
 
 def _elements(prefix: str, field: FieldInfo) -> Iterator[str]:
@@ -90,7 +93,7 @@ def _elements(prefix: str, field: FieldInfo) -> Iterator[str]:
 
 def _models_in(kind: Any) -> Iterator[type[BaseModel]]:
     for part in get_args(kind):
-        if isinstance(part, type) and get_origin(part) is None and issubclass(part, Settings):
+        if _is_section(part):
             yield part
         else:
             yield from _models_in(part)
