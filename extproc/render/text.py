@@ -94,12 +94,14 @@ def _item(value: Any, indent: int) -> Iterator[str]:
 
 
 def _flow(value: Any) -> str | None:
-    """`value` on one line; None for a mapping or list that holds more than scalars, or a comment."""
+    """`value` on one line; None for what has a mapping, a comment or several lines inside, and for nested lists."""
     if isinstance(value, Mapping):
-        pairs = [(k, _flow(v) if not (isinstance(v, Mapping) and v) else None) for k, v in value.items()]
-        if any(inner is None or key.startswith(COMMENT) for key, inner in pairs):
+        if any(key.startswith(COMMENT) or (inner and isinstance(inner, Mapping)) for key, inner in value.items()):
             return None
-        return "{" + ", ".join(f"{_scalar(key, flow=True)}: {inner}" for key, inner in pairs) + "}"
+        pairs = [(_scalar(key, flow=True), _flow(inner)) for key, inner in value.items()]
+        if any(inner is None for _, inner in pairs):
+            return None
+        return "{" + ", ".join(f"{key}: {inner}" for key, inner in pairs) + "}"
     if isinstance(value, list):
         if any(isinstance(inner, Mapping | list) for inner in value):
             return None

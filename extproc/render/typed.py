@@ -38,8 +38,10 @@ def check(tree: Tree, message: str) -> None:
 
 def _readable(value: Any) -> Any:
     """Return `value` without the empty `Any` of `awake`, which Envoy reads and the package does not."""
+    if value == awake():
+        return any_of(_FILTER_CONFIG, {})
     if isinstance(value, dict):
-        return {key: _readable(inner) for key, inner in value.items() if value != awake() or key != "config"}
+        return {key: _readable(inner) for key, inner in value.items()}
     return [_readable(inner) for inner in value] if isinstance(value, list) else value
 
 
