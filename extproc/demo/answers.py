@@ -64,11 +64,6 @@ def _openai_usage(answer: Answer) -> Json:
     return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
 
 
-def _item_usage(answer: Answer) -> Json:
-    prompt, completion = answer.prompt_tokens, answer.completion_tokens
-    return {"input_tokens": prompt, "output_tokens": completion, "total_tokens": prompt + completion}
-
-
 def _head(answer: Answer, kind: str) -> Json:
     return {"id": ID, "object": kind, "created": CREATED, "model": answer.prompt.model}
 
@@ -110,7 +105,9 @@ def _responses(answer: Answer) -> Json:
         "tool_choice": "auto",
         "tools": [],
         "usage": {
-            **_item_usage(answer),
+            "input_tokens": answer.prompt_tokens,
+            "output_tokens": answer.completion_tokens,
+            "total_tokens": answer.prompt_tokens + answer.completion_tokens,
             "input_tokens_details": {"cached_tokens": 0},
             "output_tokens_details": {"reasoning_tokens": 0},
         },
