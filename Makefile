@@ -67,15 +67,15 @@ golden: .venv/.ready ## Render the files under envoy/ again
 compose-test: .venv/.ready ## Run docker compose for real: requests, a restart, and down again
 	$(BIN)/python -m tests.compose
 
+COMPILE := .venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url \
+	--no-header --python-version 3.11
+
 lock: ## Pin the newest allowed dependencies again (versions and hashes, no addresses)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 -c requirements/dev.txt --extra redis pyproject.toml -o requirements/serve.txt
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-header \
-		--python-version 3.11 -c requirements/dev.txt --extra demo pyproject.toml -o requirements/demo.txt
+	$(COMPILE) --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt --extra redis pyproject.toml -o requirements/serve.txt
+	$(COMPILE) -c requirements/dev.txt --extra demo pyproject.toml -o requirements/demo.txt
 
 clean: ## Remove .venv and everything generated outside git
 	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
