@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from extproc.config import Config
-from extproc.demo.envoy import Envoy, Tree, http, with_addresses
+from extproc.demo.envoy import Envoy, Tree, connection_manager, with_addresses
 from extproc.demo.process import Process
 from extproc.demo.service import Service
 from extproc.render.layout import Exchange, Options, Usage
@@ -101,7 +101,7 @@ def settings_of(directory: Path, upstream: int) -> dict[str, Any]:
 
 def _change(name: str, tree: Tree) -> None:
     """Put the row's own filter in place of Dualpool's, and take away health checks that nobody would answer."""
-    filters = http(tree["static_resources"]["listeners"][0])["http_filters"]
+    filters = connection_manager(tree)["http_filters"]
     if name == "in-proxy":
         return
     ours = next(each for each in filters if each["name"] == "envoy.filters.http.ext_proc")

@@ -46,19 +46,20 @@ def with_addresses(tree: Tree, endpoints: Mapping[str, Address]) -> Tree:
     return tree
 
 
-def http(listener: Tree) -> Tree:
-    """Return the HTTP connection manager of `listener`, to be changed in place."""
+def connection_manager(tree: Tree) -> Tree:
+    """Return the HTTP connection manager of the first listener, to be changed in place."""
+    listener = tree["static_resources"]["listeners"][0]
     manager: Tree = listener["filter_chains"][0]["filters"][0]["typed_config"]
     return manager
 
 
 def with_bare_listener(tree: Tree) -> Tree:
     """Return a copy with a second listener that is the same without the ext_proc filter: what it costs."""
-    tree = _copy(tree)
-    listener = _copy(tree["static_resources"]["listeners"][0])
+    tree, bare = _copy(tree), _copy(tree)
+    filters = connection_manager(bare)["http_filters"]
+    filters[:] = [f for f in filters if f["name"] != "envoy.filters.http.ext_proc"]
+    listener = bare["static_resources"]["listeners"][0]
     listener["name"] = BARE
-    filters = http(listener)["http_filters"]
-    http(listener)["http_filters"] = [f for f in filters if f["name"] != "envoy.filters.http.ext_proc"]
     tree["static_resources"]["listeners"].append(listener)
     return tree
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from extproc.demo.envoy import BARE, Envoy, Tree, binary, http, shipped, with_addresses, with_bare_listener
+from extproc.demo.envoy import (
+    BARE,
+    Envoy,
+    Tree,
+    binary,
+    connection_manager,
+    shipped,
+    with_addresses,
+    with_bare_listener,
+)
 from extproc.demo.load import TOLD
 from extproc.demo.pool_server import HOST
 from extproc.demo.process import Process
@@ -82,7 +91,7 @@ class Stack:
 
 def _telling(tree: Tree) -> Tree:
     """Have Envoy tell the client what was decided, from the dynamic metadata, and how many pools were asked."""
-    config = http(tree["static_resources"]["listeners"][0])["route_config"]
+    config = connection_manager(tree)["route_config"]
     config["virtual_hosts"][0]["include_attempt_count_in_response"] = True
     config["response_headers_to_add"] = [
         {"header": {"key": f"{TOLD}{key}", "value": f"%DYNAMIC_METADATA(dualpool:{key})%"}}

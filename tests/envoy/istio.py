@@ -7,7 +7,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from extproc.demo.envoy import ANY_PORT, Address, Tree, http
+from extproc.demo.envoy import ANY_PORT, Address, Tree, connection_manager
 from extproc.demo.pool_server import HOST
 from extproc.render.typed import any_of
 
@@ -49,7 +49,7 @@ def _apply(tree: Tree, patch: Tree) -> None:
     """Apply one patch, in place."""
     kind, operation, value = patch["applyTo"], patch["patch"]["operation"], copy.deepcopy(patch["patch"]["value"])
     listener = tree["static_resources"]["listeners"][0]
-    manager = http(listener)
+    manager = connection_manager(tree)
     match (kind, operation):
         case ("CLUSTER", "ADD"):
             tree["static_resources"]["clusters"].append(value)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from extproc.config import Config
-from extproc.demo.envoy import Tree
-from extproc.demo.envoy import http as manager_of
+from extproc.demo.envoy import Tree, connection_manager
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
@@ -37,7 +36,7 @@ def name(mode: Mode) -> str:
 
 def hasty_log(tree: Tree) -> Tree:
     """Entries are sent at once: a test need not wait a second for each."""
-    for log in manager_of(tree["static_resources"]["listeners"][0]).get("access_log", ()):
+    for log in connection_manager(tree).get("access_log", ()):
         log["typed_config"]["common_config"]["buffer_flush_interval"] = "0.05s"
     return tree
 

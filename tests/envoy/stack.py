@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, http, shipped, with_addresses
+from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, connection_manager, shipped, with_addresses
 from extproc.demo.pool import Received
 from extproc.demo.pool_server import PoolServer
 from extproc.demo.service import Service
@@ -45,6 +45,13 @@ def healthy(envoy: Envoy) -> int:
     return envoy.stats(name).get(name, 0)
 
 
+def ext_proc(tree: Tree) -> Tree:
+    """Return the settings of the filter that asks the service, to be changed in place."""
+    filters = {f["name"]: f for f in connection_manager(tree)["http_filters"]}
+    settings: Tree = filters["envoy.filters.http.ext_proc"]["typed_config"]
+    return settings
+
+
 PATIENCE = "10s"
 
 
@@ -53,10 +60,9 @@ def patient(tree: Tree) -> Tree:
 
     A service that is gone is still noticed at once, by the connection that fails.
     """
-    for listener in tree["static_resources"]["listeners"]:
-        for http_filter in http(listener)["http_filters"]:
-            if "message_timeout" in http_filter.get("typed_config", ()):
-                http_filter["typed_config"]["message_timeout"] = PATIENCE
+    for http_filter in connection_manager(tree)["http_filters"]:
+        if "message_timeout" in http_filter.get("typed_config", ()):
+            http_filter["typed_config"]["message_timeout"] = PATIENCE
     for cluster in tree["static_resources"]["clusters"]:
         for check in cluster.get("health_checks", ()):
             check["timeout"] = PATIENCE
@@ -104,7 +110,7 @@ def served_at(listen: str, workers: int) -> Callable[[Tree], Tree]:
 
 def default_is_short(tree: Tree) -> Tree:
     """What nobody routes lands short, in place: a test of the long pool must not pass by default."""
-    routes = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]["routes"]
+    routes = connection_manager(tree)["route_config"]["virtual_hosts"][0]["routes"]
     default = routes[-1]
     named = [{"name": "x-token-pool", "string_match": {"exact": "long"}}]
     routes.insert(0, {**default, "match": {**default["match"], "headers": named}})

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from extproc.cli import main
-from extproc.demo.envoy import BARE, Tree, http, with_bare_listener
+from extproc.demo.envoy import BARE, Tree, connection_manager, with_bare_listener
 from extproc.demo.pool_server import HOST
 from extproc.render.typed import any_of
 from tests.envoy.attached import SETS, Attached, attached
 from tests.envoy.client import Reply, chat, send
-from tests.envoy.stack import WRONG_PRIOR, until
+from tests.envoy.stack import WRONG_PRIOR, ext_proc, until
 
 PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
 MODEL_SETS = {
@@ -37,7 +37,7 @@ def text(tokens: int) -> str:
 
 def add_routes(tree: Tree, prefix: str, **fields: Any) -> None:
     """Put a copy of all routes to pools, below `prefix` and with `fields`, before the others."""
-    host = http(tree["static_resources"]["listeners"][0])["route_config"]["virtual_hosts"][0]
+    host = connection_manager(tree)["route_config"]["virtual_hosts"][0]
     routes = copy.deepcopy([route for route in host["routes"] if route["match"]["prefix"] == "/"])
     for route in routes:
         route["name"] = f"{prefix}{route['name']}"
@@ -49,14 +49,13 @@ def add_routes(tree: Tree, prefix: str, **fields: Any) -> None:
 
 def change(tree: Tree) -> Tree:
     """Routes that speak to the service, each in its way."""
-    manager = http(tree["static_resources"]["listeners"][0])
-    ext_proc = manager["http_filters"][0]["typed_config"]
-    ext_proc["request_attributes"] = [
+    asking = ext_proc(tree)
+    asking["request_attributes"] = [
         "xds.route_metadata",
         "xds.virtual_host_metadata",
         "xds.listener_metadata",
     ]
-    ext_proc["grpc_service"]["initial_metadata"] = [{"key": "dualpool-category", "value": "by-filter"}]
+    asking["grpc_service"]["initial_metadata"] = [{"key": "dualpool-category", "value": "by-filter"}]
     ours = {"dualpool": {"thresholds": {"small": 10, "middle": 2000}}}
     others = {"other": any_of(PER_ROUTE, {"disabled": True})}
     metadata = {"metadata": {"filter_metadata": ours, "typed_filter_metadata": others}}
@@ -126,10 +125,9 @@ def test_metadata_of_what_routes_have_in_common(tmp_path: Path, place: str) -> N
     """A virtual host or a listener can speak for all its routes."""
 
     def shadow(tree: Tree) -> Tree:
-        listener = tree["static_resources"]["listeners"][0]
-        manager = http(listener)
+        listener, manager = tree["static_resources"]["listeners"][0], connection_manager(tree)
         attributes = ["xds.virtual_host_metadata", "xds.listener_metadata"]
-        manager["http_filters"][0]["typed_config"]["request_attributes"] = attributes
+        ext_proc(tree)["request_attributes"] = attributes
         holder = listener if place == "listener" else manager["route_config"]["virtual_hosts"][0]
         holder["metadata"] = {"filter_metadata": {"dualpool": {"shadow": True}}}
         return tree
@@ -185,7 +183,7 @@ def test_without_the_filter_traffic_is_as_it_was(tmp_path: Path) -> None:
     """The filter taken out of the rendered configuration: every request is answered by the long pool."""
 
     def without_filter(tree: Tree) -> Tree:
-        filters = http(tree["static_resources"]["listeners"][0])["http_filters"]
+        filters = connection_manager(tree)["http_filters"]
         filters[:] = [f for f in filters if f["name"] != "envoy.filters.http.ext_proc"]
         return tree
 

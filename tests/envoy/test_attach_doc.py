@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import yaml
 
-from extproc.demo.envoy import Tree, http
+from extproc.demo.envoy import Tree, connection_manager
 from extproc.render.target import render
 from tests.envoy.attached import SETS, Attached, attached
 from tests.envoy.client import chat
@@ -76,7 +76,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
     (block,) = re.findall(r"^```yaml\n(route_config:.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 
     def change(tree: Tree) -> Tree:
-        http(tree["static_resources"]["listeners"][0]).update(yaml.safe_load(block))
+        connection_manager(tree).update(yaml.safe_load(block))
         return tree
 
     sets = {

@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from extproc.demo.envoy import Envoy, Tree
-from extproc.demo.envoy import http as manager_of
 from extproc.demo.pool import Pool
 from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import observed, requests_by_reason
-from tests.envoy.stack import Stack, at, default_is_short, until
+from tests.envoy.stack import Stack, at, default_is_short, ext_proc, until
 
 BUFFER = 32_768
 """Envoy Gateway's default."""
@@ -39,9 +38,7 @@ def answered(envoy: Envoy, messages: int) -> None:
 
 def impatient(tree: Tree) -> Tree:
     """The same, and Envoy soon goes on without an answer."""
-    for http_filter in manager_of(small_buffer(tree)["static_resources"]["listeners"][0])["http_filters"]:
-        if "message_timeout" in http_filter["typed_config"]:
-            http_filter["typed_config"]["message_timeout"] = "2s"
+    ext_proc(small_buffer(tree))["message_timeout"] = "2s"
     return tree
 
 
@@ -137,10 +134,9 @@ def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None
 
 def holding_answers_back(tree: Tree, head: str = "SEND") -> Tree:
     """The same, and Envoy collects every answer, whatever the service says. `head`: its `response_header_mode`."""
-    for http_filter in manager_of(small_buffer(tree)["static_resources"]["listeners"][0])["http_filters"]:
-        if "processing_mode" in (config := http_filter["typed_config"]):
-            config["processing_mode"] |= {"response_header_mode": head, "response_body_mode": "BUFFERED_PARTIAL"}
-            config["allow_mode_override"] = False
+    asking = ext_proc(small_buffer(tree))
+    asking["processing_mode"] |= {"response_header_mode": head, "response_body_mode": "BUFFERED_PARTIAL"}
+    asking["allow_mode_override"] = False
     return tree
 
 

@@ -11,8 +11,7 @@ import msgspec
 
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.budget.observation import Observation
-from extproc.demo.envoy import Envoy, with_addresses
-from extproc.demo.envoy import http as manager_of
+from extproc.demo.envoy import Envoy, connection_manager, with_addresses
 from extproc.demo.pool import Behaviour, Pool
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.render.typed import any_of
@@ -133,7 +132,7 @@ def test_thousands_of_bodies_are_decided_alike(tmp_path: Path) -> None:
         config = configured(SETS, settings, {s.pool.name: f"{HOST}:{s.port}" for s in servers})
         write_seed(tmp_path, SETS, settings)
         tree = with_addresses(rendered(config, options(IN_PROXY)), {"dualpool": UNUSED})
-        manager = manager_of(tree["static_resources"]["listeners"][0])
+        manager = connection_manager(tree)
         manager["access_log"] = [decisions_log(log)]
         manager["preserve_external_request_id"] = True
         asked = requests(seed=1)

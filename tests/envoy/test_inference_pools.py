@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extproc.demo.envoy import Tree, http
+from extproc.demo.envoy import Tree, connection_manager
 from extproc.demo.pool import Pool
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.render.clusters import HTTP_OPTIONS
@@ -30,7 +30,7 @@ def with_pickers(tree: Tree, ports: dict[str, int]) -> Tree:
     """As a gateway renders InferencePools: each has a picker's filter, off on the others' routes, and a cluster
     that goes where the picker says."""
     tree = copy.deepcopy(tree)
-    manager = http(tree["static_resources"]["listeners"][0])
+    manager = connection_manager(tree)
     manager["http_filters"][-1:-1] = [_picker_filter(pool) for pool in ports]
     for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
         pool = route["name"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extproc.demo.envoy import Tree, http
+from extproc.demo.envoy import Tree, connection_manager
 from tests.envoy.client import chat
 from tests.envoy.counts import OBSERVATIONS
 from tests.envoy.modes import MODES, Mode, count, heard, name, running, short_by_default
@@ -40,7 +40,7 @@ FIELDS = http_filter(
 
 def surrounded(tree: Tree) -> Tree:
     """Put filters that wait for bodies, read them and pack answers around those that are rendered."""
-    filters = http(short_by_default(tree)["static_resources"]["listeners"][0])["http_filters"]
+    filters = connection_manager(short_by_default(tree))["http_filters"]
     filters[0:0] = copy.deepcopy([BUFFER, COMPRESSOR, LUA, FIELDS])
     filters[-1:-1] = copy.deepcopy([LUA])
     return tree

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from extproc.config import DEFAULT_POOL_SET, Config
-from extproc.demo.envoy import binary, http, shipped
+from extproc.demo.envoy import binary, connection_manager, shipped
 from extproc.render.typed import check
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartStack
-from tests.envoy.stack import WRONG_PRIOR, Stack
+from tests.envoy.stack import WRONG_PRIOR, Stack, ext_proc
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
 FILE = STANDALONE / "envoy.yaml"
@@ -44,7 +44,7 @@ def test_every_field_is_one_of_envoys() -> None:
 def test_a_wrong_field_inside_a_filter_is_an_error() -> None:
     """The strict reading sees into `typed_config`, else the test above would prove little."""
     tree = shipped()
-    http(tree["static_resources"]["listeners"][0])["http_filters"][0]["typed_config"]["message_timeuot"] = "1s"
+    ext_proc(tree)["message_timeuot"] = "1s"
     with pytest.raises(ValueError, match="message_timeuot"):
         check(tree, BOOTSTRAP)
 
@@ -58,7 +58,7 @@ def test_it_agrees_with_the_defaults_of_the_service() -> None:
     """Routing header, pool names and address are those the service has without a configuration."""
     config = Config()
     tree = shipped()
-    manager = http(tree["static_resources"]["listeners"][0])
+    manager = connection_manager(tree)
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
     matched = routes[0]["match"]["headers"][0]
     removed = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]

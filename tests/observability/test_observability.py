@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from extproc.demo.envoy import http
+from extproc.demo.envoy import connection_manager
 from extproc.demo.pool_server import HOST
 from extproc.demo.process import Process
 from extproc.render.typed import any_of
@@ -71,7 +71,7 @@ def with_access_log(tree: dict[str, Any]) -> dict[str, Any]:
         "common_config": {"log_name": "dualpool", "grpc_service": {"envoy_grpc": {"cluster_name": "dualpool"}}}
     }
     kind = "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
-    manager = http(tree["static_resources"]["listeners"][0])
+    manager = connection_manager(tree)
     manager["access_log"] = [{"name": "envoy.access_loggers.http_grpc", "typed_config": any_of(kind, config)}]
     return tree
 

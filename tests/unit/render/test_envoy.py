@@ -8,7 +8,7 @@ import yaml
 
 from extproc.cli import main
 from extproc.config import Config
-from extproc.demo.envoy import http
+from extproc.demo.envoy import connection_manager
 from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
 from extproc.service.in_proxy import RESOURCE
@@ -26,7 +26,7 @@ def bootstrap(options: Options | None = None, config: Config = CONFIG) -> dict[s
 
 
 def manager(tree: dict[str, Any]) -> dict[str, Any]:
-    return http(tree["static_resources"]["listeners"][0])
+    return connection_manager(tree)
 
 
 def clusters(tree: dict[str, Any]) -> dict[str, Any]:
