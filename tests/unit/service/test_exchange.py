@@ -10,23 +10,17 @@ from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
 from extproc.body.bounds import LARGEST_BODY
-from extproc.budget.budget import Budgeter
 from extproc.budget.features import text_bytes
-from extproc.budget.learner import Learner
-from extproc.budget.output import OutputReserve
-from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.in_flight import InFlight
-from extproc.routing.router import Router
 from extproc.service.answer import ANSWER_LIMIT, Answer
-from extproc.service.context import Context
+from extproc.service.compose import compose
 from extproc.service.exchange import Exchange
-from extproc.service.messages import RoutingReplies
 from extproc.service.metadata import read_observation
 from extproc.service.received import ATTEMPTS
-from extproc.service.route_settings import Pairs, RouteSettingsReader
+from extproc.service.route_settings import Pairs
 
 MODE = pb.ProcessingMode
 POOLS = {"default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}]}
@@ -35,24 +29,14 @@ USAGE = {"usage": {"prompt_tokens": 64, "completion_tokens": 7}}
 
 
 class Harness:
-    """One exchange, what it answered and what it counted."""
+    """One exchange, what it answered and what it counted. It estimates by a ratio unless told otherwise."""
 
-    def __init__(self, **sections: Any) -> None:
-        config = Config.model_validate({"pools": POOLS, **sections})
-        estimator = RatioEstimator(config.estimation, config.categories.limit)
-        output = OutputReserve(config.output, config.categories.limit)
+    def __init__(self, estimation: dict[str, Any] | None = None, **sections: Any) -> None:
+        sections = {"pools": POOLS, "estimation": {"estimator": "ratio", **(estimation or {})}, **sections}
         self.registry = CollectorRegistry()
-        self.learner = Learner(estimator, output)
-        self.context = Context(
-            router=Router(config, Budgeter(estimator, output, config.categories, config.estimation)),
-            learner=self.learner,
-            metrics=Metrics(self.registry),
-            replies=RoutingReplies(config.routing.header),
-            pool_names=frozenset(pool.name for pool in config.pools["default"]),
-            route_settings=RouteSettingsReader(config.pools),
-            category_header=None,
-            conversation_header=None,
-        )
+        core = compose(Config.model_validate(sections), Metrics(self.registry))
+        self.learner = core.learner
+        self.context = core.context
         self.exchange = Exchange(self.context)
 
     def take(self, modes: tuple[Any, Any] | None = None, **message: Any) -> bytes | None:
