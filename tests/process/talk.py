@@ -16,6 +16,7 @@ import yaml
 
 from extproc.demo.process import Process
 from extproc.pb import dualpool_extproc_pb2 as pb
+from tests.envoy.stack import until
 from tests.unit.service.test_exchange import answer_headers, headers, pool
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
@@ -48,6 +49,12 @@ class Serving:
     def samples(self) -> int:
         """Observations behind the weights of the model that has most, by /state."""
         return max((entry["samples"] for entry in self.state()["learned"]["linear"]), default=0)
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of its workers."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def metric(self, sample: str) -> float:
         """Value of a sample by the text before it on /metrics, 0 when it is not there."""
@@ -90,6 +97,17 @@ def serving(
     with Process(command, directory / "service.log", dict(os.environ)) as process:
         found = process.wait_for_output(r"(?:\(port (\d+)\)|workers on \S+), admin on ([0-9.]+:\d+)")
         yield Serving(process, f"127.0.0.1:{found[1]}", found[2])
+
+
+@contextmanager
+def two_workers(
+    directory: Path, settings: dict[str, Any], python: tuple[str, ...] = ()
+) -> Iterator[tuple[Serving, list[str]]]:
+    """Run a service of two workers, wait until both are up, and yield it with their addresses."""
+    settings = {**settings, "server": {"listen": f"unix://{directory}/dualpool.sock"}}
+    with serving(directory, settings, "--workers", "2", python=python) as service:
+        until(lambda: service.metric("dualpool_workers_up") == 2)
+        yield service, [f"unix://{directory}/dualpool-{number}.sock" for number in range(2)]
 
 
 def exchange(address: str, size: int = 4000, tokens: int = 1004) -> str:

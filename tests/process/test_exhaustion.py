@@ -1,6 +1,5 @@
 """Too little of something: descriptors, disk, patience of clients."""
 
-import json
 import os
 import resource
 import socket
@@ -96,7 +95,7 @@ def test_exchanges_that_never_go_on_hold_up_no_other(tmp_path: Path) -> None:
         stopped = [channel.stream_stream(METHOD)(_hanging(stack), timeout=60) for _ in range(40)]
         for call in stopped:
             next(iter(call))
-        assert json.loads(service.get("/state")[1])["pools"]
+        assert service.state()["pools"]
         assert exchange(service.address) == "short"
         assert service.metric("dualpool_exchanges_in_flight") == 40
         for call in stopped:
