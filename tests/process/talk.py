@@ -17,7 +17,7 @@ import yaml
 from extproc.demo.process import Process
 from extproc.pb import dualpool_extproc_pb2 as pb
 from tests.envoy.stack import until
-from tests.unit.service.test_exchange import answer_headers, headers, pool
+from tests.unit.service.test_exchange import CHAT, answer_headers, headers, pool
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 SERVER = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "lame_duck_seconds": 0, "drain_seconds": 1}
@@ -123,7 +123,7 @@ def decide(address: str, size: int = 4000, tokens: int | None = 1004) -> pb.Proc
     body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "max_tokens": 5}).encode()
     usage = json.dumps({"usage": {"prompt_tokens": tokens, "completion_tokens": 5}}).encode()
     messages = [
-        pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"})),
+        pb.ProcessingRequest(request_headers=headers(CHAT)),
         pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=True)),
         pb.ProcessingRequest(response_headers=answer_headers()),
         pb.ProcessingRequest(response_body=pb.HttpBody(body=usage, end_of_stream=True)),

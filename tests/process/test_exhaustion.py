@@ -15,10 +15,10 @@ from extproc.service.admin import MOST_CLIENTS
 from tests.envoy.stack import until
 from tests.process.talk import METHOD, QUICK, Serving, exchange, serving
 from tests.process.test_state import kept
-from tests.unit.service.test_exchange import headers, pool
+from tests.unit.service.test_exchange import CHAT, headers, pool
 
 FAILED = 'dualpool_state_exchanges_total{result="failed",store="file"}'
-REQUEST = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+REQUEST = pb.ProcessingRequest(request_headers=headers(CHAT))
 
 
 def count(service: Serving, what: str) -> int:

@@ -19,9 +19,8 @@ from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.server import build, in_turns
-from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
+from tests.unit.service.test_exchange import BODY, CHAT, Harness, answer_headers, headers, pool
 
-PATH = "/v1/chat/completions"
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
@@ -52,8 +51,7 @@ async def test_an_exchange_over_the_wire() -> None:
     """The method is served under Envoy's own path, and the request is routed."""
     async with serving(Harness()) as (channel, _):
         call = process(channel)
-        path = {":method": "POST", ":path": "/v1/chat/completions"}
-        first = await exchange(call, pb.ProcessingRequest(request_headers=headers(path)))
+        first = await exchange(call, pb.ProcessingRequest(request_headers=headers(CHAT)))
         assert pool(first) == "long"
         body = pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
         assert pool(await exchange(call, body)) == "short"
@@ -70,7 +68,7 @@ async def test_headers_alone_are_one_message_and_its_answer() -> None:
     harness = Harness()
     async with serving(harness) as (channel, _):
         call = channel.stream_stream(METHOD)(metadata=NO_MORE)
-        path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": "300"}
+        path = {**CHAT, "content-length": "300"}
         request = pb.ProcessingRequest(request_headers=headers(path))
         request.metadata_context.filter_metadata["dualpool.request"].update({"json": True, "max_tokens": 10.0})
         assert pool(await exchange(call, request)) == "short"
@@ -84,7 +82,7 @@ async def test_a_body_that_stays_away_does_not_keep_the_answer_away() -> None:
     harness = Harness()
     async with serving(harness) as (channel, _):
         call = channel.stream_stream(METHOD)(metadata=(("dualpool-body", "false"),))
-        sent = headers({":method": "POST", ":path": PATH, "content-length": "300"})
+        sent = headers({**CHAT, "content-length": "300"})
         request = pb.ProcessingRequest(request_headers=sent)
         request.metadata_context.filter_metadata["dualpool.request"].update({"json": True, "max_tokens": 10.0})
         assert pool(await exchange(call, request)) == "short"
@@ -110,7 +108,7 @@ async def test_a_complete_exchange_is_ended_by_the_service(status: str) -> None:
     """Nothing is waited for after the end of the answer, or after headers of one that is not read."""
     async with serving(Harness()) as (channel, _):
         call = process(channel)
-        await exchange(call, pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": PATH})))
+        await exchange(call, pb.ProcessingRequest(request_headers=headers(CHAT)))
         body = pb.HttpBody(body=BODY, end_of_stream=True)
         await exchange(call, pb.ProcessingRequest(request_body=body))
         await exchange(call, pb.ProcessingRequest(response_headers=answer_headers(status=status)))
@@ -165,7 +163,7 @@ async def test_a_body_that_does_not_come_ends_the_call() -> None:
     harness = Harness()
     async with serving(harness, seconds=0.05) as (channel, _):
         call = process(channel)
-        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         assert pool(await exchange(call, sent)) == "long"
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
@@ -178,7 +176,7 @@ async def test_an_answer_may_take_as_long_as_it_likes() -> None:
     harness = Harness()
     async with serving(harness, seconds=0.05) as (channel, _):
         call = process(channel)
-        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         await exchange(call, sent)
         body = pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
         assert pool(await exchange(call, body)) == "short"
@@ -193,7 +191,7 @@ async def test_calls_beyond_the_limit_are_refused_at_once() -> None:
     """Health checks too, so Envoy soon stops asking; a call that ends makes room."""
     async with serving(Harness(), most=1) as (channel, _):
         call = process(channel)
-        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         await exchange(call, sent)
         check = health_pb2_grpc.HealthStub(channel).Check
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -378,10 +376,10 @@ async def test_a_body_is_not_waited_for_longer_than_the_call(
         return limits[-1]
 
     monkeypatch.setattr(module, "_limit", kept)
-    path = "/v1/models" if decided else PATH
+    sent = {**CHAT, ":path": "/v1/models"} if decided else CHAT
     async with serving(Harness()) as (channel, _):
         call = process(channel)
-        await exchange(call, pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": path})))
+        await exchange(call, pb.ProcessingRequest(request_headers=headers(sent)))
         await call.done_writing()
         assert await call.read() is grpc.aio.EOF
     assert [each.cancelled() for each in limits] == [True]
