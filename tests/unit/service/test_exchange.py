@@ -309,7 +309,7 @@ def test_json_usage_is_learned() -> None:
     errors = "dualpool_estimate_error_ratio_bucket"  # 104 / 64 - 1 is 0.625
     assert harness.count(errors, category="latin", le="0.5") == 0
     assert harness.count(errors, category="latin", le="1.0") == 1
-    entries: Any = harness.learner.snapshot()["ratios"]
+    entries = harness.learner.snapshot()["ratios"]
     assert entries[0]["bytes_per_token"] == 5.0  # 300 bytes, 64 tokens of which 4 are template
 
 
