@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from extproc.config import Server
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service import server as module
 from extproc.service.errors import StartError
@@ -21,15 +22,16 @@ from extproc.service.health import Health, HealthService
 from extproc.service.server import build, in_turns
 from tests.unit.service.test_exchange import BODY, CHAT, Harness, answer_headers, headers, pool
 
+DEFAULTS = Server()
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
 @asynccontextmanager
 async def serving(
-    harness: Harness, limit: float = 10.0, most: int | None = None, seconds: float = 30.0
+    harness: Harness, limit: float = 10.0, settings: Server = DEFAULTS
 ) -> AsyncIterator[tuple[grpc.aio.Channel, Health]]:
     health = Health(harness.context.router, limit)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health, max_exchanges=most, body_seconds=seconds)
+    server, port = build("127.0.0.1:0", settings, lambda: harness.context, health)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -161,7 +163,7 @@ async def test_an_undecodable_message_closes_the_stream() -> None:
 async def test_a_body_that_does_not_come_ends_the_call() -> None:
     """Envoy then goes on by the answer to the headers; why is counted, and nothing stays open."""
     harness = Harness()
-    async with serving(harness, seconds=0.05) as (channel, _):
+    async with serving(harness, settings=Server(body_seconds=0.05)) as (channel, _):
         call = process(channel)
         sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         assert pool(await exchange(call, sent)) == "long"
@@ -174,7 +176,7 @@ async def test_a_body_that_does_not_come_ends_the_call() -> None:
 async def test_an_answer_may_take_as_long_as_it_likes() -> None:
     """Only the body of a request is waited for: a generation takes minutes."""
     harness = Harness()
-    async with serving(harness, seconds=0.05) as (channel, _):
+    async with serving(harness, settings=Server(body_seconds=0.05)) as (channel, _):
         call = process(channel)
         sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         await exchange(call, sent)
@@ -189,7 +191,7 @@ async def test_an_answer_may_take_as_long_as_it_likes() -> None:
 
 async def test_calls_beyond_the_limit_are_refused_at_once() -> None:
     """Health checks too, so Envoy soon stops asking; a call that ends makes room."""
-    async with serving(Harness(), most=1) as (channel, _):
+    async with serving(Harness(), settings=Server(max_exchanges=1)) as (channel, _):
         call = process(channel)
         sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         await exchange(call, sent)
@@ -271,8 +273,8 @@ async def test_a_socket_that_somebody_listens_on_is_not_taken_over(tmp_path: Pat
         other.bind(str(path))
         other.listen()
         with pytest.raises(StartError, match="another process does"):
-            build(f"unix://{path}", lambda: harness.context, health)
-    server, _ = build(f"unix://{path}", lambda: harness.context, health)
+            build(f"unix://{path}", DEFAULTS, lambda: harness.context, health)
+    server, _ = build(f"unix://{path}", DEFAULTS, lambda: harness.context, health)
     await server.start()
     await server.stop(0)
 
@@ -289,7 +291,7 @@ async def test_a_socket_whose_owner_hangs_is_not_taken_over(
         hung.listen(0)
         waiting.connect(str(path))
         with pytest.raises(StartError, match="another process does"):
-            build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
+            build(f"unix://{path}", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
 
 
 async def test_health_fails_while_draining() -> None:
@@ -318,7 +320,7 @@ async def test_a_silent_connection_is_closed(
     quick = {**dict(module.OPTIONS), **dict.fromkeys(options, 100)}
     monkeypatch.setattr(module, "OPTIONS", tuple(quick.items()))
     harness = Harness()
-    server, port = build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10))
+    server, port = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10))
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(said)
@@ -331,10 +333,10 @@ async def test_a_taken_port_is_an_error() -> None:
     """Two services on one port must not share it in silence."""
     harness = Harness()
     health = Health(harness.context.router, 1.0)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health)
+    server, port = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, health)
     await server.start()
     with pytest.raises(StartError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
-        build(f"127.0.0.1:{port}", lambda: harness.context, health)
+        build(f"127.0.0.1:{port}", DEFAULTS, lambda: harness.context, health)
     await server.stop(0)
 
 
@@ -342,7 +344,7 @@ async def test_a_unix_socket_is_served(tmp_path: Path) -> None:
     """The service listens on a Unix socket as well."""
     harness = Harness()
     address = f"unix://{tmp_path}/dualpool.sock"
-    server, _ = build(address, lambda: harness.context, Health(harness.context.router, 10.0))
+    server, _ = build(address, DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -356,7 +358,7 @@ async def test_a_unix_socket_may_be_connected_to_by_every_user(tmp_path: Path) -
     harness = Harness()
     before = os.umask(0o077)
     try:
-        server, _ = build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
+        server, _ = build(f"unix://{path}", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666

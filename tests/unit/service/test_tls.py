@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.config import Tls
+from extproc.config import Server, Tls
 from extproc.service.health import Health
 from extproc.service.server import build
 from extproc.service.tls import TlsError, credentials
@@ -41,7 +41,9 @@ def install(pki: Path, name: str, into: Path) -> Tls:
 @asynccontextmanager
 async def serving(tls: Tls) -> AsyncIterator[int]:
     harness = Harness()
-    server, port = build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10), tls)
+    server, port = build(
+        "127.0.0.1:0", Server(tls=tls), lambda: harness.context, Health(harness.context.router, 10)
+    )
     await server.start()
     try:
         yield port
@@ -92,7 +94,7 @@ async def test_unusable_files_are_named(pki: Path, tmp_path: Path, content: str 
         tls.key.write_text(content)
     harness = Harness()
     with pytest.raises(TlsError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
-        build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10), tls)
+        build("127.0.0.1:0", Server(tls=tls), lambda: harness.context, Health(harness.context.router, 10))
 
 
 @pytest.mark.parametrize("name", ["certificate", "key", "client_ca"])
