@@ -101,7 +101,7 @@ def test_a_redis_that_is_of_no_use_is_done_without(tmp_path: Path, redis: RedisS
         elif spoil == "emptied":
             client.flushall()
         else:
-            redis.delay = 2.0
+            redis.slow(2.0)
         for service in (one, other):
             assert exchange(service.address) == "short"
         if spoil == "emptied":
@@ -113,7 +113,7 @@ def test_a_redis_that_is_of_no_use_is_done_without(tmp_path: Path, redis: RedisS
         client.config_set("maxmemory", 0)
         if spoil == "another kind of value":
             client.delete("dualpool")
-        redis.delay = 0.0
+        redis.slow(0.0)
         until(lambda: one.samples() == other.samples() == shared(redis) == 5)
 
 
