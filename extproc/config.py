@@ -126,8 +126,8 @@ class Pool(Settings):
         (),
         max_length=1024,
         description="HOST:PORT of its vLLM servers, plain HTTP. `dualpool render` makes Envoy's cluster of "
-        "them. The "
-        "service reads their /v1/models (is max_model_len the capacity?) and, for spillover, their /metrics",
+        "them. The service reads their /v1/models (is max_model_len the capacity?) and, for spillover, their "
+        "/metrics",
     )
 
 
@@ -357,9 +357,8 @@ class Spillover(Settings):
     enabled: bool = Field(
         False,
         description="Watch how full the pools are, and spill. The load of a pool comes from the first source "
-        "that is "
-        "known: vLLM's metrics (`pools.*.endpoints`), Envoy's gauges (`envoy` and `requests`), or decisions minus "
-        "ends in the access log (`requests`). A pool and the next larger one each need one",
+        "that is known: vLLM's metrics (`pools.*.endpoints`), Envoy's gauges (`envoy` and `requests`), or "
+        "decisions minus ends in the access log (`requests`). A pool and the next larger one each need one",
     )
     waiting: float = Field(
         5.0, gt=0, le=1_000_000, description="vLLM: number of waiting requests that saturates a server"

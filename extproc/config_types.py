@@ -7,6 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+"""What a pool, a pool set or a category may be called: as the value of a Kubernetes label."""
+
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _SOCKET = re.compile(r"unix:(//)?/[^/%][^%]*")  # gRPC takes %41 for A
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
@@ -71,7 +74,7 @@ def _filter_file(path: Path) -> Path:
     return path
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 Listen = Annotated[str, AfterValidator(_listen)]
 HeaderName = Annotated[str, AfterValidator(_header)]

@@ -7,7 +7,7 @@ the pools are, how many workers serve.
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from extproc import __version__
 from extproc.body.usage import Usage
-from extproc.budget.estimate import Verdict
+from extproc.budget.estimate import Snapshot, Verdict
 from extproc.budget.observation import Observation, Outcome
 from extproc.routing.decision import Decision
 from extproc.routing.spillover import Levels
@@ -33,8 +33,6 @@ NAMES = 64
 `other`, since whoever can write to that port chooses the names."""
 
 M = TypeVar("M", Counter, Gauge, Histogram)
-
-Snapshot = Callable[[], dict[str, object]]
 
 Questions = Mapping[str, Mapping[str, int]]
 """Questions about pressure by source, then by result."""
@@ -329,7 +327,7 @@ class _Names:
         return name
 
 
-def export_learned(registry: CollectorRegistry, snapshot: Snapshot) -> None:
+def export_learned(registry: CollectorRegistry, snapshot: Callable[[], Snapshot]) -> None:
     """Export what `snapshot` returns at every scrape."""
     registry.register(_Learned(snapshot))
 
@@ -355,7 +353,7 @@ def export_workers(registry: CollectorRegistry, up: Callable[[], int]) -> Callab
 class _Learned(Collector):
     """Errors of the linear estimator by model, and ratios. `categories.limit` bounds the number of series."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterable[Metric]:
@@ -369,10 +367,10 @@ class _Learned(Collector):
             "dualpool_linear_samples", "Observations behind the linear estimator's weights", labels=["model"]
         )
         learned = self._snapshot()
-        for entry in _entries(learned, "linear"):
+        for entry in learned.get("linear", ()):
             error.add_metric([entry["model"]], entry["error"])
             fitted.add_metric([entry["model"]], entry["samples"])
-        for entry in _entries(learned, "ratios"):
+        for entry in learned.get("ratios", ()):
             values = [entry["model"], entry["category"], entry["basis"]]
             if math.isfinite(entry["bytes_per_token"]):
                 ratio.add_metric(values, entry["bytes_per_token"])
@@ -409,8 +407,3 @@ class _Pressure(Collector):
             for result, count in results.items():
                 questions.add_metric([source, result], count)
         return pressure, saturated, questions
-
-
-def _entries(snapshot: dict[str, object], name: str) -> list[dict[str, Any]]:
-    entries = snapshot.get(name)
-    return entries if isinstance(entries, list) else []

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -15,6 +15,9 @@ Verdict = Literal["used", "no_usage", "unparsable", "implausible", "outlier", "e
 """What became of an observation. `used`: prompt and output figures learned from it. `outlier`: the same, by a
 bounded step. `exact`, `not_text`: only output figures did. Nothing was learned from the others; `failed` is an
 error of ours."""
+
+Snapshot = dict[str, list[dict[str, Any]]]
+"""What was learned as JSON-compatible values, by kind of figure."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -81,8 +84,8 @@ class Estimator(Protocol):
         """Learn from one usage report. Never raises."""
         ...
 
-    def snapshot(self) -> dict[str, object]:
-        """Return what was learned as JSON-compatible values, for people, in `/state`."""
+    def snapshot(self) -> Snapshot:
+        """Return what was learned, for people, in `/state`."""
         ...
 
     def prepare(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from extproc.budget.budget import Budgeter
-from extproc.budget.estimate import Estimator, Verdict
+from extproc.budget.estimate import Estimator, Snapshot, Verdict
 from extproc.budget.features import NAMES
 from extproc.budget.linear import LinearEstimator
 from extproc.budget.observation import Observation
@@ -93,8 +93,8 @@ class Learner:
         """Return model and category, "" for all, of every figure of raw bodies and of output lengths."""
         return self.estimator.raw_keys() | self.output.keys()
 
-    def snapshot(self) -> dict[str, object]:
-        """Return everything learned as JSON-compatible values."""
+    def snapshot(self) -> Snapshot:
+        """Return everything learned, for people, in `/state`."""
         return {**self.estimator.snapshot(), "output": self.output.snapshot()}
 
     def export(self) -> Table:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator
 
 from extproc.budget.bounded import Bounded
-from extproc.budget.estimate import Estimate, RawRatio, Source, Verdict
+from extproc.budget.estimate import Estimate, RawRatio, Snapshot, Source, Verdict
 from extproc.budget.features import text_bytes
 from extproc.budget.least_squares import Expected, Fit, inputs
 from extproc.budget.margin import KEEP, SIZES, STEPS, Errors, cell_of
@@ -201,7 +201,7 @@ class LinearEstimator:
         fit = Fit()
         return fit if fit.restore(sums, before) else None
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> Snapshot:
         """Return weights (tokens each) and the usual error by model, and the ratios of raw bodies."""
         models = [
             {

@@ -15,6 +15,7 @@ so that old ones fade.
 import math
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -210,7 +211,7 @@ class OutputReserve:
             if lengths is not None:
                 self._lengths.put(name, lengths)
 
-    def snapshot(self) -> list[dict[str, object]]:
+    def snapshot(self) -> list[dict[str, Any]]:
         """Return the reserve and the samples of each histogram."""
         return [
             {

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from extproc.budget.bounded import Bounded
-from extproc.budget.estimate import Estimate, RawRatio, Verdict
+from extproc.budget.estimate import Estimate, RawRatio, Snapshot, Verdict
 from extproc.budget.features import MESSAGES, text_bytes
 from extproc.budget.observation import Basis, Observation
 from extproc.budget.sums import Recent, Sums, Table
@@ -204,7 +204,7 @@ class RatioEstimator:
             if ratio is not None:
                 self._ratios.put((key[0], key[1], key[2], key[3]), ratio)
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> Snapshot:
         """Return all ratios, least recently used first."""
         return {
             "ratios": [

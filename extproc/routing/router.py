@@ -65,11 +65,11 @@ class Router:
 
     def default_pool(self, settings: RouteSettings = NO_SETTINGS) -> Pool:
         """Return the pool for everything not understood: the largest of the route's set or the default set."""
-        return self._sets[settings.pools or DEFAULT_POOL_SET][-1]
+        return self.pools_of("", settings)[-1]
 
-    def unread(self, reason: Reason, settings: RouteSettings = NO_SETTINGS) -> Decision:
-        """Send a request to the default pool without looking at a body."""
-        pool = self.default_pool(settings)
+    def unread(self, reason: Reason, settings: RouteSettings = NO_SETTINGS, model: str = "") -> Decision:
+        """Send a request whose body was not read to the largest pool of its model; "" where that is unknown."""
+        pool = self.pools_of(model, settings)[-1]
         return Decision(pool=pool, chosen=pool, reason=reason)
 
     def decide(self, head: Head, body: bytes, whole: bool, settings: RouteSettings = NO_SETTINGS) -> Decision:
@@ -86,7 +86,7 @@ class Router:
             return self._too_large("oversized", conversation, settings, self._model(body))
         facts = read_request(api, body)
         if isinstance(facts, Unreadable):
-            return self._largest(facts.reason, settings, self._model(body))
+            return self.unread(facts.reason, settings, self._model(body))
         return self._route(head, facts, settings)
 
     def decide_by_size(
@@ -105,7 +105,7 @@ class Router:
         facts = read_lifted(api, lifted, size)
         if isinstance(facts, Unreadable):
             model = lifted.get("model")
-            return self._largest(facts.reason, settings, model if isinstance(model, str) else "")
+            return self.unread(facts.reason, settings, model if isinstance(model, str) else "")
         if oversized:
             return self._too_large("oversized", conversation, settings, facts.model)
         return self._route(head, facts, settings)
@@ -129,16 +129,10 @@ class Router:
     def _oversized(self, api: Api, size: int) -> bool:
         return size > (LARGEST_BODY if api in BATCH_APIS else self._oversize)
 
-    def _largest(self, reason: Reason, settings: RouteSettings, model: str) -> Decision:
-        """Send a request to the largest pool that serves its model."""
-        pool = self.pools_of(model, settings)[-1]
-        return Decision(pool=pool, chosen=pool, reason=reason)
-
     def _too_large(self, reason: Reason, conversation: str, settings: RouteSettings, model: str) -> Decision:
-        """Do the same for a request that was not read because it is long, and remember its conversation."""
-        pools = self.pools_of(model, settings)
-        self._remember_long(pools, conversation)
-        return self._largest(reason, settings, model)
+        """Do as `unread` for a request that is too long to be read, and remember its conversation."""
+        self._remember_long(self.pools_of(model, settings), conversation)
+        return self.unread(reason, settings, model)
 
     def _model(self, body: bytes) -> str:
         """Return the model of a body that is not read otherwise; "" where all models have the same pools."""

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -136,11 +135,10 @@ class Admin:
         return _verdict(self._probe())
 
     def _probe(self) -> bool:
-        probe: Coroutine[Any, Any, bool] = self._health.healthy()
-        future = asyncio.run_coroutine_threadsafe(probe, self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._health.healthy(), self._loop)
         try:
             return future.result(_PROBE_SECONDS)
-        except FutureTimeout:
+        except TimeoutError:
             future.cancel()
             return False
 

@@ -71,14 +71,7 @@ class App:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `StartError`."""
         settings = self._core.config.server
         listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
-        server, port = build(
-            listen,
-            lambda: self._core.context,
-            self._health,
-            settings.tls,
-            settings.max_exchanges,
-            settings.body_seconds,
-        )
+        server, port = build(listen, settings, lambda: self._core.context, self._health)
         stopping = signals.listen(self._reloader.ask)
         await self._sync.start()
         with self._admin() as admin:

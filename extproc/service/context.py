@@ -31,7 +31,7 @@ class Context(msgspec.Struct, frozen=True):
     pool_names: frozenset[str]
     category_header: str | None
     conversation_header: str | None
-    answers_percent: float = 100.0
-    in_flight: InFlight | None = None
+    answers_percent: float
+    in_flight: InFlight | None
     clock: Callable[[], float] = perf_counter
     draw: Callable[[], float] = random.random

@@ -29,8 +29,8 @@ _DUPLEX = (pb.ProcessingMode.FULL_DUPLEX_STREAMED, pb.ProcessingMode.GRPC)
 _BUFFERED = (pb.ProcessingMode.BUFFERED, pb.ProcessingMode.BUFFERED_PARTIAL)
 
 COLLECTED = 16 * 1024
-"""Bytes in one message of an answer that Envoy has collected: nobody gives it a smaller buffer, and the events of a
-stream come in smaller pieces."""
+"""A piece of an answer of this many bytes or more is what Envoy has buffered up to its limit. Nobody sets
+that lower, and a stream comes in smaller pieces."""
 
 _USUAL_MODES = pb.ProtocolConfiguration(request_body_mode=pb.ProcessingMode.BUFFERED_PARTIAL)
 """Assumed of an Envoy that sends no `protocol_config`."""
@@ -98,7 +98,7 @@ class Exchange:
         mode = self._modes.response_body_mode
         streamed = self._answer is not None and self._answer.streamed
         if mode == pb.ProcessingMode.BUFFERED_PARTIAL:
-            # Envoy does not say if it streams when told to (allow_mode_override), but its pieces do.
+            # Envoy does not say whether it follows our READ_STREAM (allow_mode_override). The size of pieces tells.
             return not streamed or len(request.response_body.body) >= COLLECTED
         return self._answer is not None and not (streamed or self._answers_stream or mode in _DUPLEX)
 
@@ -253,7 +253,7 @@ class Exchange:
         return decision
 
     def _decided(self, decision: Decision, seconds: float, told: bool = True) -> None:
-        """`told`: Envoy is, so the access log will say when the request ended."""
+        """Count a decision. `told`: Envoy will hear of it, so the access log can say when the request ended."""
         self._decision = decision
         self._context.metrics.decided(decision, seconds)
         if told and self._context.in_flight is not None:

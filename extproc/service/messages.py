@@ -78,7 +78,7 @@ class RoutingReplies:
         self._headers: dict[str, bytes] = {}
         self._bodies: dict[str, bytes] = {}
 
-    def headers(self, decision: Decision, ticket: str = "") -> bytes:
+    def headers(self, decision: Decision, ticket: str) -> bytes:
         """Reply to request headers with the pool of `decision`."""
         return self.provisional(decision.pool.name) + metadata(decision, ticket)
 
@@ -90,15 +90,15 @@ class RoutingReplies:
             reply = self._headers[pool] = message.SerializeToString()
         return reply
 
-    def early(self, decision: Decision, ticket: str = "") -> bytes:
+    def early(self, decision: Decision, ticket: str) -> bytes:
         """Reply to request headers with the pool of `decision`, and turn off all further messages."""
         return self.headers(decision, ticket) + _ASK_NOTHING
 
-    def untouched(self, decision: Decision, ticket: str = "") -> bytes:
+    def untouched(self, decision: Decision, ticket: str) -> bytes:
         """Let a request go where it goes by itself, and turn off all further messages."""
         return CONTINUE["request_headers"] + metadata(decision, ticket) + _ASK_NOTHING
 
-    def body(self, decision: Decision, ticket: str = "") -> bytes:
+    def body(self, decision: Decision, ticket: str) -> bytes:
         """Reply to a request body with the pool of `decision`."""
         pool = decision.pool.name
         reply = self._bodies.get(pool)

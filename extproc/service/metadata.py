@@ -42,7 +42,7 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Observation)
 
 
-def metadata(decision: Decision, ticket: str = "") -> bytes:
+def metadata(decision: Decision, ticket: str) -> bytes:
     """Return `decision` and `ticket`, if any, as the serialized `dynamic_metadata` of a `ProcessingResponse`."""
     known = wire.known_text
     entries = [

@@ -18,6 +18,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from extproc.budget.bounded import Bounded
 from extproc.config import Pool
+from extproc.config_types import NAME
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 
@@ -36,8 +37,6 @@ CATEGORIES = 256
 
 _ANSWERS, _BODY = "answers", "body"
 _NO_ANSWERS, _NO_BODY = (PREFIX + _ANSWERS, "false"), (PREFIX + _BODY, "false")
-
-_CATEGORY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -118,7 +117,7 @@ class RouteSettingsReader:
         return thresholds
 
     def _category(self, text: str) -> str:
-        if not _CATEGORY.fullmatch(text):
+        if not re.fullmatch(NAME, text):
             raise ValueError("not a name")
         if text not in self._categories and len(self._categories) >= CATEGORIES:
             raise ValueError("too many categories")

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from extproc.config import Tls
+from extproc.config import Server, Tls
 from extproc.config_types import socket_path
 from extproc.service.access_log import AccessLog
 from extproc.service.context import Context
@@ -44,20 +44,15 @@ OPTIONS = (
 
 
 def build(
-    listen: str,
-    current: Callable[[], Context],
-    health: Health,
-    tls: Tls | None = None,
-    max_exchanges: int | None = None,
-    body_seconds: float = 30.0,
+    listen: str, settings: Server, current: Callable[[], Context], health: Health
 ) -> tuple[grpc.aio.Server, int]:
     """Return a server bound to `listen` (HOST:PORT or unix:///path), and its port, which means nothing of a socket.
 
-    `current`: returns the context for a new exchange. `max_exchanges`: calls open at once; more are refused, health
-    checks too, so that Envoy soon stops asking. `body_seconds`: how long a call waits for the body of its request.
-    Raises `StartError`.
+    `listen`: stands for `settings.listen`, since each worker has its own. `current`: returns the context for a new
+    exchange. Raises `StartError`.
     """
-    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=max_exchanges)
+    # Health checks count as calls: where calls are refused they fail too, and Envoy soon stops asking.
+    server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=settings.max_exchanges)
     access_log = AccessLog(current)
 
     async def stream_access_logs(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> bytes:
@@ -68,10 +63,10 @@ def build(
     # Without (de)serializers gRPC passes bytes: the exchange and the access log decode their own messages.
     logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
     server.add_generic_rpc_handlers(
-        (_Exchanges(current, body_seconds), grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs))
+        (_Exchanges(current, settings.body_seconds), grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs))
     )
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
-    return server, _bind(server, listen, tls)
+    return server, _bind(server, listen, settings.tls)
 
 
 async def in_turns(work: Iterator[None]) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -95,8 +94,7 @@ def worker_signalled(ground: Ground, number: signal.Signals, for_good: bool = Fa
     service = ground.enter(serving(place, {"pools": POOLS, "server": {"listen": listen}}, "--workers", "2"))
     stack = ground.start(service=False, hasty=True, change=served_at(listen, 2))
     until(lambda: healthy(stack.envoy) == 2)
-    supervisor = service.process.pid
-    worker = int(Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()[0])
+    worker = service.children[0]
     with Load(stack.url) as load:
         until(load.more(20))
         os.kill(worker, number)

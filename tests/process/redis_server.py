@@ -24,7 +24,7 @@ needs_redis = pytest.mark.skipif(
 class RedisServer:
     """Redis on a socket, and a proxy before it on a port that the kernel picks; entered, both run.
 
-    `delay`: seconds by which every answer is late. `tls`: what the proxy serves with; None: plain text.
+    `tls`: what the proxy serves with; None: plain text.
     """
 
     def __init__(self, directory: Path, password: str = "", tls: ssl.SSLContext | None = None) -> None:
@@ -36,7 +36,7 @@ class RedisServer:
         self._process = Process(["redis-server", *options, *secret], directory / "redis.log")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self.delay = 0.0
+        self._delay = 0.0
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class RedisServer:
 
     def slow(self, seconds: float) -> None:
         """Delay every answer by `seconds`."""
-        self.delay = seconds
+        self._delay = seconds
 
     def client(self) -> "redis.Redis":
         """A client of its own, not through the proxy."""
@@ -114,7 +114,7 @@ class RedisServer:
         try:
             while data := await reader.read(65_536):
                 if slow:
-                    await asyncio.sleep(self.delay)
+                    await asyncio.sleep(self._delay)
                 writer.write(data)
         finally:
             writer.close()

@@ -16,7 +16,8 @@ import yaml
 
 from extproc.demo.process import Process
 from extproc.pb import dualpool_extproc_pb2 as pb
-from tests.unit.service.test_exchange import answer_headers, headers, pool
+from tests.envoy.stack import until
+from tests.unit.service.test_exchange import CHAT, answer_headers, headers, pool
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 SERVER = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "lame_duck_seconds": 0, "drain_seconds": 1}
@@ -48,6 +49,12 @@ class Serving:
     def samples(self) -> int:
         """Observations behind the weights of the model that has most, by /state."""
         return max((entry["samples"] for entry in self.state()["learned"]["linear"]), default=0)
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of its workers."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def metric(self, sample: str) -> float:
         """Value of a sample by the text before it on /metrics, 0 when it is not there."""
@@ -92,6 +99,17 @@ def serving(
         yield Serving(process, f"127.0.0.1:{found[1]}", found[2])
 
 
+@contextmanager
+def two_workers(
+    directory: Path, settings: dict[str, Any], python: tuple[str, ...] = ()
+) -> Iterator[tuple[Serving, list[str]]]:
+    """Run a service of two workers, wait until both are up, and yield it with their addresses."""
+    settings = {**settings, "server": {"listen": f"unix://{directory}/dualpool.sock"}}
+    with serving(directory, settings, "--workers", "2", python=python) as service:
+        until(lambda: service.metric("dualpool_workers_up") == 2)
+        yield service, [f"unix://{directory}/dualpool-{number}.sock" for number in range(2)]
+
+
 def exchange(address: str, size: int = 4000, tokens: int = 1004) -> str:
     """Send a prompt of `size` bytes, answered by a usage of `tokens`; return the pool it was sent to."""
     return pool(decide(address, size, tokens))
@@ -105,7 +123,7 @@ def decide(address: str, size: int = 4000, tokens: int | None = 1004) -> pb.Proc
     body = json.dumps({"messages": [{"role": "user", "content": "x" * size}], "max_tokens": 5}).encode()
     usage = json.dumps({"usage": {"prompt_tokens": tokens, "completion_tokens": 5}}).encode()
     messages = [
-        pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"})),
+        pb.ProcessingRequest(request_headers=headers(CHAT)),
         pb.ProcessingRequest(request_body=pb.HttpBody(body=body, end_of_stream=True)),
         pb.ProcessingRequest(response_headers=answer_headers()),
         pb.ProcessingRequest(response_body=pb.HttpBody(body=usage, end_of_stream=True)),

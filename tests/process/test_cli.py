@@ -2,16 +2,12 @@
 
 import json
 import os
-import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -19,8 +15,9 @@ import grpc
 import pytest
 
 from extproc.pb import dualpool_extproc_pb2 as pb
+from tests.envoy.stack import until
+from tests.process.talk import METHOD, serving
 from tests.unit.service.test_exchange import headers, pool
-from tests.unit.service.test_server import METHOD
 
 HEADERS = pb.ProcessingRequest(
     request_headers=headers({":method": "POST", ":path": "/v1/completions"})
@@ -41,37 +38,6 @@ def dualpool(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         timeout=60,
         check=False,
     )
-
-
-@contextmanager
-def service(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """Run `dualpool serve`; yields the process, its gRPC address and its admin address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "extproc", "serve", *arguments],
-        env={**ENVIRONMENT, **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        next(process.stderr)  # what is served
-        line = process.stderr.readline()
-        match = re.search(r"\(port (\d+)\), admin on ([0-9.:]+)", line)
-        assert match, line
-        yield process, f"127.0.0.1:{match[1]}", match[2]
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def get(admin: str, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://{admin}{path}", timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("check", "--help"), ("--version",)])
@@ -103,10 +69,10 @@ def test_check_accepts_a_good_file(tmp_path: Path) -> None:
 
 def test_the_log_begins_with_what_is_served(tmp_path: Path) -> None:
     """Configuration, pools and capacities, shadow mode and roll-out: is it what was meant?"""
-    file = tmp_path / "dualpool.yaml"
+    file = tmp_path / "other.yaml"
     file.write_text("routing: {shadow: true, rollout_percent: 5}", "utf-8")
-    with service() as (_, _, admin):
-        done = dualpool("serve", "--config", str(file), DUALPOOL_SERVER__ADMIN=admin)
+    with serving(tmp_path, {}) as service:
+        done = dualpool("serve", "--config", str(file), DUALPOOL_SERVER__ADMIN=service.admin)
     assert json.loads(done.stderr.splitlines()[0])["message"] == (
         f"configuration: {file}; pools: default: short 8192, long 131072; shadow mode: on; roll-out: 5 %"
     )
@@ -129,68 +95,64 @@ def test_worker_is_short_for_workers() -> None:
     assert done.stderr.startswith("--workers: server.workers: 'none': ")
 
 
-def test_admin_pages() -> None:
+def test_admin_pages(tmp_path: Path) -> None:
     """Probes, metrics and state answer; other paths say what there is."""
-    with service() as (_, _, admin):
-        assert get(admin, "/healthz") == (200, "ok\n")
-        assert get(admin, "/readyz") == (200, "ok\n")
-        assert "dualpool_build_info{version=" in get(admin, "/metrics")[1]
-        state = json.loads(get(admin, "/state")[1])
-        assert [p["name"] for p in state["pools"]["default"]] == ["short", "long"]
-        status, text = get(admin, "/else")
+    with serving(tmp_path, {}) as service:
+        assert service.get("/healthz") == (200, "ok\n")
+        assert service.get("/readyz") == (200, "ok\n")
+        assert "dualpool_build_info{version=" in service.get("/metrics")[1]
+        assert [p["name"] for p in service.state()["pools"]["default"]] == ["short", "long"]
+        status, text = service.get("/else")
         assert status == 404
         assert "/metrics" in text
 
 
-def test_a_taken_admin_port_exits_with_1() -> None:
+def test_a_taken_admin_port_exits_with_1(tmp_path: Path) -> None:
     """The message names the key and the address."""
-    with service() as (_, _, admin):
-        done = dualpool("serve", DUALPOOL_SERVER__ADMIN=admin)
+    with serving(tmp_path, {}) as service:
+        done = dualpool("serve", DUALPOOL_SERVER__ADMIN=service.admin)
     assert done.returncode == 1
-    assert f"server.admin: '{admin}': cannot be listened on" in done.stderr
+    assert f"server.admin: '{service.admin}': cannot be listened on" in done.stderr
 
 
-def test_grpc_says_nothing_of_its_own() -> None:
+def test_grpc_says_nothing_of_its_own(tmp_path: Path) -> None:
     """Its lines are no JSON; what matters of them is said by us."""
-    with service() as (_, address, _):
-        done = dualpool("serve", DUALPOOL_SERVER__LISTEN=address)
+    with serving(tmp_path, {}) as service:
+        done = dualpool("serve", DUALPOOL_SERVER__LISTEN=service.address)
     assert done.returncode == 1
     assert [line[:2] for line in done.stderr.splitlines()[:-1]] == ['{"']
-    assert done.stderr.splitlines()[-1].startswith(f"server.listen: '{address}': ")
+    assert done.stderr.splitlines()[-1].startswith(f"server.listen: '{service.address}': ")
 
 
-def test_sigterm_fails_readiness_while_exchanges_are_answered() -> None:
+LAME_DUCK = {"server": {"lame_duck_seconds": 60}}
+
+
+def test_sigterm_fails_readiness_while_exchanges_are_answered(tmp_path: Path) -> None:
     """For a lame duck's time the process works as ever; who looks at readiness sends nothing new."""
-    with (
-        service(DUALPOOL_SERVER__LAME_DUCK_SECONDS="60") as (process, address, admin),
-        grpc.insecure_channel(address) as channel,
-    ):
+    with serving(tmp_path, LAME_DUCK) as service, grpc.insecure_channel(service.address) as channel:
         call = channel.stream_stream(METHOD)
         assert pool_of(call(iter([HEADERS]))) == "long"
-        process.send_signal(signal.SIGTERM)
-        while get(admin, "/readyz")[0] == 200:
-            pass
-        assert get(admin, "/healthz")[0] == 200
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: service.get("/readyz")[0] == 503)
+        assert service.get("/healthz")[0] == 200
         assert pool_of(call(iter([HEADERS]))) == "long"
 
 
-def test_sigterm_lets_open_exchanges_end_and_exits_with_0() -> None:
+def test_sigterm_lets_open_exchanges_end_and_exits_with_0(tmp_path: Path) -> None:
     """What was begun is answered, though nobody can connect any more."""
-    quick = {"DUALPOOL_SERVER__LAME_DUCK_SECONDS": "0", "DUALPOOL_SERVER__DRAIN_SECONDS": "60"}
-    with service(**quick) as (process, address, _):
-        with grpc.insecure_channel(address) as channel:
+    with serving(tmp_path, {"server": {"drain_seconds": 60}}) as service:
+        with grpc.insecure_channel(service.address) as channel:
             messages: SimpleQueue[bytes | None] = SimpleQueue()
             answers = channel.stream_stream(METHOD)(iter(messages.get, None))
             messages.put(HEADERS)
             assert pool_of(answers) == "long"
-            process.send_signal(signal.SIGTERM)
-            while listens(address):
-                pass
+            service.process.send_signal(signal.SIGTERM)
+            until(lambda: not listens(service.address))
             messages.put(BODY)
             assert pool_of(answers) == "short"
             messages.put(None)
             assert list(answers) == []
-        assert process.wait(timeout=60) == 0
+        assert service.process.popen.wait(timeout=60) == 0
 
 
 def pool_of(answers: Iterator[bytes]) -> str:
@@ -204,14 +166,13 @@ def listens(address: str) -> bool:
         return probe.connect_ex((host, int(port))) == 0
 
 
-def test_a_second_signal_ends_at_once() -> None:
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     """Whoever signals twice does not want to wait."""
-    with service(DUALPOOL_SERVER__LAME_DUCK_SECONDS="60") as (process, _, admin):
-        process.send_signal(signal.SIGTERM)
-        while get(admin, "/readyz")[0] == 200:
-            pass
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 128 + signal.SIGINT
+    with serving(tmp_path, LAME_DUCK) as service:
+        service.process.send_signal(signal.SIGTERM)
+        until(lambda: service.get("/readyz")[0] == 503)
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.popen.wait(timeout=60) == 128 + signal.SIGINT
 
 
 PRINTED = [

@@ -8,7 +8,7 @@ import pytest
 
 from tests.envoy.stack import until
 from tests.process.redis_server import RedisServer, needs_redis
-from tests.process.talk import QUICK, exchange, serving
+from tests.process.talk import QUICK, exchange, serving, two_workers
 from tests.process.test_state import kept
 
 YEARS = 365 * 86_400.0
@@ -67,11 +67,9 @@ def test_what_workers_share_does_not_age(tmp_path: Path) -> None:
         for _ in range(4):
             exchange(service.address)
         until(lambda: kept(tmp_path / "state.json") == 4)
-    settings = {"server": {"listen": f"unix://{tmp_path}/dualpool.sock"}, **state}
-    with serving(tmp_path, settings, "--workers", "2", python=clock.python) as service:  # who go by the true clock
-        until(lambda: service.metric("dualpool_workers_up") == 2)
-        exchange(f"unix://{tmp_path}/dualpool-0.sock")
-        exchange(f"unix://{tmp_path}/dualpool-1.sock")
+    with two_workers(tmp_path, state, clock.python) as (service, addresses):  # who go by the true clock
+        for address in addresses:
+            exchange(address)
         until(lambda: service.metric('dualpool_observations_total{verdict="used"}') == 2)
         until(lambda: service.samples() == 6)
 

@@ -1,6 +1,5 @@
 """Too little of something: descriptors, disk, patience of clients."""
 
-import json
 import os
 import resource
 import socket
@@ -16,10 +15,10 @@ from extproc.service.admin import MOST_CLIENTS
 from tests.envoy.stack import until
 from tests.process.talk import METHOD, QUICK, Serving, exchange, serving
 from tests.process.test_state import kept
-from tests.unit.service.test_exchange import headers, pool
+from tests.unit.service.test_exchange import CHAT, headers, pool
 
 FAILED = 'dualpool_state_exchanges_total{result="failed",store="file"}'
-REQUEST = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+REQUEST = pb.ProcessingRequest(request_headers=headers(CHAT))
 
 
 def count(service: Serving, what: str) -> int:
@@ -96,7 +95,7 @@ def test_exchanges_that_never_go_on_hold_up_no_other(tmp_path: Path) -> None:
         stopped = [channel.stream_stream(METHOD)(_hanging(stack), timeout=60) for _ in range(40)]
         for call in stopped:
             next(iter(call))
-        assert json.loads(service.get("/state")[1])["pools"]
+        assert service.state()["pools"]
         assert exchange(service.address) == "short"
         assert service.metric("dualpool_exchanges_in_flight") == 40
         for call in stopped:

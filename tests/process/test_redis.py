@@ -1,18 +1,16 @@
 """Replicas that share what they learn through a real Redis."""
 
-import json
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from extproc.state.codec import decode
 from tests.envoy.stack import until
 from tests.process.redis_server import RedisServer, needs_redis
-from tests.process.talk import QUICK, Serving, estimated, exchange, serving
+from tests.process.talk import QUICK, Serving, estimated, exchange, serving, two_workers
 from tests.unit.service.test_tls import self_signed
 
 pytestmark = needs_redis
@@ -50,13 +48,9 @@ def test_replicas_learn_as_one(tmp_path: Path, redis: RedisServer) -> None:
         for _ in range(2):
             exchange(other.address, tokens=804)
         until(lambda: one.samples() == other.samples() == 5)
-        assert learned(one) == learned(other)
+        assert one.state()["learned"] == other.state()["learned"]
         assert replica(stack, tmp_path / "c", redis).samples() == 5
         assert shared(redis) == 5
-
-
-def learned(service: Serving) -> Any:
-    return json.loads(service.get("/state")[1])["learned"]
 
 
 def test_a_redis_killed_and_restarted_empty_is_filled_again(tmp_path: Path, redis: RedisServer) -> None:
@@ -107,7 +101,7 @@ def test_a_redis_that_is_of_no_use_is_done_without(tmp_path: Path, redis: RedisS
         elif spoil == "emptied":
             client.flushall()
         else:
-            redis.delay = 2.0
+            redis.slow(2.0)
         for service in (one, other):
             assert exchange(service.address) == "short"
         if spoil == "emptied":
@@ -119,21 +113,17 @@ def test_a_redis_that_is_of_no_use_is_done_without(tmp_path: Path, redis: RedisS
         client.config_set("maxmemory", 0)
         if spoil == "another kind of value":
             client.delete("dualpool")
-        redis.delay = 0.0
+        redis.slow(0.0)
         until(lambda: one.samples() == other.samples() == shared(redis) == 5)
 
 
 def test_workers_deliver_what_they_learn_once(tmp_path: Path, redis: RedisServer) -> None:
     """They share among themselves and with other replicas; nobody counts an observation twice."""
-    settings = {
-        "server": {"listen": f"unix://{tmp_path}/d.sock"},
-        "state": {"redis": {"url": redis.url}, "file": str(tmp_path / "state.json"), **QUICK},
-    }
+    settings = {"state": {"redis": {"url": redis.url}, "file": str(tmp_path / "state.json"), **QUICK}}
     with ExitStack() as stack:
-        service = stack.enter_context(serving(tmp_path, settings, "--workers", "2"))
-        until(lambda: service.metric("dualpool_workers_up") == 2)
+        service, workers = stack.enter_context(two_workers(tmp_path, settings))
         other = replica(stack, tmp_path / "other", redis)
-        addresses = [*(f"unix://{tmp_path}/d-{number}.sock" for number in range(2)), other.address]
+        addresses = [*workers, other.address]
         for address, tokens in zip(addresses, (900, 1400, 2200), strict=True):
             exchange(address, tokens=tokens)
         until(lambda: service.samples() == other.samples() == shared(redis) == 3)

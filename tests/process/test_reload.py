@@ -1,6 +1,5 @@
 """Reloading a running service."""
 
-import json
 import signal
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def test_a_changed_file_is_noticed_and_a_broken_one_changes_nothing(tmp_path: Pa
         write(tmp_path, "routing: {shadow: maybe, colour: red}")
         until(lambda: service.metric(REJECTED) == 1)
         assert service.process.output().count("configuration not reloaded") == 2
-        assert json.loads(service.get("/state")[1])["shadow"] is False
+        assert service.state()["shadow"] is False
         good = {"server": SERVER, "routing": {"shadow": True}, "state": {"interval_seconds": 9}}
         write(tmp_path, yaml.safe_dump(good))
         until(lambda: service.metric(OK) == 1)

@@ -2,8 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,17 @@ from extproc.demo.pool_server import HOST, PoolServer
 from extproc.pb import dualpool_accesslog_pb2 as log_pb
 from extproc.pb import dualpool_extproc_pb2 as pb
 from tests.envoy.stack import until
-from tests.process.talk import Serving, decide, exchange, serving
+from tests.process.talk import decide, exchange, two_workers
 from tests.unit.service.test_exchange import pool
 
 LOG = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
-QUICK = {"enabled": True, "interval_seconds": 0.05}
 
 
-@contextmanager
-def two_workers(
-    directory: Path, pools: list[dict[str, Any]], spillover: dict[str, Any]
-) -> Iterator[tuple[Serving, list[str]]]:
-    settings = {
-        "server": {"listen": f"unix://{directory}/dualpool.sock"},
+def settings(pools: list[dict[str, Any]], **spillover: Any) -> dict[str, Any]:
+    return {
         "pools": {"default": pools},
-        "spillover": {**QUICK, **spillover},
+        "spillover": {"enabled": True, "interval_seconds": 0.05, **spillover},
     }
-    with serving(directory, settings, "--workers", "2") as service:
-        until(lambda: service.metric("dualpool_workers_up") == 2)
-        yield service, [f"unix://{directory}/dualpool-{number}.sock" for number in range(2)]
 
 
 def test_all_workers_spill_by_one_judgement(tmp_path: Path) -> None:
@@ -43,7 +34,7 @@ def test_all_workers_spill_by_one_judgement(tmp_path: Path) -> None:
             {"name": s.pool.name, "capacity": s.pool.capacity, "endpoints": [f"{HOST}:{s.port}"]}
             for s in (short, long)
         ]
-        service, addresses = stack.enter_context(two_workers(tmp_path, pools, {"waiting": 4}))
+        service, addresses = stack.enter_context(two_workers(tmp_path, settings(pools, waiting=4)))
         assert [exchange(address) for address in addresses] == ["short", "short"]
         until(lambda: service.metric('dualpool_capacity_servers{pool="short",verdict="equal"}') == 1)
         short.pool.waiting = 4
@@ -51,8 +42,7 @@ def test_all_workers_spill_by_one_judgement(tmp_path: Path) -> None:
             until(lambda address=address: exchange(address) == "long")  # type: ignore[misc]
         assert service.metric('dualpool_pool_saturated{pool="short"}') == 1
         assert service.metric('dualpool_pool_pressure{pool="short",source="vllm"}') == 1
-        children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
+        os.kill(service.children[0], signal.SIGKILL)
         until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
         until(lambda: exchange(addresses[0]) == "long")
         short.pool.waiting = 0
@@ -75,7 +65,8 @@ def ended(address: str, decision: pb.ProcessingResponse) -> None:
 def test_what_one_worker_decides_and_another_hears_of_is_one_count(tmp_path: Path) -> None:
     """Decided by the first, ended at the second: neither fills up, nor does one that dies forget."""
     pools = [{"name": "short", "capacity": 8192}, {"name": "long", "capacity": 131_072}]
-    with two_workers(tmp_path, pools, {"requests": {"short": 4, "long": 400}}) as (service, (one, other)):
+    marks = {"short": 4, "long": 400}
+    with two_workers(tmp_path, settings(pools, requests=marks)) as (service, (one, other)):
 
         def requests() -> float | None:
             found: dict[str, Any] = service.state()["spillover"]["pools"].get("short", {})
@@ -91,8 +82,7 @@ def test_what_one_worker_decides_and_another_hears_of_is_one_count(tmp_path: Pat
         ended(other, decisions[0])
         until(lambda: requests() == 4)
         until(lambda: lands(other) == "long")
-        children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGKILL)
+        os.kill(service.children[0], signal.SIGKILL)
         until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
         until(lambda: service.metric("dualpool_workers_up") == 2)
         assert requests() == 4

@@ -1,6 +1,5 @@
 """Several worker processes as one service."""
 
-import json
 import os
 import re
 import resource
@@ -8,39 +7,28 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import grpc
 import pytest
 
 from tests.envoy.stack import until
-from tests.process.talk import METHOD, Serving, exchange, serving
+from tests.process.talk import METHOD, Serving, exchange, two_workers
 from tests.process.test_cli import HEADERS
 from tests.process.test_state import kept
 
 
-@contextmanager
-def two_workers(directory: Path, interval: float) -> Iterator[tuple[Serving, list[str]]]:
-    """Start a service of two and its state file, written each `interval` seconds; yield it with their addresses."""
-    settings = {
-        "server": {"listen": f"unix://{directory}/dualpool.sock"},
-        "state": {"file": str(directory / "state.json"), "interval_seconds": interval},
-    }
-    with serving(directory, settings, "--workers", "2") as service:
-        until(lambda: service.metric("dualpool_workers_up") == 2)
-        yield service, [f"unix://{directory}/dualpool-{number}.sock" for number in range(2)]
+def kept_every(seconds: float, directory: Path) -> dict[str, Any]:
+    """Settings of a service that writes its state file every so many `seconds`."""
+    return {"state": {"file": str(directory / "state.json"), "interval_seconds": seconds}}
 
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Iterator[tuple[Serving, list[str]]]:
-    with two_workers(tmp_path, 0.2) as started:
+    with two_workers(tmp_path, kept_every(0.2, tmp_path)) as started:
         yield started
-
-
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_what_one_learns_all_use_and_is_counted_once(workers: tuple[Serving, list[str]], tmp_path: Path) -> None:
@@ -52,7 +40,7 @@ def test_what_one_learns_all_use_and_is_counted_once(workers: tuple[Serving, lis
     until(lambda: service.samples() == 4)
     until(lambda: kept(tmp_path / "state.json") == 4)
     assert service.metric('dualpool_observations_total{verdict="used"}') == 4
-    requests = json.loads(service.get("/state")[1])["requests"]
+    requests = service.state()["requests"]
     assert sum(r["requests"] for r in requests) == 4
 
 
@@ -61,7 +49,7 @@ def test_a_killed_worker_is_replaced_and_its_counts_go_on(workers: tuple[Serving
     service, (one, other) = workers
     exchange(one)
     until(lambda: service.samples() == 1)
-    before = children(service.process.pid)
+    before = service.children
     messages: SimpleQueue[bytes | None] = SimpleQueue()
     messages.put(HEADERS)
     with grpc.insecure_channel(one) as channel:
@@ -82,7 +70,7 @@ def test_a_killed_worker_is_replaced_and_its_counts_go_on(workers: tuple[Serving
 def test_workers_stop_with_their_supervisor(workers: tuple[Serving, list[str]]) -> None:
     """SIGTERM ends all in order; a supervisor that is killed takes its workers along."""
     service, _ = workers
-    running = children(service.process.pid)
+    running = service.children
     service.process.send_signal(signal.SIGKILL)
     service.process.popen.wait()
     until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in running))
@@ -96,7 +84,7 @@ def test_a_hangup_reaches_every_worker(workers: tuple[Serving, list[str]], tmp_p
     service.process.send_signal(signal.SIGHUP)
     until(lambda: service.metric('dualpool_config_reloads_total{result="ok"}') >= 2)
     assert {exchange(address) for address in addresses} == {"long"}
-    assert json.loads(service.get("/state")[1])["shadow"] is True
+    assert service.state()["shadow"] is True
 
 
 def test_a_worker_that_hangs_is_replaced(workers: tuple[Serving, list[str]]) -> None:
@@ -107,7 +95,7 @@ def test_a_worker_that_hangs_is_replaced(workers: tuple[Serving, list[str]]) -> 
     service, (one, other) = workers
     exchange(one)
     until(lambda: service.samples() == 1)
-    before = children(service.process.pid)
+    before = service.children
     for worker in before:
         os.kill(worker, signal.SIGSTOP)
     until(lambda: service.get("/readyz")[0] == 503)
@@ -119,8 +107,8 @@ def test_a_worker_that_hangs_is_replaced(workers: tuple[Serving, list[str]]) -> 
     until(lambda: service.metric("dualpool_workers_up") == 2)
     assert exchange(one) == "short"
     until(lambda: service.samples() == 3)
-    assert before[0] not in children(service.process.pid)
-    assert before[1] in children(service.process.pid)
+    assert before[0] not in service.children
+    assert before[1] in service.children
     assert "gives no sign of life" in service.process.output()
 
 
@@ -129,7 +117,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(workers: tuple[Serving, 
     service, (one, other) = workers
     pid = service.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    os.kill(children(pid)[0], signal.SIGKILL)
+    os.kill(service.children[0], signal.SIGKILL)
     until(lambda: "cannot be started: Too many open files" in service.process.output())
     assert exchange(other) == "short"
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
@@ -173,7 +161,7 @@ def test_a_successor_is_what_its_predecessor_was(
     service.process.send_signal(signal.SIGHUP)
     result = "rejected" if "oops" in text else "ok"
     until(lambda: service.metric(f'dualpool_config_reloads_total{{result="{result}"}}') == 2)
-    os.kill(children(service.process.pid)[0], signal.SIGKILL)
+    os.kill(service.children[0], signal.SIGKILL)
     until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
     until(lambda: service.metric("dualpool_workers_up") == 2)
     assert {exchange(address) for address in addresses} == {"long" if "shadow" in text else "short"}
@@ -181,7 +169,7 @@ def test_a_successor_is_what_its_predecessor_was(
 
 def test_only_the_file_waits_for_its_interval(tmp_path: Path) -> None:
     """/state shows soon what was learned, and a shutdown keeps it."""
-    with two_workers(tmp_path, 300) as (service, addresses):
+    with two_workers(tmp_path, kept_every(300, tmp_path)) as (service, addresses):
         exchange(addresses[0])
         until(lambda: service.samples() == 1)
         assert kept(tmp_path / "state.json") == 0
@@ -192,7 +180,7 @@ def test_only_the_file_waits_for_its_interval(tmp_path: Path) -> None:
 def test_a_state_file_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     """As by a service without workers: what they share in memory is another store."""
     (tmp_path / "state.json").mkdir()
-    with two_workers(tmp_path, 0.1) as (service, addresses):
+    with two_workers(tmp_path, kept_every(0.1, tmp_path)) as (service, addresses):
         exchange(addresses[0])
         until(lambda: service.metric('dualpool_state_exchanges_total{result="failed",store="file"}') > 0)
         assert service.metric('dualpool_state_exchanges_total{result="ok",store="shared"}') > 0

@@ -8,12 +8,18 @@ from extproc.config import Config, Server
 from extproc.config_file import ConfigError, load, require_extras
 
 
-def problems(tmp_path: Path, text: str, **environment: str) -> list[str]:
+def loaded(tmp_path: Path, text: str, **environment: str) -> Config:
+    """Load a file that holds `text`."""
     file = tmp_path / "dualpool.yaml"
     file.write_text(text, "utf-8")
+    return load(file, environment)
+
+
+def problems(tmp_path: Path, text: str, **environment: str) -> list[str]:
+    """What is wrong with such a file, which is called FILE."""
     with pytest.raises(ConfigError) as raised:
-        load(file, environment)
-    return [problem.replace(str(file), "FILE") for problem in raised.value.problems]
+        loaded(tmp_path, text, **environment)
+    return [problem.replace(str(tmp_path / "dualpool.yaml"), "FILE") for problem in raised.value.problems]
 
 
 def test_defaults_work_without_a_file() -> None:
@@ -23,16 +29,12 @@ def test_defaults_work_without_a_file() -> None:
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     """A file of comments alone is valid."""
-    file = tmp_path / "dualpool.yaml"
-    file.write_text("# nothing\n", "utf-8")
-    assert load(file, {}) == Config()
+    assert loaded(tmp_path, "# nothing\n") == Config()
 
 
 def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
     """As it is when all of its keys are comments."""
-    file = tmp_path / "dualpool.yaml"
-    file.write_text("routing:\n  # shadow: true\nmodels:\n", "utf-8")
-    assert load(file, {}) == Config()
+    assert loaded(tmp_path, "routing:\n  # shadow: true\nmodels:\n") == Config()
 
 
 FAULTS = [
@@ -178,9 +180,7 @@ def test_each_fault_names_file_key_value_and_rule(tmp_path: Path, text: str, mes
 )
 def test_spillover_that_can_act_or_is_off_is_taken(tmp_path: Path, text: str) -> None:
     """A set of one pool needs no source."""
-    file = tmp_path / "dualpool.yaml"
-    file.write_text(text, "utf-8")
-    load(file, {})
+    loaded(tmp_path, text)
 
 
 def test_every_problem_is_listed(tmp_path: Path) -> None:
@@ -200,10 +200,8 @@ def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
 
 def test_environment_overrides_the_file(tmp_path: Path) -> None:
     """A variable wins over the file, and other variables are left alone."""
-    file = tmp_path / "dualpool.yaml"
-    file.write_text("routing: {shadow: false, rollout_percent: 5}\nserver:", "utf-8")
     environment = {"DUALPOOL_ROUTING__SHADOW": "true", "DUALPOOL_SERVER__ADMIN": "127.0.0.1:1", "PATH": "/bin"}
-    config = load(file, environment)
+    config = loaded(tmp_path, "routing: {shadow: false, rollout_percent: 5}\nserver:", **environment)
     assert (config.routing.shadow, config.routing.rollout_percent) == (True, 5)
     assert config.server.admin_address == ("127.0.0.1", 1)
 
@@ -226,14 +224,9 @@ def test_a_variable_does_not_hide_a_wrong_section(
     tmp_path: Path, text: str, environment: dict[str, str], variable: str
 ) -> None:
     """A key of what is no section cannot be set."""
-    file = tmp_path / "dualpool.yaml"
-    file.write_text(text, "utf-8")
-    with pytest.raises(ConfigError) as raised:
-        load(file, environment)
-    assert [line.partition(":")[0] for line in raised.value.problems if "is set to something else" in line] == [
-        variable
-    ]
-    assert len(raised.value.problems) == 2
+    found = problems(tmp_path, text, **environment)
+    assert [line.partition(":")[0] for line in found if "is set to something else" in line] == [variable]
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("name", ["x-envoy-pool", "authorization", "cookie", "x-request-id", "content-length"])
@@ -357,11 +350,7 @@ def test_admin_address(admin: str, address: tuple[str, int]) -> None:
 )
 def test_what_the_yaml_reader_chokes_on_is_a_problem_of_the_file(tmp_path: Path, text: str, problem: str) -> None:
     """No file makes loading end with anything but a list of problems; a reload relies on it."""
-    file = tmp_path / "config.yaml"
-    file.write_text(text, "utf-8")
-    with pytest.raises(ConfigError) as found:
-        load(file, {})
-    assert found.value.problems[0].startswith(f"{file}: {problem}")
+    assert problems(tmp_path, text)[0].startswith(f"FILE: {problem}")
 
 
 def test_a_problem_is_short_however_large_the_value(tmp_path: Path) -> None:
@@ -374,12 +363,11 @@ def test_a_problem_is_short_however_large_the_value(tmp_path: Path) -> None:
 
 def test_keys_that_are_merged_may_be_overridden(tmp_path: Path) -> None:
     """Only what is written twice is refused."""
-    file = tmp_path / "config.yaml"
-    file.write_text(
+    found = loaded(
+        tmp_path,
         "output: {<<: &a {default: 7, min_samples: 3}, default: 8}\n"
-        "estimation: {<<: &b {<<: {min_samples: 5}, min_samples: 6}}\ncategories: {<<: {limit: 9}}\n"
+        "estimation: {<<: &b {<<: {min_samples: 5}, min_samples: 6}}\ncategories: {<<: {limit: 9}}\n",
     )
-    found = load(file, {})
     assert (found.output.default, found.output.min_samples, found.estimation.min_samples) == (8, 3, 6)
 
 
@@ -421,14 +409,9 @@ def test_redis_asks_for_its_package(monkeypatch: pytest.MonkeyPatch, installed: 
 @pytest.mark.parametrize("model", ["nosuchset", "'bad name!'"])
 def test_a_wrong_pool_hides_nothing_that_names_pools(tmp_path: Path, model: str) -> None:
     """All is to be put right in one go."""
-    file = tmp_path / "dualpool.yaml"
     pools = "[{name: a, capacity: 9000}, {name: b, capacity: 8000}]"
-    file.write_text(
-        f"pools: {{default: {pools}}}\nmodels: {{m: {model}}}\nspillover: {{requests: {{c: 5}}}}", "utf-8"
-    )
-    with pytest.raises(ConfigError) as raised:
-        load(file, {})
-    assert [line.split(": ")[1] for line in raised.value.problems] == [
+    text = f"pools: {{default: {pools}}}\nmodels: {{m: {model}}}\nspillover: {{requests: {{c: 5}}}}"
+    assert [line.split(": ")[1] for line in problems(tmp_path, text)] == [
         "pools.default",
         "models.m",
         "spillover.requests.c",

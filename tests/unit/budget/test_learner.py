@@ -32,7 +32,7 @@ def test_what_an_answer_teaches(changes: dict[str, Any], verdict: str, ratios: i
     """Only text moves a ratio, and a completion without a cap the reserve: both only with plausible usage."""
     learner = Learner(RatioEstimator(Estimation(), 16), OutputReserve(Output(), 16))
     assert learner.learn(observation(204, **changes)) == verdict
-    snapshot: Any = learner.snapshot()
+    snapshot = learner.snapshot()
     assert (len(snapshot["ratios"]), len(snapshot["output"])) == (ratios, lengths)
 
 

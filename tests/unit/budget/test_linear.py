@@ -87,7 +87,7 @@ def test_one_busy_model_does_not_speak_for_all() -> None:
     """Only the first observations of each model teach the figures for unknown ones."""
     estimator = LinearEstimator(Estimation(), 16)
     teach(estimator, 3 * YOUNG_SAMPLES)
-    entries: Any = estimator.snapshot()["linear"]
+    entries = estimator.snapshot()["linear"]
     assert {entry["model"]: entry["samples"] for entry in entries} == {"m": 3 * YOUNG_SAMPLES, "": YOUNG_SAMPLES}
 
 

@@ -72,7 +72,7 @@ def test_falls_back_from_category_to_model_to_global() -> None:
 def test_margin_follows_the_spread() -> None:
     """The upper figure divides by the mean less two standard deviations."""
     estimator = learned(204, 304, 204, 304, 204, 304)
-    entry: Any = estimator.snapshot()["ratios"]
+    entry = estimator.snapshot()["ratios"]
     mean, deviation = entry[-1]["bytes_per_token"], entry[-1]["deviation"]
     tokens, upper, _ = estimate(estimator)
     assert tokens == pytest.approx(1000 / mean + 4, abs=1)
@@ -115,7 +115,7 @@ def test_keys_are_bounded() -> None:
     estimator = RatioEstimator(SETTINGS, limit=8)
     for i in range(1000):
         estimator.learn(observation(204, model=f"model-{i}"))
-    entries: Any = estimator.snapshot()["ratios"]
+    entries = estimator.snapshot()["ratios"]
     assert len(entries) == 8
 
 
@@ -140,7 +140,7 @@ def test_a_short_prompt_teaches_less() -> None:
             estimator.learn(observation(204))
         short = features(Item(text=b"a" * size))
         estimator.learn(observation(round(size / 6), features=short))
-        entry: Any = next(e for e in estimator.snapshot()["ratios"] if e["category"] == "latin")  # type: ignore[attr-defined]
+        entry = next(e for e in estimator.snapshot()["ratios"] if e["category"] == "latin")
         moved.append(abs(entry["bytes_per_token"] - 5.0))
     assert moved[1] < 0.2 * moved[0]
 

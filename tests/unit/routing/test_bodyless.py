@@ -10,7 +10,7 @@ from extproc.routing.settings import RouteSettings
 from tests.unit.routing.test_router import CHAT, POOLS, router
 
 SEEN: dict[str, Any] = {"json": True, "model": "m", "max_tokens": 10.0}
-ONE_SET = {"pools": {"default": POOLS["default"]}, "models": {}}
+ONE_SET: dict[str, Any] = {"pools": {"default": POOLS["default"]}, "models": {}}
 
 
 def where(lifted: dict[str, Any], size: int | None, head: Head = CHAT, **sections: Any) -> tuple[str, str]:

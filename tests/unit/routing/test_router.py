@@ -8,10 +8,8 @@ import pytest
 
 from extproc.body.bounds import LARGEST_BODY
 from extproc.body.lifted import Lifted
-from extproc.budget.budget import Budgeter
+from extproc.budget.learner import new_budgeter, new_learner
 from extproc.budget.observation import Observation
-from extproc.budget.output import OutputReserve
-from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.routing.decision import Decision
 from extproc.routing.router import Head, Router, in_rollout
@@ -24,22 +22,16 @@ POOLS = {
 CHAT = Head(method="POST", path="/v1/chat/completions", request_id="r1")
 
 
-def router(**sections: Any) -> Router:
-    return router_with(None, **sections)
-
-
-def router_with(board: Board | None, **sections: Any) -> Router:
+def router(board: Board | None = None, **sections: Any) -> Router:
     config = Config.model_validate(
         {
             "pools": POOLS,
             "models": {"tiny": "three"},
-            "estimation": {"prior_bytes_per_token": 2, "tokens_per_message": 0},
+            "estimation": {"estimator": "ratio", "prior_bytes_per_token": 2, "tokens_per_message": 0},
             **sections,
         }
     )
-    estimator = RatioEstimator(config.estimation, config.categories.limit)
-    output = OutputReserve(config.output, config.categories.limit)
-    return Router(config, Budgeter(estimator, output, config.categories, config.estimation), board)
+    return Router(config, new_budgeter(config, new_learner(config)), board)
 
 
 def body(tokens: int, cap: int | None = 10, **more: Any) -> bytes:
@@ -123,7 +115,7 @@ def test_a_body_that_is_not_mostly_text_is_read_however_long(content: Any) -> No
     wide = router(
         pools={"default": [{"name": "short", "capacity": 1500}, {"name": "long", "capacity": 10_000_000}]},
         models={},
-        estimation={"tokens_per_media": 1000, "prior_bytes_per_token": 8.0},
+        estimation={"estimator": "ratio", "tokens_per_media": 1000, "prior_bytes_per_token": 8.0},
     )
     assert len(whole) > 16 * 1500
     assert where(wide.decide(CHAT, whole, whole=True)) == ("short", "short", "fits")

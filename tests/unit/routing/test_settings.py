@@ -4,9 +4,7 @@ import json
 
 import pytest
 
-from extproc.budget.budget import Budgeter
-from extproc.budget.output import OutputReserve
-from extproc.budget.ratio import RatioEstimator
+from extproc.budget.learner import new_budgeter, new_learner
 from extproc.config import Config
 from extproc.routing.router import Head, Router
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
@@ -34,9 +32,7 @@ def body(words: int, model: str = "m", cap: int | None = 10) -> bytes:
 
 @pytest.fixture
 def router() -> Router:
-    estimator = RatioEstimator(CONFIG.estimation, 100)
-    output = OutputReserve(CONFIG.output, 100)
-    return Router(CONFIG, Budgeter(estimator, output, CONFIG.categories, CONFIG.estimation))
+    return Router(CONFIG, new_budgeter(CONFIG, new_learner(CONFIG)))
 
 
 def test_pool_set(router: Router) -> None:
@@ -100,13 +96,7 @@ def test_a_route_may_act_where_the_configuration_does_not() -> None:
     config = CONFIG.model_copy(
         update={"routing": CONFIG.routing.model_copy(update={"shadow": True, "rollout_percent": 0.0})}
     )
-    budgeter = Budgeter(
-        RatioEstimator(config.estimation, 100),
-        OutputReserve(config.output, 100),
-        config.categories,
-        config.estimation,
-    )
-    router = Router(config, budgeter)
+    router = Router(config, new_budgeter(config, new_learner(config)))
     assert router.decide(HEAD, body(1), True).reason == "shadow"
     assert router.decide(HEAD, body(1), True, RouteSettings(shadow=False)).reason == "rollout"
     assert router.decide(HEAD, body(1), True, RouteSettings(shadow=False, rollout_percent=100.0)).reason == "fits"

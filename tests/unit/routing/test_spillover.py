@@ -18,7 +18,7 @@ from extproc.routing.spillover import (
     judge,
     spill,
 )
-from tests.unit.routing.test_router import CHAT, body, router_with, where
+from tests.unit.routing.test_router import CHAT, body, router, where
 
 MARKS = Spillover(waiting=4, kv_use=0.8)
 FULL = Level(saturated=True, pressure=1.5, source="vllm")
@@ -124,7 +124,7 @@ def test_a_pool_that_does_not_hold_it_is_passed_over() -> None:
 def spilling(levels: dict[str, Level], **sections: Any) -> Router:
     board = Board()
     board.levels = levels
-    return router_with(board, **sections)
+    return router(board, **sections)
 
 
 def test_the_router_spills_and_says_so() -> None:
@@ -139,7 +139,7 @@ def test_the_router_spills_and_says_so() -> None:
 def test_the_router_reads_the_board_at_every_request() -> None:
     """A pool that has drained is used again, by the next request."""
     board = Board()
-    service = router_with(board)
+    service = router(board)
     assert where(service.decide(CHAT, body(10), whole=True)) == ("short", "short", "fits")
     board.levels = {"short": FULL, "long": ROOM}
     assert where(service.decide(CHAT, body(10), whole=True)) == ("long", "short", "spillover")
@@ -188,7 +188,7 @@ def test_a_conversation_that_spilled_does_not_stick() -> None:
     """It was not too long, and comes back when the pool has drained."""
     board = Board()
     board.levels = {"short": FULL, "long": ROOM}
-    service = router_with(board, routing={"sticky_long": True})
+    service = router(board, routing={"sticky_long": True})
     assert where(service.decide(CHAT, body(10, user="u"), whole=True)) == ("long", "short", "spillover")
     board.levels = {}
     assert where(service.decide(CHAT, body(10, user="u"), whole=True)) == ("short", "short", "fits")

@@ -13,9 +13,8 @@ from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service.exchange import Exchange
 from extproc.service.metadata import read_observation
 from extproc.service.received import ATTEMPTS
-from tests.unit.service.test_exchange import BODY, MODE, POOLS, Harness, answer_headers, headers, pool
+from tests.unit.service.test_exchange import BODY, CHAT, MODE, POOLS, Harness, answer_headers, headers, pool
 
-POST = {":method": "POST", ":path": "/v1/chat/completions"}
 SEEN = {"json": True, "model": "m", "max_tokens": 9.0}
 
 
@@ -26,7 +25,7 @@ def ask(
     context = pb.Metadata()
     if lifted is not None:
         context.filter_metadata["dualpool.request"].update(lifted)
-    sent = headers({**POST, "content-length": length} if length else POST)
+    sent = headers({**CHAT, "content-length": length} if length else CHAT)
     request = pb.ProcessingRequest(request_headers=sent, metadata_context=context)
     if attributes:
         request.attributes["envoy.filters.http.ext_proc"].update(attributes)
@@ -71,7 +70,7 @@ def test_unknown_goes_long(lifted: dict[str, Any] | None, length: str, reason: s
 def test_an_oversized_body_is_not_asked_for() -> None:
     """By its length it cannot be short: the headers get the last word, and neither body is sent here."""
     harness = Harness()
-    answer = harness.send(request_headers=headers({**POST, "content-length": str(LARGEST_BODY + 1)}))
+    answer = harness.send(request_headers=headers({**CHAT, "content-length": str(LARGEST_BODY + 1)}))
     assert pool(answer) == "long"
     assert answer.mode_override.request_body_mode == MODE.NONE
     assert answer.mode_override.response_header_mode == MODE.SKIP
@@ -155,6 +154,6 @@ def test_a_refusal_counts_whatever_share_of_answers_is_read() -> None:
 def test_an_oversized_exchange_is_over_unless_bodies_are_to_be_sent_back(answer_body: Any, over: bool) -> None:
     """As any other that teaches nothing."""
     harness = Harness()
-    sent = headers({**POST, "content-length": str(LARGEST_BODY + 1)})
+    sent = headers({**CHAT, "content-length": str(LARGEST_BODY + 1)})
     harness.send(modes=(MODE.BUFFERED_PARTIAL, answer_body), request_headers=sent)
     assert harness.exchange.complete is over

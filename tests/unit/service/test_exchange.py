@@ -10,49 +10,34 @@ from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry
 
 from extproc.body.bounds import LARGEST_BODY
-from extproc.budget.budget import Budgeter
 from extproc.budget.features import text_bytes
-from extproc.budget.learner import Learner
-from extproc.budget.output import OutputReserve
-from extproc.budget.ratio import RatioEstimator
 from extproc.config import Config
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.in_flight import InFlight
-from extproc.routing.router import Router
 from extproc.service.answer import ANSWER_LIMIT, Answer
-from extproc.service.context import Context
+from extproc.service.compose import compose
 from extproc.service.exchange import Exchange
-from extproc.service.messages import RoutingReplies
 from extproc.service.metadata import read_observation
 from extproc.service.received import ATTEMPTS
-from extproc.service.route_settings import Pairs, RouteSettingsReader
+from extproc.service.route_settings import Pairs
 
 MODE = pb.ProcessingMode
+CHAT = {":method": "POST", ":path": "/v1/chat/completions"}
 POOLS = {"default": [{"name": "short", "capacity": 1000}, {"name": "long", "capacity": 10_000}]}
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 300}], "max_tokens": 9}).encode()
 USAGE = {"usage": {"prompt_tokens": 64, "completion_tokens": 7}}
 
 
 class Harness:
-    """One exchange, what it answered and what it counted."""
+    """One exchange, what it answered and what it counted. It estimates by a ratio unless told otherwise."""
 
-    def __init__(self, **sections: Any) -> None:
-        config = Config.model_validate({"pools": POOLS, **sections})
-        estimator = RatioEstimator(config.estimation, config.categories.limit)
-        output = OutputReserve(config.output, config.categories.limit)
+    def __init__(self, estimation: dict[str, Any] | None = None, **sections: Any) -> None:
+        sections = {"pools": POOLS, "estimation": {"estimator": "ratio", **(estimation or {})}, **sections}
         self.registry = CollectorRegistry()
-        self.learner = Learner(estimator, output)
-        self.context = Context(
-            router=Router(config, Budgeter(estimator, output, config.categories, config.estimation)),
-            learner=self.learner,
-            metrics=Metrics(self.registry),
-            replies=RoutingReplies(config.routing.header),
-            pool_names=frozenset(pool.name for pool in config.pools["default"]),
-            route_settings=RouteSettingsReader(config.pools),
-            category_header=None,
-            conversation_header=None,
-        )
+        core = compose(Config.model_validate(sections), Metrics(self.registry))
+        self.learner = core.learner
+        self.context = core.context
         self.exchange = Exchange(self.context)
 
     def take(self, modes: tuple[Any, Any] | None = None, **message: Any) -> bytes | None:
@@ -68,7 +53,7 @@ class Harness:
 
     def ask(self, body: bytes = BODY, end_of_stream: bool = True) -> pb.ProcessingResponse:
         """Send a chat request's headers and body."""
-        self.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        self.send(request_headers=headers(CHAT))
         return self.send(request_body=pb.HttpBody(body=body, end_of_stream=end_of_stream))
 
     def count(self, name: str, **labels: str) -> float:
@@ -98,7 +83,7 @@ def pool(answer: pb.ProcessingResponse) -> str:
 def test_headers_get_the_largest_pool_and_the_body_the_chosen_one() -> None:
     """A cut body keeps the route picked at the headers, so that must be the largest pool."""
     harness = Harness()
-    first = harness.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    first = harness.send(request_headers=headers(CHAT))
     assert pool(first) == "long"
     assert not first.HasField("dynamic_metadata")
     body = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
@@ -108,11 +93,10 @@ def test_headers_get_the_largest_pool_and_the_body_the_chosen_one() -> None:
 @pytest.mark.parametrize(("most", "length"), [(97, 1), (10, 6000)])
 def test_headers_without_room_for_another_are_left_alone(most: int, length: int) -> None:
     """Envoy takes 100, of 60 KiB together, and would answer 500 to a reply that makes it more."""
-    path = {":method": "POST", ":path": "/v1/chat/completions"}
     more = {f"x-{n}": "y" * length for n in range(most + 1)}
-    assert pool(Harness().send(request_headers=headers(path | dict(list(more.items())[:most])))) == "long"
+    assert pool(Harness().send(request_headers=headers(CHAT | dict(list(more.items())[:most])))) == "long"
     harness = Harness()
-    reply = harness.send(request_headers=headers(path | more))
+    reply = harness.send(request_headers=headers(CHAT | more))
     assert not reply.request_headers.HasField("response")
     assert MessageToDict(reply.dynamic_metadata)["dualpool"]["reason"] == "many_headers"
     assert reply.mode_override.request_body_mode == MODE.NONE
@@ -126,8 +110,7 @@ def test_a_cut_body_is_long_and_ends_the_exchange(length: int | None) -> None:
     counted = InFlight("service", lambda: 1000.0)
     harness.exchange = Exchange(msgspec.structs.replace(harness.context, in_flight=counted))
     announced = {} if length is None else {"content-length": str(length)}
-    path = {":method": "POST", ":path": "/v1/chat/completions"}
-    assert pool(harness.send(request_headers=headers({**path, **announced}))) == "long"
+    assert pool(harness.send(request_headers=headers({**CHAT, **announced}))) == "long"
     assert harness.take(request_body=pb.HttpBody(body=BODY, end_of_stream=False)) is None
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="cut") == 1
     assert counted.tally(60.0) == {}  # nobody would say when it has ended
@@ -138,7 +121,7 @@ def test_a_cut_body_ends_the_exchange_though_the_headers_decided(end: bool) -> N
     """Where the filter does not let the service turn bodies off, they come all the same."""
     harness = Harness()
     harness.exchange = Exchange(harness.context, (("dualpool-body", "false"),))
-    harness.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    harness.send(request_headers=headers(CHAT))
     assert harness.exchange.decided
     reply = harness.take(request_body=pb.HttpBody(body=BODY, end_of_stream=end))
     assert (reply is not None) is end
@@ -149,7 +132,7 @@ def test_a_buffered_body_before_trailers_is_whole() -> None:
     harness = Harness()
     harness.send(
         modes=(MODE.BUFFERED, MODE.NONE),
-        request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}),
+        request_headers=headers(CHAT),
     )
     assert pool(harness.send(request_body=pb.HttpBody(body=BODY))) == "short"
 
@@ -199,9 +182,7 @@ def test_requests_without_a_body_go_to_the_default_pool(method: str, path: str, 
 def test_modes_that_cannot_route_by_body_go_to_the_default_pool(mode: int) -> None:
     """Where no whole body will come, or its mode is unknown, the headers settle it and what comes passes."""
     harness = Harness()
-    answer = harness.send(
-        modes=(mode, MODE.NONE), request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"})
-    )
+    answer = harness.send(modes=(mode, MODE.NONE), request_headers=headers(CHAT))
     assert pool(answer) == "long"
     passed = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     assert passed == pb.ProcessingResponse(request_body=pb.BodyResponse())
@@ -213,7 +194,7 @@ def test_duplex_bodies_are_sent_back(initial: Any) -> None:
     harness = Harness()
     harness.exchange = Exchange(harness.context, initial)
     duplex = (MODE.FULL_DUPLEX_STREAMED, MODE.FULL_DUPLEX_STREAMED)
-    harness.send(modes=duplex, request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    harness.send(modes=duplex, request_headers=headers(CHAT))
     assert not harness.exchange.complete
     chunk = pb.HttpBody(body=b"abc", end_of_stream=True)
     there = harness.send(request_body=chunk).request_body.response.body_mutation.streamed_response
@@ -234,7 +215,7 @@ def test_duplex_answers_are_sent_back_whether_they_are_read_or_not(status: str) 
     assert harness.exchange.complete
 
 
-CHAT_HEADERS = headers({":method": "POST", ":path": "/v1/chat/completions", "content-length": "300"})
+CHAT_HEADERS = headers({**CHAT, "content-length": "300"})
 
 
 @pytest.mark.parametrize(
@@ -277,7 +258,7 @@ def test_an_exchange_without_a_body_is_over_at_once(modes: tuple[Any, Any] | Non
 def test_a_length_of_thousands_of_digits_is_none() -> None:
     """Envoy lets leading zeros through. The body decides, as where no length is announced."""
     harness = Harness()
-    path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": f"{len(BODY):05000}"}
+    path = {**CHAT, "content-length": f"{len(BODY):05000}"}
     harness.send(request_headers=headers(path))
     assert pool(harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))) == "short"
 
@@ -310,8 +291,7 @@ def test_the_answer_is_read_as_its_headers_suggest(answer: pb.HttpHeaders, mode:
 def test_a_stream_that_envoy_collects_is_told_from_one_that_it_sends(size: int, cut: bool) -> None:
     """By its pieces: the mode stated is that of a filter whose modes the service may change, or may not."""
     harness = Harness()
-    path = headers({":method": "POST", ":path": "/v1/chat/completions"})
-    harness.send(modes=(MODE.BUFFERED_PARTIAL, MODE.BUFFERED_PARTIAL), request_headers=path)
+    harness.send(modes=(MODE.BUFFERED_PARTIAL, MODE.BUFFERED_PARTIAL), request_headers=headers(CHAT))
     harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     harness.send(response_headers=answer_headers("text/event-stream"))
     reply = harness.take(response_body=pb.HttpBody(body=b"data: {}\n\n" * (size // 10)))
@@ -329,7 +309,7 @@ def test_json_usage_is_learned() -> None:
     errors = "dualpool_estimate_error_ratio_bucket"  # 104 / 64 - 1 is 0.625
     assert harness.count(errors, category="latin", le="0.5") == 0
     assert harness.count(errors, category="latin", le="1.0") == 1
-    entries: Any = harness.learner.snapshot()["ratios"]
+    entries = harness.learner.snapshot()["ratios"]
     assert entries[0]["bytes_per_token"] == 5.0  # 300 bytes, 64 tokens of which 4 are template
 
 
@@ -422,8 +402,7 @@ def test_a_rejected_misroute_is_counted() -> None:
 def test_a_json_answer_in_pieces_is_read_up_to_a_limit() -> None:
     """Where the body mode cannot be overridden, pieces are joined; an endless answer is dropped."""
     harness = Harness()
-    path = headers({":method": "POST", ":path": "/v1/chat/completions"})
-    harness.send(modes=(MODE.BUFFERED_PARTIAL, MODE.STREAMED), request_headers=path)
+    harness.send(modes=(MODE.BUFFERED_PARTIAL, MODE.STREAMED), request_headers=headers(CHAT))
     harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     assert harness.send(response_headers=answer_headers()).mode_override.response_body_mode == MODE.STREAMED
     tracemalloc.start()
@@ -516,20 +495,6 @@ def test_shadow_sends_long_and_counts_the_choice() -> None:
     assert (said["pool"].string_value, said["chosen"].string_value) == ("long", "short")
 
 
-@pytest.mark.parametrize(("header", "pools"), [(None, 2), ("x-session", 1)])
-def test_a_roll_out_takes_some_conversations_and_leaves_others(header: str | None, pools: int) -> None:
-    """Where nothing tells them apart, each request is one, by its id."""
-    harness = Harness(routing={"rollout_percent": 50})
-    context = msgspec.structs.replace(harness.context, conversation_header=header)
-    path = {":method": "POST", ":path": "/v1/chat/completions", "x-session": "one"}
-    reached = set()
-    for number in range(20):
-        harness.exchange = Exchange(context)
-        harness.send(request_headers=headers({**path, "x-request-id": str(number)}))
-        reached.add(pool(harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))))
-    assert len(reached) == pools
-
-
 def test_bad_route_setting_is_counted() -> None:
     """A setting of the route that is no good is counted by name, and the request is routed without it."""
     harness = Harness()
@@ -546,7 +511,7 @@ def test_an_exchange_that_hears_nothing_of_the_answer_is_complete_with_its_decis
     """What is told by the access log is not waited for."""
     harness = Harness()
     harness.exchange = Exchange(harness.context, initial)
-    harness.send(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+    harness.send(request_headers=headers(CHAT))
     assert not harness.exchange.complete
     harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     assert harness.exchange.complete is complete
@@ -573,7 +538,7 @@ def test_headers_may_come_as_text() -> None:
     harness.send(request_headers=pb.HttpHeaders(headers=pb.HeaderMap(headers=pairs), end_of_stream=True))
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="unknown_path") == 1
     pairs = [pb.HeaderValue(key=":method", value="PUT"), pb.HeaderValue(key=":path", value="/v1/chat/completions")]
-    Harness.send(harness, request_headers=pb.HttpHeaders(headers=pb.HeaderMap(headers=pairs), end_of_stream=True))
+    harness.send(request_headers=pb.HttpHeaders(headers=pb.HeaderMap(headers=pairs), end_of_stream=True))
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="not_post") == 1
 
 
@@ -644,7 +609,7 @@ def test_the_pools_of_a_route_are_those_of_its_headers_too(length: int) -> None:
     """Whether the body is waited for or not, the largest of the route's own pools comes first."""
     harness = Harness(pools={**POOLS, "other": [{"name": "vast", "capacity": 50_000}]})
     harness.exchange = Exchange(harness.context, (("dualpool-pools", "other"),))
-    sent = headers({":method": "POST", ":path": "/v1/chat/completions", "content-length": str(length)})
+    sent = headers({**CHAT, "content-length": str(length)})
     assert pool(harness.send(request_headers=sent)) == "vast"
 
 

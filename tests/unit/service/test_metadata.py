@@ -37,7 +37,7 @@ POOL = Pool(name="short", capacity=8192)
 
 def written(decision: Decision) -> Struct:
     """The namespace that Envoy keeps of an answer with this metadata."""
-    return pb.ProcessingResponse.FromString(metadata(decision)).dynamic_metadata.fields["dualpool"].struct_value
+    return pb.ProcessingResponse.FromString(metadata(decision, "")).dynamic_metadata.fields["dualpool"].struct_value
 
 
 @given(OBSERVATIONS)

@@ -13,24 +13,25 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from extproc.config import Server
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service import server as module
 from extproc.service.errors import StartError
 from extproc.service.exchange import Exchange
 from extproc.service.health import Health, HealthService
 from extproc.service.server import build, in_turns
-from tests.unit.service.test_exchange import BODY, Harness, answer_headers, headers, pool
+from tests.unit.service.test_exchange import BODY, CHAT, Harness, answer_headers, headers, pool
 
-PATH = "/v1/chat/completions"
+DEFAULTS = Server()
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
 @asynccontextmanager
 async def serving(
-    harness: Harness, limit: float = 10.0, most: int | None = None, seconds: float = 30.0
+    harness: Harness, limit: float = 10.0, settings: Server = DEFAULTS
 ) -> AsyncIterator[tuple[grpc.aio.Channel, Health]]:
     health = Health(harness.context.router, limit)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health, max_exchanges=most, body_seconds=seconds)
+    server, port = build("127.0.0.1:0", settings, lambda: harness.context, health)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -52,8 +53,7 @@ async def test_an_exchange_over_the_wire() -> None:
     """The method is served under Envoy's own path, and the request is routed."""
     async with serving(Harness()) as (channel, _):
         call = process(channel)
-        path = {":method": "POST", ":path": "/v1/chat/completions"}
-        first = await exchange(call, pb.ProcessingRequest(request_headers=headers(path)))
+        first = await exchange(call, pb.ProcessingRequest(request_headers=headers(CHAT)))
         assert pool(first) == "long"
         body = pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
         assert pool(await exchange(call, body)) == "short"
@@ -70,7 +70,7 @@ async def test_headers_alone_are_one_message_and_its_answer() -> None:
     harness = Harness()
     async with serving(harness) as (channel, _):
         call = channel.stream_stream(METHOD)(metadata=NO_MORE)
-        path = {":method": "POST", ":path": "/v1/chat/completions", "content-length": "300"}
+        path = {**CHAT, "content-length": "300"}
         request = pb.ProcessingRequest(request_headers=headers(path))
         request.metadata_context.filter_metadata["dualpool.request"].update({"json": True, "max_tokens": 10.0})
         assert pool(await exchange(call, request)) == "short"
@@ -84,7 +84,7 @@ async def test_a_body_that_stays_away_does_not_keep_the_answer_away() -> None:
     harness = Harness()
     async with serving(harness) as (channel, _):
         call = channel.stream_stream(METHOD)(metadata=(("dualpool-body", "false"),))
-        sent = headers({":method": "POST", ":path": PATH, "content-length": "300"})
+        sent = headers({**CHAT, "content-length": "300"})
         request = pb.ProcessingRequest(request_headers=sent)
         request.metadata_context.filter_metadata["dualpool.request"].update({"json": True, "max_tokens": 10.0})
         assert pool(await exchange(call, request)) == "short"
@@ -110,7 +110,7 @@ async def test_a_complete_exchange_is_ended_by_the_service(status: str) -> None:
     """Nothing is waited for after the end of the answer, or after headers of one that is not read."""
     async with serving(Harness()) as (channel, _):
         call = process(channel)
-        await exchange(call, pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": PATH})))
+        await exchange(call, pb.ProcessingRequest(request_headers=headers(CHAT)))
         body = pb.HttpBody(body=BODY, end_of_stream=True)
         await exchange(call, pb.ProcessingRequest(request_body=body))
         await exchange(call, pb.ProcessingRequest(response_headers=answer_headers(status=status)))
@@ -163,9 +163,9 @@ async def test_an_undecodable_message_closes_the_stream() -> None:
 async def test_a_body_that_does_not_come_ends_the_call() -> None:
     """Envoy then goes on by the answer to the headers; why is counted, and nothing stays open."""
     harness = Harness()
-    async with serving(harness, seconds=0.05) as (channel, _):
+    async with serving(harness, settings=Server(body_seconds=0.05)) as (channel, _):
         call = process(channel)
-        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         assert pool(await exchange(call, sent)) == "long"
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
@@ -176,9 +176,9 @@ async def test_a_body_that_does_not_come_ends_the_call() -> None:
 async def test_an_answer_may_take_as_long_as_it_likes() -> None:
     """Only the body of a request is waited for: a generation takes minutes."""
     harness = Harness()
-    async with serving(harness, seconds=0.05) as (channel, _):
+    async with serving(harness, settings=Server(body_seconds=0.05)) as (channel, _):
         call = process(channel)
-        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         await exchange(call, sent)
         body = pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
         assert pool(await exchange(call, body)) == "short"
@@ -191,9 +191,9 @@ async def test_an_answer_may_take_as_long_as_it_likes() -> None:
 
 async def test_calls_beyond_the_limit_are_refused_at_once() -> None:
     """Health checks too, so Envoy soon stops asking; a call that ends makes room."""
-    async with serving(Harness(), most=1) as (channel, _):
+    async with serving(Harness(), settings=Server(max_exchanges=1)) as (channel, _):
         call = process(channel)
-        sent = pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": "/v1/chat/completions"}))
+        sent = pb.ProcessingRequest(request_headers=headers(CHAT))
         await exchange(call, sent)
         check = health_pb2_grpc.HealthStub(channel).Check
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -273,8 +273,8 @@ async def test_a_socket_that_somebody_listens_on_is_not_taken_over(tmp_path: Pat
         other.bind(str(path))
         other.listen()
         with pytest.raises(StartError, match="another process does"):
-            build(f"unix://{path}", lambda: harness.context, health)
-    server, _ = build(f"unix://{path}", lambda: harness.context, health)
+            build(f"unix://{path}", DEFAULTS, lambda: harness.context, health)
+    server, _ = build(f"unix://{path}", DEFAULTS, lambda: harness.context, health)
     await server.start()
     await server.stop(0)
 
@@ -291,7 +291,7 @@ async def test_a_socket_whose_owner_hangs_is_not_taken_over(
         hung.listen(0)
         waiting.connect(str(path))
         with pytest.raises(StartError, match="another process does"):
-            build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
+            build(f"unix://{path}", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
 
 
 async def test_health_fails_while_draining() -> None:
@@ -320,7 +320,7 @@ async def test_a_silent_connection_is_closed(
     quick = {**dict(module.OPTIONS), **dict.fromkeys(options, 100)}
     monkeypatch.setattr(module, "OPTIONS", tuple(quick.items()))
     harness = Harness()
-    server, port = build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10))
+    server, port = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10))
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(said)
@@ -333,10 +333,10 @@ async def test_a_taken_port_is_an_error() -> None:
     """Two services on one port must not share it in silence."""
     harness = Harness()
     health = Health(harness.context.router, 1.0)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health)
+    server, port = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, health)
     await server.start()
     with pytest.raises(StartError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
-        build(f"127.0.0.1:{port}", lambda: harness.context, health)
+        build(f"127.0.0.1:{port}", DEFAULTS, lambda: harness.context, health)
     await server.stop(0)
 
 
@@ -344,7 +344,7 @@ async def test_a_unix_socket_is_served(tmp_path: Path) -> None:
     """The service listens on a Unix socket as well."""
     harness = Harness()
     address = f"unix://{tmp_path}/dualpool.sock"
-    server, _ = build(address, lambda: harness.context, Health(harness.context.router, 10.0))
+    server, _ = build(address, DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -358,7 +358,7 @@ async def test_a_unix_socket_may_be_connected_to_by_every_user(tmp_path: Path) -
     harness = Harness()
     before = os.umask(0o077)
     try:
-        server, _ = build(f"unix://{path}", lambda: harness.context, Health(harness.context.router, 10.0))
+        server, _ = build(f"unix://{path}", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666
@@ -378,10 +378,10 @@ async def test_a_body_is_not_waited_for_longer_than_the_call(
         return limits[-1]
 
     monkeypatch.setattr(module, "_limit", kept)
-    path = "/v1/models" if decided else PATH
+    sent = {**CHAT, ":path": "/v1/models"} if decided else CHAT
     async with serving(Harness()) as (channel, _):
         call = process(channel)
-        await exchange(call, pb.ProcessingRequest(request_headers=headers({":method": "POST", ":path": path})))
+        await exchange(call, pb.ProcessingRequest(request_headers=headers(sent)))
         await call.done_writing()
         assert await call.read() is grpc.aio.EOF
     assert [each.cancelled() for each in limits] == [True]

@@ -1,4 +1,4 @@
-"""TLS and mTLS of the gRPC port, and how many calls it takes."""
+"""TLS and mTLS of the gRPC port."""
 
 import subprocess
 from collections.abc import AsyncIterator
@@ -10,12 +10,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.config import Tls
+from extproc.config import Server, Tls
 from extproc.service.health import Health
 from extproc.service.server import build
 from extproc.service.tls import TlsError, credentials
 from tests.unit.service.test_exchange import Harness
-from tests.unit.service.test_server import process
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,9 @@ def install(pki: Path, name: str, into: Path) -> Tls:
 @asynccontextmanager
 async def serving(tls: Tls) -> AsyncIterator[int]:
     harness = Harness()
-    server, port = build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10), tls)
+    server, port = build(
+        "127.0.0.1:0", Server(tls=tls), lambda: harness.context, Health(harness.context.router, 10)
+    )
     await server.start()
     try:
         yield port
@@ -93,7 +94,7 @@ async def test_unusable_files_are_named(pki: Path, tmp_path: Path, content: str 
         tls.key.write_text(content)
     harness = Harness()
     with pytest.raises(TlsError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
-        build("127.0.0.1:0", lambda: harness.context, Health(harness.context.router, 10), tls)
+        build("127.0.0.1:0", Server(tls=tls), lambda: harness.context, Health(harness.context.router, 10))
 
 
 @pytest.mark.parametrize("name", ["certificate", "key", "client_ca"])
@@ -128,27 +129,3 @@ async def test_a_key_of_another_certificate_is_named(pki: Path, tmp_path: Path) 
     subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(TlsError, match=rf"^server\.tls\.key: {tls.key}: .*encrypted"):
         credentials(tls)
-
-
-async def test_calls_beyond_the_limit_are_refused_at_once() -> None:
-    """A queue would only make requests wait; refused, Envoy sends them on, and the health check fails too."""
-    harness = Harness()
-    health = Health(harness.context.router, 10)
-    server, port = build("127.0.0.1:0", lambda: harness.context, health, max_exchanges=1)
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = process(channel)
-        await call.write(b"")
-        assert await refusal(channel) == grpc.StatusCode.RESOURCE_EXHAUSTED
-    await server.stop(0)
-
-
-async def refusal(channel: grpc.aio.Channel) -> grpc.StatusCode:
-    """Keep calls open until one is refused, and return its status."""
-    opened = []
-    while True:
-        opened.append(process(channel))
-        try:
-            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
-        except grpc.aio.AioRpcError as error:
-            return error.code()
