@@ -119,6 +119,16 @@ def test_a_password_is_in_no_manifest(kind: str) -> None:
     assert "***" not in text
 
 
+@pytest.mark.parametrize("kind", ["envoy-gateway", "istio"])
+def test_the_server_is_as_configured_but_for_its_addresses(kind: str) -> None:
+    """Others have to reach it in its pod."""
+    server = {"listen": "127.0.0.1:1", "admin": "127.0.0.1:2", "drain_seconds": 7}
+    text = render(kind, Config.model_validate({**KUBERNETES, "server": server}), Options())["service.yaml"]
+    (settings,) = [d["data"]["dualpool.yaml"] for d in yaml.safe_load_all(text) if d["kind"] == "ConfigMap"]
+    addresses = {"listen": "0.0.0.0:50051", "admin": "0.0.0.0:9902"}
+    assert yaml.safe_load(settings)["server"] == {**addresses, "drain_seconds": 7}
+
+
 @pytest.mark.parametrize(
     ("kind", "sections", "problem"),
     [
