@@ -24,14 +24,13 @@ def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
     """
     arrivals = workload.needs_rate()
     random = np.random.default_rng(seed)
-    cumulative = np.cumsum(workload.weights)
+    shares = workload.weights / workload.weights.sum()
     shape = 1 / max(1.0 if arrivals.cv is None else arrivals.cv, 0.01) ** 2
     now = 0.0
     for start in range(0, count, BATCH):
         size = min(BATCH, count - start)
         times = now + np.cumsum(random.gamma(shape, 1 / (shape * arrivals.rate), size))
-        picked = np.searchsorted(cumulative, random.random(size) * cumulative[-1], side="right")
-        picked = np.minimum(picked, len(cumulative) - 1)
+        picked = random.choice(len(shares), size, p=shares)
         unknown = np.zeros(size, np.int64)
         yield times, workload.inputs[picked], workload.outputs[picked], workload.caps[picked], unknown
         now = float(times[-1])

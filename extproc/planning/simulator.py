@@ -5,7 +5,6 @@ memory is what is in flight: batches of arrivals are read as they are needed, la
 """
 
 import itertools
-import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -209,11 +208,8 @@ class Simulation:
         self.machines.submit(time, place, serial, prompt, min(output, room))
 
     def _drain(self) -> None:
-        end = float(
-            self.machines.instances["end"][np.isfinite(self.machines.instances["end"])].max(initial=self.time)
-        )
-        while math.isfinite(end):
-            self._advance(end)
-            self._file()
-            busy = self.machines.instances["end"]
-            end = float(busy[np.isfinite(busy)].max(initial=-math.inf))
+        """Let every instance run until it is idle."""
+        ends = self.machines.instances["end"]
+        while len(busy := ends[np.isfinite(ends)]):
+            self._advance(float(busy.max()))
+        self._file()
