@@ -41,7 +41,7 @@ class Setting:
     seed: int
     config: Config
     reserve: int = 0
-    ttft: float | None = None
+    ttft: float = math.inf
     before: Workload | None = None
 
     def learner(self, pools: Pools) -> Learner:
@@ -149,7 +149,7 @@ def missed(result: dict[str, Any]) -> str:
     fleet = result["fleet"]
     if result["rejected"] > LATE * result["requests"]:
         return f"simulated: {result['rejected']} of {result['requests']} requests are longer than any pool holds"
-    if fleet.get("late", 0.0) <= LATE:
+    if fleet["late"] <= LATE:
         return ""
     worst = max(result["pools"], key=lambda pool: pool["late"] * pool["completed"])
     return (

@@ -215,8 +215,7 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
         words.append(f"max_model_len {length}: measured, {given} per instance; other lengths are estimated")
     if scenario.refused:
         words.append(_refused(scenario))
-    if objective.ttft is not None:
-        words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
+    words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
     return words
 
 

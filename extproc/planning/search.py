@@ -211,7 +211,7 @@ def against_present(chosen: Split, scenario: Scenario, instances: int) -> str:
 def _check(scenario: Scenario) -> None:
     if not 0 < scenario.objective.utilisation <= 1:
         raise PlanError(f"--utilisation: {scenario.objective.utilisation:g}: must be above 0 and at most 1")
-    if scenario.objective.ttft is not None and scenario.objective.ttft <= 0:
+    if scenario.objective.ttft <= 0:
         raise PlanError(f"--ttft: {scenario.objective.ttft:g}: must be above 0 seconds")
     for length, given in scenario.rates.items():
         if not 0 < given.value < math.inf:

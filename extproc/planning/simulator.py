@@ -5,6 +5,7 @@ memory is what is in flight: batches of arrivals are read as they are needed, la
 """
 
 import itertools
+import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,8 +114,7 @@ class Machines:
 class Simulation:
     """One run of one policy over one stream of arrivals.
 
-    `ttft`: objective for the time to first token (s), None for none. `spillover`: settings of it, None: requests
-    stay.
+    `ttft`: objective for the time to first token, s. `spillover`: settings of it, None: requests stay.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Simulation:
         pools: list[SimulatedPool],
         policy: Policy,
         *,
-        ttft: float | None = None,
+        ttft: float = math.inf,
         spillover: Spillover | None = None,
     ) -> None:
         """Raises `PlanError` for pools that vLLM would not start with, or that are too many to simulate."""

@@ -29,7 +29,7 @@ def planner(engine: Engine, /, **changes: Any) -> Planner:
     values: dict[str, Any] = {
         "workload": MIXED,
         "engine": replace(engine, concurrency="reserved"),
-        "objective": Objective(ttft=None),
+        "objective": Objective(ttft=math.inf),
         "lengths": (100, 200, 400),
         "poisson": True,
     }
@@ -80,9 +80,9 @@ def test_splitting_does_not_pay_when_blocks_are_paged(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("objective", "lost"),
     [
-        (Objective(ttft=None), "rounding up to whole instances"),
+        (Objective(ttft=math.inf), "rounding up to whole instances"),
         (Objective(ttft=0.1), "the TTFT objective and rounding up to whole instances"),
-        (Objective(ttft=None, spare=1), "spare instances and rounding up to whole instances"),
+        (Objective(ttft=math.inf, spare=1), "spare instances and rounding up to whole instances"),
     ],
 )
 def test_the_verdict_names_what_savings_are_lost_to(engine: Engine, objective: Objective, lost: str) -> None:
@@ -154,7 +154,7 @@ def test_pools_are_no_larger_than_needed(engine: Engine) -> None:
 def test_spare_instances_come_on_top(engine: Engine) -> None:
     """N+1 adds one instance to each pool."""
     bare = planner(engine).split((100,)).fleet
-    spared = planner(engine, objective=Objective(ttft=None, spare=1)).split((100,)).fleet
+    spared = planner(engine, objective=Objective(ttft=math.inf, spare=1)).split((100,)).fleet
     assert spared.instances == bare.instances + 2
 
 
@@ -272,7 +272,7 @@ def test_measured_throughput_counts(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": Objective(utilisation=0)}, "--utilisation: 0"),
+        ({"objective": Objective(2.0, utilisation=0)}, "--utilisation: 0"),
         ({"objective": Objective(ttft=0.0)}, "--ttft: 0"),
         ({"rates": {100: Measured(0.0)}}, "--throughput: 100=0"),
     ],

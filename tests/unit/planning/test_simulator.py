@@ -1,5 +1,6 @@
 """Rules of the simulator, against theory where theory is exact."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -39,7 +40,7 @@ def run(
     pools: list[SimulatedPool],
     batches: Iterator[Batch],
     spillover: Spillover | None = None,
-    ttft: float | None = None,
+    ttft: float = math.inf,
 ) -> Simulation:
     policy = Oracle(tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools))
     simulation = Simulation(pools, policy, ttft=ttft, spillover=spillover)
