@@ -24,19 +24,18 @@ STATIC_RATIO = 4.0
 SETTLED = 5
 """Mean times in system for which requests must arrive before a pool is about as full as it will ever be."""
 
-Arrivals = Callable[[], Iterator[Batch]]
-"""Starts the same stream of arrivals anew."""
-
-Progress = Callable[[int], None]
-
 
 @dataclass(frozen=True)
 class Setting:
-    """What all policies share. `config`: settings of the estimators. `texts`: the estimate-error model, drawn with
-    `seed`. `reserve`: output tokens the static policy sets aside without a cap. `ttft`: P99 objective, s. `before`:
-    traffic the service has learned from when the simulation begins, None for nothing."""
+    """What all policies share.
 
-    arrivals: Arrivals
+    `arrivals`: starts the same stream of requests anew. `config`: settings of the estimators. `texts`: the
+    estimate-error model, drawn with `seed`. `reserve`: output tokens the static policy sets aside without a cap.
+    `ttft`: P99 objective, s. `before`: traffic the service has learned from when the simulation begins, None for
+    nothing.
+    """
+
+    arrivals: Callable[[], Iterator[Batch]]
     texts: TextModel
     seed: int
     config: Config
@@ -60,7 +59,10 @@ def simulated(fleet: FleetPlan) -> list[SimulatedPool]:
 
 
 def simulate(
-    policy: str, pools: list[SimulatedPool], setting: Setting, progress: Progress = lambda _done: None
+    policy: str,
+    pools: list[SimulatedPool],
+    setting: Setting,
+    progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[str, Any]:
     """Run one policy and return what it measured, as plain values.
 
