@@ -37,8 +37,8 @@ class PoolModel:
         self._filled = float(self._shares @ filled)
         self._residual = queueing.residual(self._own + filled * engine.weights_time, self._shares)
         self._alone = engine.weights_time * part.mean(iterations(part, engine)) + throughput.demand
-        below = int(np.searchsorted(np.cumsum(self._shares), (1 - LATE) * (1 - 1e-12)))  # sums are rounded
-        self._slowest = min(below, len(inputs) - 1)  # prefill grows with the prompt
+        # The P99 of lengths is that of prefill, which grows with the prompt. Sums are rounded.
+        self._slowest = int(np.searchsorted(np.cumsum(self._shares), (1 - LATE) * (1 - 1e-12)))
 
     def utilisation(self, instances: int) -> float:
         """Share of the throughput in use."""

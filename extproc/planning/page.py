@@ -1,6 +1,5 @@
 """The HTML report: one self-contained page, drawn from a plan's record."""
 
-import math
 from html import escape
 
 from extproc.planning.charts import Lines, bars, dollars, percent, tokens
@@ -235,7 +234,6 @@ def _sensitivity(record: Record) -> str:
             "estimated" if v["met"] else "missed",
         ]
         for v in record["sensitivity"]
-        if math.isfinite(v["saved"])
     ]
     return _table(["what", "GPUs", "saved", "objective"], rows)
 

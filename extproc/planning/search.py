@@ -113,8 +113,8 @@ class Planner:
             if needed <= enough
             else f"where the longest request needs {needed}"
         )
-        scenario = replace(scenario, engine=scenario.engine.at(enough), lengths=())
-        return Planner(scenario).fleet(f"one pool at {enough}, {why}", ())
+        sized = Planner(replace(scenario, engine=scenario.engine.at(enough)))
+        return sized.fleet(f"one pool at {enough}, {why}", ())
 
     def split(self, thresholds: tuple[int, ...]) -> Split:
         """Size a fleet cut at `thresholds` and compare it with the homogeneous baseline."""
