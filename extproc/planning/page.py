@@ -101,7 +101,6 @@ def _lengths(record: Record) -> Figure:
         x_log=True,
         x_format=tokens,
         y_format=percent,
-        y_least=0.0,
         y_most=1.0,
         marks=marks,
     )
@@ -121,7 +120,6 @@ def _thresholds(record: Record) -> Figure:
         [("two pools", points)],
         x_log=True,
         x_format=tokens,
-        y_least=0.0,
         levels=[(float(base["gpus"]), base["label"])],
         marks=[(float(record["chosen"]["thresholds"][0]), "best")],
     )
@@ -140,7 +138,6 @@ def _closed_form(record: Record) -> Figure:
         series,
         x_format=lambda x: f"{x:g}",
         y_format=percent,
-        y_least=0.0,
         y_most=1.0,
         dots=dots,
         names_at_end=True,
