@@ -201,9 +201,8 @@ def _lost(fleet: FleetPlan) -> str:
     return " and ".join(", ".join(causes).rsplit(", ", 1))
 
 
-def against_present(chosen: Split, scenario: Scenario, instances: int) -> str:
-    """Say what `chosen` saves of the `instances` at full context that are in use."""
-    share = 1 - chosen.fleet.cost / (instances * scenario.engine.price)
+def against_present(share: float, instances: int) -> str:
+    """Say that a split saves `share` of the `instances` at full context that are in use."""
     words = f"saves {share:.1%} of" if share > 0 else f"costs {-share:.1%} more than"
     return f"It {words} the present fleet of {instances} instances."
 

@@ -81,7 +81,10 @@ def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(out)
     assert code == 0
     assert [p["thresholds"] for p in record["curve"]] == [[2048], [4096]]
-    assert [b["label"] for b in record["baselines"]][-1] == "the present fleet of 99 instances"
+    present = record["baselines"][-1]
+    assert present["label"] == "the present fleet of 99 instances"
+    assert present["saved"] == pytest.approx(1 - record["chosen"]["gpus"] / present["gpus"])
+    assert record["headline"].endswith(f"It saves {present['saved']:.1%} of the present fleet of 99 instances.")
     assert record["sources"]
     assert record["assumptions"]
 
