@@ -76,7 +76,7 @@ class PoolModel:
         time = min(self._rate / instances * (self._throughput.demand + weights), MOST_BUSY)
         balanced = min(self._rate / instances * self._iteration(instances) * self._filled, time)
         met = balanced + (time - balanced) / math.sqrt(instances)
-        return min(met, queueing.erlang_c(instances, self._rate * self._alone)) if met > LATE else met
+        return min(met, queueing.erlang_c(int(instances), self._rate * self._alone)) if met > LATE else met
 
     def _behind(self, instances: float) -> tuple[float, float]:
         """Chance to wait for the prefill of others, and the mean wait of those who do (s); see `queueing`."""
@@ -96,7 +96,7 @@ class PoolModel:
         """P99 of the wait for a free slot, s."""
         if math.isinf(instances):
             return 0.0
-        slots = instances * self._throughput.slots
+        slots = math.floor(instances * self._throughput.slots)
         service = self._throughput.slots / self._throughput.rate
         return queueing.wait_quantile(1 - LATE, slots, self._rate * service, service, self._throughput.service_cv2)
 

@@ -87,7 +87,10 @@ def test_any_usage_log_is_read_or_refused(tmp_path: Path, rows: list[tuple[int |
 @given(st.integers(1, 500), st.floats(0.01, 0.99), st.floats(0, 5), st.floats(0.001, 100))
 def test_waits_grow_with_load(servers: int, busy: float, cv2: float, service: float) -> None:
     """More load never shortens the mean wait, and no wait is negative."""
-    waits = [queueing.mean_wait(servers, servers * u, service, cv2) for u in (busy * 0.9, busy)]
+    waits = [
+        queueing.erlang_c(servers, load) * queueing.conditional_wait(servers, load, service, cv2)
+        for load in (servers * busy * 0.9, servers * busy)
+    ]
     assert 0 <= waits[0] <= waits[1] * (1 + 1e-9)
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from extproc.config import Pool, Spillover
-from extproc.planning import queueing
 from extproc.planning.arrivals import capped, drawn
 from extproc.planning.dispatch import Oracle
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
+from extproc.planning.queueing import conditional_wait, erlang_c
 from extproc.planning.simulator import START_ROWS, SimulatedPool, Simulation
 from extproc.planning.throughput import estimate
 from extproc.planning.trace import Batch
@@ -79,7 +79,9 @@ def test_mmc_wait() -> None:
     result = run(one(engine), drawn(random_workload(outputs, load), 60_000, 3))
     # Arrivals wait for the iteration under way, half a step on average, and compute their first token in one more.
     wait = result.fleet.mean("ttft") - 1.5 / steps
-    assert wait == pytest.approx(queueing.mean_wait(slots, load, outputs.mean() / steps, 1.0), rel=0.1)
+    service = outputs.mean() / steps
+    chance, mean = erlang_c(slots, load), conditional_wait(slots, load, service, 1.0)
+    assert wait == pytest.approx(chance * mean, rel=0.1)
 
 
 @pytest.mark.parametrize(
