@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from extproc.budget.learner import Learner, new_learner
-from extproc.config import DEFAULT_POOL_SET, Config, Pool
+from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.planning.dispatch import Learned, Oracle, Policy, Pools, Static
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import taught
@@ -69,9 +69,9 @@ def simulate(
     `progress` is told how many requests have arrived. Raises `PlanError` for an unknown policy, or pools that
     cannot be simulated.
     """
-    capacities = tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools)
+    choosing = build(policy, tuple(pool.routed_to for pool in pools), setting)
     spillover = setting.config.spillover if policy.endswith("+spillover") else None
-    simulation = Simulation(pools, build(policy, capacities, setting), ttft=setting.ttft, spillover=spillover)
+    simulation = Simulation(pools, choosing, ttft=setting.ttft, spillover=spillover)
     simulation.run(setting.arrivals(), progress)
     return {"policy": policy} | record(simulation)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extproc.config import Pool, Spillover
+from extproc.config import Spillover
 from extproc.planning import cdf, queueing
 from extproc.planning.dispatch import Oracle
 from extproc.planning.engine import Engine
@@ -109,7 +109,7 @@ def test_every_request_ends_and_everything_is_returned(
     """Whatever arrives, every request is completed or rejected and all blocks are free at the end."""
     rows = sorted((t, prompt, min(out, cap) if cap != NO_CAP else out, cap) for t, prompt, out, cap in rows)
     pools = [SimulatedPool("short", ENGINE.at(300), 1), SimulatedPool("long", ENGINE, 1)]
-    policy = Oracle(tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools))
+    policy = Oracle(tuple(pool.routed_to for pool in pools))
     simulation = Simulation(
         pools, policy, spillover=Spillover(waiting=0.5, interval_seconds=0.05) if spillover else None
     )

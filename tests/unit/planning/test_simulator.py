@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extproc.config import Pool, Spillover
+from extproc.config import Spillover
 from extproc.planning.arrivals import capped, drawn
 from extproc.planning.dispatch import Oracle
 from extproc.planning.engine import Engine
@@ -42,7 +42,7 @@ def run(
     spillover: Spillover | None = None,
     ttft: float = math.inf,
 ) -> Simulation:
-    policy = Oracle(tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools))
+    policy = Oracle(tuple(pool.routed_to for pool in pools))
     simulation = Simulation(pools, policy, ttft=ttft, spillover=spillover)
     simulation.run(batches)
     return simulation
