@@ -123,7 +123,7 @@ def test_a_simulation_shorter_than_its_answers_is_said(engine: Engine) -> None:
 @pytest.mark.parametrize(("policy", "thresholds"), [("homogeneous", ()), ("oracle", (100,))])
 def test_simulated_and_planned_instances_agree(engine: Engine, policy: str, thresholds: tuple[int, ...]) -> None:
     """Where only throughput counts, the smallest pools by simulation are the closed form's within 10 %."""
-    workload = replace(MIXED, arrivals=MIXED.with_rate(600).arrivals)
+    workload = MIXED.with_rate(600)
     scenario = Scenario(
         workload=workload,
         engine=replace(engine, concurrency="reserved", kv_tokens=16_000),
