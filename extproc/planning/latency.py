@@ -64,9 +64,9 @@ class PoolModel:
     def _met(self, instances: float) -> float:
         """Chance that a request finds its instance at the prefill of others.
 
-        Of one instance it is the share of *time*, λ·(D + W·k), k being the iterations that a mean prompt fills.
+        Of one instance it is the share of *time*, λ·(D + W·f), f being the iterations that a mean prompt fills.
         In a very large pool, where a request goes to the instance with the fewest, it is the share of *iterations*
-        with prefill in them, λ·k·W / (1 − λ·D): an instance at a long prompt finishes no request while the others
+        with prefill in them, λ·f·W / (1 − λ·D): an instance at a long prompt finishes no request while the others
         do, and is sent none. In between it is taken to fall with the square root of the instances, the law by which
         numbers of requests spread. That is no theorem: of a fall with the instances, with their root and none, it
         comes nearest to the simulator. Nor is it more than Erlang's C with instances for servers, the chance that

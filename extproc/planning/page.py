@@ -112,7 +112,8 @@ def _thresholds(record: Record) -> Figure:
     points = [(float(p["thresholds"][0]), float(p["gpus"])) for p in record["curve"] if len(p["thresholds"]) == 1]
     if not points:
         rows = [(", ".join(map(str, p["thresholds"])), [("GPUs", float(p["gpus"]))]) for p in record["curve"][:10]]
-        return "GPUs by pair of thresholds (the first ten)", bars("GPUs by thresholds", "GPUs", rows)
+        caption = "GPUs by thresholds (the first ten)"
+        return caption, bars(caption, "GPUs", rows)
     base = record["baselines"][0]
     chart = Lines(
         "threshold, tokens",

@@ -49,7 +49,7 @@ class Planner:
         self._sized: dict[tuple[int, int, int, int], PoolPlan | None] = {}
         _check(scenario)
 
-    def pool(self, low: int, high: int, smallest: int, among: int = 0) -> PoolPlan | None:
+    def _pool(self, low: int, high: int, smallest: int, among: int) -> PoolPlan | None:
         """Size the pool for budgets in (low, high], or over `low` at full context; None without traffic.
 
         `smallest`: capacity of the fleet's smallest pool. `among`: pools that share what may be late, 0 for as many
@@ -91,7 +91,7 @@ class Planner:
         edges = (0, *thresholds, self.scenario.full)
 
         def sized(among: int) -> FleetPlan:
-            pools = (self.pool(low, high, edges[1], among) for low, high in itertools.pairwise(edges))
+            pools = (self._pool(low, high, edges[1], among) for low, high in itertools.pairwise(edges))
             return FleetPlan(label, tuple(p for p in pools if p), self.scenario.objective)
 
         fleet = sized(0)

@@ -77,8 +77,8 @@ def write_model(model: TextModel) -> str:
 
 
 MEASURED = read_model((Path(__file__).parent / "texts.json").read_text("utf-8"))
-"""What `measure` says of 1,700 composed request bodies of 19 kinds with their Llama 3 token counts. The shares are
-those of that collection, not of anybody's traffic."""
+"""What `measure` says of 1,700 composed request bodies of 19 kinds with their Llama 3 token counts, written by
+`write_model`. The shares are those of that collection, not of anybody's traffic."""
 
 
 def spread(model: TextModel, factor: float) -> TextModel:
@@ -179,7 +179,7 @@ def _kind(name: str, seen: Iterable[tuple[_Body, float]], count: int) -> TextKin
 
 def _rounded(mix: Floats) -> Iterator[tuple[str, float]]:
     for name, value in zip(NAMES, mix.tolist(), strict=True):
-        if name != "messages" and value > 0:
+        if name != NAMES[MESSAGES] and value > 0:
             yield name, float(f"{value:.3g}")
 
 
