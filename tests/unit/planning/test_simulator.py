@@ -17,7 +17,7 @@ from extproc.planning.queueing import conditional_wait, erlang_c
 from extproc.planning.simulator import START_ROWS, SimulatedPool, Simulation
 from extproc.planning.throughput import estimate
 from extproc.planning.trace import Batch
-from extproc.planning.workload import NO_CAP, Arrivals, Workload
+from extproc.planning.workload import NO_CAP, Workload
 from tests.unit.planning.conftest import make_workload
 
 SECOND = Engine(
@@ -274,8 +274,8 @@ def test_a_fleet_beyond_memory_is_an_error(engine: Engine) -> None:
 
 
 def test_bursty_arrivals_have_their_variation() -> None:
-    """Drawn arrivals have the rate and the coefficient of variation of the workload."""
-    workload = replace(make_workload((1, 1, 1)), arrivals=Arrivals(5.0, 5.0, cv=2.0))
-    gaps = np.diff(np.concatenate([times for times, *_ in drawn(workload, 50_000, 3)]))
+    """Drawn arrivals have the rate of the workload and the coefficient of variation asked for."""
+    workload = make_workload((1, 1, 1), rate=5)
+    gaps = np.diff(np.concatenate([times for times, *_ in drawn(workload, 50_000, 3, cv=2.0)]))
     assert gaps.mean() == pytest.approx(1 / 5, rel=0.05)
     assert gaps.std() / gaps.mean() == pytest.approx(2.0, rel=0.05)
