@@ -157,9 +157,9 @@ def split_record(split: Split, planner: Planner) -> Record:
         "rho": split.rho,
         "sigma": split.sigma,
         "predicted": split.predicted,
-        "misrouted": split.misrouted,
-        "cut": split.cut,
-        "cautious": split.cautious,
+        "misrouted": split.missent.refused,
+        "cut": split.missent.cut,
+        "cautious": split.missent.cautious,
         "saved": saved(split.fleet, planner.homogeneous),
     }
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from extproc.planning.errors import PlanError
 from extproc.planning.savings import general_savings
-from extproc.planning.scenario import Scenario
+from extproc.planning.scenario import Missent, Scenario
 from extproc.planning.sizing import FleetPlan, PoolPlan, allowed_late, size_pool
 
 Cost = Literal["gpus", "cost"]
@@ -24,9 +24,7 @@ class Split:
 
     `alpha`: what the smallest pool gets, as a share of the requests that fit full context. `rho` and `sigma`:
     throughput of an instance of the smallest and of the largest pool over that of a homogeneous one. `predicted`:
-    savings by the closed form over all pools, before rounding to whole instances. `misrouted`, `cut`, `cautious`:
-    shares of requests sent to a pool that refuses them, to one at whose context their answer ends, and to a larger
-    one than they need.
+    savings by the closed form over all pools, before rounding to whole instances.
     """
 
     thresholds: tuple[int, ...]
@@ -35,9 +33,7 @@ class Split:
     rho: float
     sigma: float
     predicted: float
-    misrouted: float
-    cut: float
-    cautious: float
+    missent: Missent
 
 
 class Planner:
@@ -125,7 +121,6 @@ class Planner:
         ratios = [pool.throughput.rate / base for pool in fleet.pools]
         shares = [pool.share / served if served else 0.0 for pool in fleet.pools]
         short = fleet.pools[0].engine.max_model_len == thresholds[0]  # otherwise it has no traffic and is left out
-        missent = self.scenario.missent(thresholds)
         return Split(
             thresholds=thresholds,
             fleet=fleet,
@@ -133,9 +128,7 @@ class Planner:
             rho=ratios[0] if short else 1.0,
             sigma=ratios[-1],
             predicted=general_savings(shares, ratios) if served else 0.0,
-            misrouted=missent.refused,
-            cut=missent.cut,
-            cautious=missent.cautious,
+            missent=self.scenario.missent(thresholds),
         )
 
     def curve(self, pools: int = 2, progress: Callable[[int], None] = lambda _done: None) -> list[Split]:
@@ -193,12 +186,10 @@ def verdict(chosen: Split, planner: Planner) -> str:
 
 def _lost(fleet: FleetPlan) -> str:
     """What `fleet` needs more instances for than the closed form gives it."""
-    causes = ["rounding up to whole instances"]
-    if fleet.enlarged:
-        causes.insert(0, "the TTFT objective")
-    if fleet.objective.spare:
-        causes.insert(0, "spare instances")
-    return " and ".join(", ".join(causes).rsplit(", ", 1))
+    causes = ["spare instances"] if fleet.objective.spare else []
+    causes += ["the TTFT objective"] if fleet.enlarged else []
+    rounding = "rounding up to whole instances"
+    return f"{', '.join(causes)} and {rounding}" if causes else rounding
 
 
 def against_present(share: float, instances: int) -> str:

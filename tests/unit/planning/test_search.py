@@ -225,8 +225,8 @@ def test_misjudged_answers_without_a_cap_are_counted(engine: Engine) -> None:
     """An answer longer than what was set aside for it is cut at the context of the pool, not refused."""
     workload = make_workload(*[(50, 10, NO_CAP)] * 99, (50, 100, NO_CAP), rate=1000)
     split = planner(engine, workload=workload, config=Config(output=Output(quantile=0.9))).split((100,))
-    assert split.misrouted == 0
-    assert [split.alpha, split.cut] == pytest.approx([1, 0.01])
+    assert split.missent.refused == 0
+    assert [split.alpha, split.missent.cut] == pytest.approx([1, 0.01])
 
 
 def test_smallest_context_baseline(engine: Engine) -> None:
@@ -306,10 +306,11 @@ def test_misjudged_requests_are_counted(engine: Engine) -> None:
     """Who is sent short and refused, and who is sent long without need, follows from the spread of estimates."""
     workload = make_workload((90, 20, 20), (60, 20, 20), rate=1000)
     exactly = planner(engine, workload=workload).split((100,))
-    assert (exactly.misrouted, exactly.cautious) == (0, 0)
+    assert list(exactly.missent) == [0, 0, 0]
     careless = planner(engine, workload=workload, estimated=estimates(0.0).below)
-    assert careless.split((100,)).misrouted == pytest.approx(0.31 / 2, abs=0.02)  # estimated at 80 of 90 or below
-    assert careless.split((100,)).cautious == pytest.approx(0.06 / 2, abs=0.02)  # at more than 80 of 60
+    refused, _, cautious = careless.split((100,)).missent
+    assert refused == pytest.approx(0.31 / 2, abs=0.02)  # estimated at 80 of 90 or below
+    assert cautious == pytest.approx(0.06 / 2, abs=0.02)  # at more than 80 of 60
 
 
 def test_headline_names_the_present_fleet() -> None:
