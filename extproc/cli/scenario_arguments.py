@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from extproc.planning import cdf, tables
-from extproc.planning.catalog import GPUS, MODELS
+from extproc.planning.catalog import BYTES, GPUS, MODELS
 from extproc.planning.workload import CAP_LAWS
 
 Group: TypeAlias = "argparse._ArgumentGroup"  # argparse has no public name for it
@@ -67,7 +67,7 @@ def _add_instances(fleet: Group) -> None:
     fleet.add_argument("--tp", type=int, default=8, help="GPUs per instance (default: %(default)s)")
     fleet.add_argument(
         "--dtype",
-        choices=("bfloat16", "fp8", "int4"),
+        choices=tuple(BYTES),
         default="bfloat16",
         help="data type of the weights (default: %(default)s)",
     )

@@ -17,7 +17,7 @@ from extproc.planning.scenario import Scenario
 from extproc.planning.search import Planner
 from extproc.planning.simulator import SimulatedPool
 from extproc.planning.trace import Batch, recorded
-from extproc.planning.workload import Arrivals, superpose
+from extproc.planning.workload import superpose
 
 DEFAULT_REQUESTS = 100_000
 DEFAULT_SEED = 1
@@ -154,8 +154,7 @@ def _arrivals(args: argparse.Namespace, scenario: Scenario) -> Iterator[Batch]:
     """Draw or replay. Drawn traffic comes at the rate the fleet is sized for."""
     traffic = scenario.workload
     if not args.replay:
-        steady = replace(traffic, arrivals=Arrivals(scenario.load, scenario.load, args.cv))
-        return arrivals.drawn(steady, args.requests, args.seed)
+        return arrivals.drawn(traffic.with_rate(scenario.load), args.requests, args.seed, args.cv)
     opened = scenarios.traces(args)
     if len(opened) < len(args.source):
         raise PlanError("--replay: every source must be a trace of single requests with times")

@@ -97,7 +97,7 @@ def policies(results: list[Record]) -> Table:
             f"{result['gpu_hours']:,.1f}",
             f"{fleet['ttft']['p50']:.3f} s",
             f"{fleet['ttft']['p99']:.3f} s",
-            f"{fleet.get('late', 0):.2%}",
+            f"{fleet['late']:.2%}",
             f"{fleet['preemptions_per_1000']:.2f}",
             str(result["retried"]),
             str(result["rejected"]),

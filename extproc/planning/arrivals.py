@@ -11,27 +11,29 @@ from extproc.planning.workload import Workload, caps_by
 BATCH = 10_000
 """Requests made at once."""
 
+LEAST_CV = 0.01
+"""Arrivals of a smaller coefficient of variation are as good as evenly spaced."""
+
 Row = tuple[float, int, int, int, int]
 """One request: the columns of a `Batch`."""
 
 
-def drawn(workload: Workload, count: int, seed: int) -> Iterator[Batch]:
+def drawn(workload: Workload, count: int, seed: int, cv: float = 1.0) -> Iterator[Batch]:
     """Yield `count` requests with lengths drawn from `workload`, arriving at its mean rate.
 
-    Times between arrivals are gamma distributed with the workload's coefficient of variation, which is a Poisson
-    process at 1 and where it is not known. The same seed gives the same requests. Raises `PlanError` for a workload
-    without a rate.
+    Times between arrivals are gamma distributed with the coefficient of variation `cv`, but not below `LEAST_CV`:
+    at 1 that is a Poisson process. The same seed gives the same requests. Raises `PlanError` for a workload without
+    a rate.
     """
-    arrivals = workload.needs_rate()
+    rate = workload.needs_rate().rate
     random = np.random.default_rng(seed)
-    cumulative = np.cumsum(workload.weights)
-    shape = 1 / max(1.0 if arrivals.cv is None else arrivals.cv, 0.01) ** 2
+    shares = workload.weights / workload.weights.sum()
+    shape = 1 / max(cv, LEAST_CV) ** 2
     now = 0.0
     for start in range(0, count, BATCH):
         size = min(BATCH, count - start)
-        times = now + np.cumsum(random.gamma(shape, 1 / (shape * arrivals.rate), size))
-        picked = np.searchsorted(cumulative, random.random(size) * cumulative[-1], side="right")
-        picked = np.minimum(picked, len(cumulative) - 1)
+        times = now + np.cumsum(random.gamma(shape, 1 / (shape * rate), size))
+        picked = random.choice(len(shares), size, p=shares)
         unknown = np.zeros(size, np.int64)
         yield times, workload.inputs[picked], workload.outputs[picked], workload.caps[picked], unknown
         now = float(times[-1])

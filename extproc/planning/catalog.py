@@ -7,7 +7,7 @@ from typing import Any
 from extproc.planning.errors import PlanError
 from extproc.planning.json_file import read_json
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
+BYTES = {"bfloat16": 2.0, "fp8": 1.0, "int4": 0.5}
 """Bytes of a weight or a KV entry by its type."""
 
 

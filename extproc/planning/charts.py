@@ -42,10 +42,11 @@ def dollars(value: float) -> str:
 
 @dataclass
 class Lines:
-    """A line chart. `x_log`: logarithmic x axis. `series`: name and points. `marks`: x positions with a label.
+    """A line chart whose y axis begins at 0. `series`: name and points. `x_log`: logarithmic x axis.
 
-    `levels`: horizontal lines with a label. `dots`: single points with a label. `names_at_end`: name series where
-    their lines end, not in a legend.
+    `y_most`: where the y axis ends, None for a round number above all. `marks`: x positions with a label. `levels`:
+    horizontal lines with a label. `dots`: single points with a label. `names_at_end`: name series where their lines
+    end, not in a legend.
     """
 
     x_title: str
@@ -54,7 +55,6 @@ class Lines:
     x_log: bool = False
     x_format: Format = short
     y_format: Format = short
-    y_least: float | None = None
     y_most: float | None = None
     marks: list[tuple[float, str]] = field(default_factory=list)
     levels: list[tuple[float, str]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Lines:
 
     def svg(self, label: str) -> str:
         """Draw; `label` says what the chart shows to those who cannot see it."""
-        parts, keys = [*self._axes()], []
+        parts, keys = self._axes(), []
         for number, (name, points) in enumerate(self.series):
             colour = COLOURS[number % len(COLOURS)]
             if self.names_at_end:
@@ -87,34 +87,34 @@ class Lines:
             parts.append(_text(self._x(x) + 8, self._y(y) + 4, text, "start", "strong"))
         return _frame(label, parts + keys)
 
-    def _range(self) -> tuple[float, float, float, float]:
+    def _x_range(self) -> tuple[float, float]:
         xs = [x for _, points in self.series for x, _ in points]
-        ys = [y for _, points in self.series for _, y in points] + [y for y, _ in self.levels]
-        ys += [y for _, y, _ in self.dots]
-        low = min(ys) if self.y_least is None else self.y_least
-        high = max(ys) if self.y_most is None else self.y_most
-        if self.y_most is None and high > low:
-            step = _step(low, high)
-            high = math.ceil(high / step) * step
-        return min(xs), max(xs), low, max(high, low + 1e-9)
+        return min(xs), max(xs)
+
+    def _y_high(self) -> float:
+        if self.y_most is not None:
+            return self.y_most
+        ys = [y for _, points in self.series for _, y in points]
+        ys += [y for y, _ in self.levels] + [y for _, y, _ in self.dots]
+        step = _step(0.0, max(ys))
+        return math.ceil(max(ys) / step) * step
 
     def _x(self, x: float) -> float:
-        low, high, _, _ = self._range()
+        low, high = self._x_range()
         if self.x_log:
             low, high, x = math.log(low), math.log(high), math.log(max(x, low))
         return LEFT + (x - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)
 
     def _y(self, y: float) -> float:
-        _, _, low, high = self._range()
-        return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - y / self._y_high() * (HEIGHT - TOP - BOTTOM)
 
     def _axes(self) -> list[str]:
-        x_low, x_high, y_low, y_high = self._range()
         parts = []
-        for y in _steps(y_low, y_high):
+        for y in _steps(0.0, self._y_high()):
             parts.append(_rule(self._y(y)))
             parts.append(_text(LEFT - 6, self._y(y) + 4, self.y_format(y), "end"))
-        for x in _doublings(x_low, x_high) if self.x_log else _steps(x_low, x_high):
+        low, high = self._x_range()
+        for x in _doublings(low, high) if self.x_log else _steps(low, high):
             parts.append(_text(min(self._x(x), WIDTH - 12), HEIGHT - BOTTOM + 17, self.x_format(x), "middle"))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x_title, "middle"))
         parts.append(_upright(self.y_title))
@@ -129,7 +129,7 @@ def _step(low: float, high: float) -> float:
 
 
 def _steps(low: float, high: float) -> list[float]:
-    step = _step(low, high) if high > low else 1.0
+    step = _step(low, high)
     first = math.ceil(low / step - 1e-9)
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from extproc.budget.learner import Learner, new_learner
-from extproc.config import DEFAULT_POOL_SET, Config, Pool
+from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.planning.dispatch import Learned, Oracle, Policy, Pools, Static
 from extproc.planning.errors import PlanError
 from extproc.planning.estimates import taught
@@ -24,24 +24,23 @@ STATIC_RATIO = 4.0
 SETTLED = 5
 """Mean times in system for which requests must arrive before a pool is about as full as it will ever be."""
 
-Arrivals = Callable[[], Iterator[Batch]]
-"""Starts the same stream of arrivals anew."""
-
-Progress = Callable[[int], None]
-
 
 @dataclass(frozen=True)
 class Setting:
-    """What all policies share. `config`: settings of the estimators. `texts`: the estimate-error model, drawn with
-    `seed`. `reserve`: output tokens the static policy sets aside without a cap. `ttft`: P99 objective, s. `before`:
-    traffic the service has learned from when the simulation begins, None for nothing."""
+    """What all policies share.
 
-    arrivals: Arrivals
+    `arrivals`: starts the same stream of requests anew. `config`: settings of the estimators. `texts`: the
+    estimate-error model, drawn with `seed`. `reserve`: output tokens the static policy sets aside without a cap.
+    `ttft`: P99 objective, s. `before`: traffic the service has learned from when the simulation begins, None for
+    nothing.
+    """
+
+    arrivals: Callable[[], Iterator[Batch]]
     texts: TextModel
     seed: int
     config: Config
     reserve: int = 0
-    ttft: float | None = None
+    ttft: float = math.inf
     before: Workload | None = None
 
     def learner(self, pools: Pools) -> Learner:
@@ -60,16 +59,19 @@ def simulated(fleet: FleetPlan) -> list[SimulatedPool]:
 
 
 def simulate(
-    policy: str, pools: list[SimulatedPool], setting: Setting, progress: Progress = lambda _done: None
+    policy: str,
+    pools: list[SimulatedPool],
+    setting: Setting,
+    progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[str, Any]:
     """Run one policy and return what it measured, as plain values.
 
     `progress` is told how many requests have arrived. Raises `PlanError` for an unknown policy, or pools that
     cannot be simulated.
     """
-    capacities = tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools)
+    choosing = build(policy, tuple(pool.routed_to for pool in pools), setting)
     spillover = setting.config.spillover if policy.endswith("+spillover") else None
-    simulation = Simulation(pools, build(policy, capacities, setting), ttft=setting.ttft, spillover=spillover)
+    simulation = Simulation(pools, choosing, ttft=setting.ttft, spillover=spillover)
     simulation.run(setting.arrivals(), progress)
     return {"policy": policy} | record(simulation)
 
@@ -149,7 +151,7 @@ def missed(result: dict[str, Any]) -> str:
     fleet = result["fleet"]
     if result["rejected"] > LATE * result["requests"]:
         return f"simulated: {result['rejected']} of {result['requests']} requests are longer than any pool holds"
-    if fleet.get("late", 0.0) <= LATE:
+    if fleet["late"] <= LATE:
         return ""
     worst = max(result["pools"], key=lambda pool: pool["late"] * pool["completed"])
     return (

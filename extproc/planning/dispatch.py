@@ -4,6 +4,7 @@ from typing import Protocol
 
 import msgspec
 
+from extproc.body.facts import Item, PromptFacts
 from extproc.body.usage import Usage
 from extproc.budget.budget import Budget
 from extproc.budget.estimate import Estimate, fits
@@ -69,24 +70,12 @@ class Learned:
         limit = None if cap == NO_CAP else cap
         estimate = self._learner.estimator.estimate("", category, "text", features)
         reserve = self._learner.output.reserve("", category, limit)
-        budget = Budget("", category, "text", features, estimate, estimate.tokens, reserve, True)
+        budget = Budget("", category, "text", features, estimate, estimate.tokens, reserve, teaches=True)
         pool, _ = smallest_fit(self._pools, budget)
         place = self._pools.index(pool)
-        observation = Observation(
-            model="",
-            category=category,
-            basis="text",
-            features=features,
-            estimate=estimate.tokens,
-            cap=limit,
-            prompts=1,
-            choices=1,
-            teaches=True,
-            pool=pool.name,
-            capacity=pool.capacity,
-            largest=place == len(self._pools) - 1,
-        )
-        self._flying[serial] = (observation, prompt)
+        facts = PromptFacts("chat", "", (Item(),), limit)
+        sent = budget.sent_to(pool, facts, largest=place == len(self._pools) - 1)
+        self._flying[serial] = (sent, prompt)
         return place
 
     def ended(self, serial: int, generated: int, outcome: Outcome) -> None:

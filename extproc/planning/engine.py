@@ -59,7 +59,7 @@ class Engine:
 
     @property
     def slots(self) -> int:
-        """Sequences that can run at once when memory is the only other limit: KV / max_model_len when reserved."""
+        """Most sequences at once: max_num_seqs, and when reserved only those with room for max_model_len each."""
         if self.concurrency == "reserved":
             return min(self.max_num_seqs, self.kv_tokens // self.max_model_len)
         return self.max_num_seqs

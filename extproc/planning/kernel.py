@@ -24,14 +24,6 @@ def compiled(function: Any) -> Any:
 
 
 @compiled
-def _present(instance: Any, time: float, change: int) -> None:
-    """Integrate the number of requests in the system up to `time`; `change` is +1, -1 or 0."""
-    count = instance.running + instance.waiting - change
-    instance.present_time += count * (time - instance.changed)
-    instance.changed = time
-
-
-@compiled
 def _preempt(instance: Any, row: int, requests: Rows) -> None:
     """Take the blocks of a running request and put it at the head of the queue."""
     request = requests[row]
@@ -150,9 +142,7 @@ def _complete(instance: Any, slots: Rows, requests: Rows, counts: Rows, free_row
         out.preempted = request.preempted
         free_rows[counts[FREE_ROWS]] = row
         counts[FREE_ROWS] += 1
-    gone = instance.running - kept
     instance.running = kept
-    _present(instance, time, -gone)
 
 
 @compiled
@@ -197,7 +187,6 @@ def submit(
         present = instances[i].running + instances[i].waiting
         if present < least:
             best, least = i, present
-    # Fill a free row, put it at the end of the queue, and start the instance if it is idle.
     counts[FREE_ROWS] -= 1
     row = free_rows[counts[FREE_ROWS]]
     request = requests[row]
@@ -215,6 +204,5 @@ def submit(
         requests[instance.tail].behind = row
     instance.tail = row
     instance.waiting += 1
-    _present(instance, time, 1)
     if instance.end == np.inf:
         _begin(instance, slots[best], requests, time)

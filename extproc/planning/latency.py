@@ -37,8 +37,8 @@ class PoolModel:
         self._filled = float(self._shares @ filled)
         self._residual = queueing.residual(self._own + filled * engine.weights_time, self._shares)
         self._alone = engine.weights_time * part.mean(iterations(part, engine)) + throughput.demand
-        below = int(np.searchsorted(np.cumsum(self._shares), (1 - LATE) * (1 - 1e-12)))  # sums are rounded
-        self._slowest = min(below, len(inputs) - 1)  # prefill grows with the prompt
+        # The P99 of lengths is that of prefill, which grows with the prompt. Sums are rounded.
+        self._slowest = int(np.searchsorted(np.cumsum(self._shares), (1 - LATE) * (1 - 1e-12)))
 
     def utilisation(self, instances: int) -> float:
         """Share of the throughput in use."""
@@ -64,9 +64,9 @@ class PoolModel:
     def _met(self, instances: float) -> float:
         """Chance that a request finds its instance at the prefill of others.
 
-        Of one instance it is the share of *time*, λ·(D + W·k), k being the iterations that a mean prompt fills.
+        Of one instance it is the share of *time*, λ·(D + W·f), f being the iterations that a mean prompt fills.
         In a very large pool, where a request goes to the instance with the fewest, it is the share of *iterations*
-        with prefill in them, λ·k·W / (1 − λ·D): an instance at a long prompt finishes no request while the others
+        with prefill in them, λ·f·W / (1 − λ·D): an instance at a long prompt finishes no request while the others
         do, and is sent none. In between it is taken to fall with the square root of the instances, the law by which
         numbers of requests spread. That is no theorem: of a fall with the instances, with their root and none, it
         comes nearest to the simulator. Nor is it more than Erlang's C with instances for servers, the chance that
@@ -76,7 +76,7 @@ class PoolModel:
         time = min(self._rate / instances * (self._throughput.demand + weights), MOST_BUSY)
         balanced = min(self._rate / instances * self._iteration(instances) * self._filled, time)
         met = balanced + (time - balanced) / math.sqrt(instances)
-        return min(met, queueing.erlang_c(instances, self._rate * self._alone)) if met > LATE else met
+        return min(met, queueing.erlang_c(int(instances), self._rate * self._alone)) if met > LATE else met
 
     def _behind(self, instances: float) -> tuple[float, float]:
         """Chance to wait for the prefill of others, and the mean wait of those who do (s); see `queueing`."""
@@ -96,7 +96,7 @@ class PoolModel:
         """P99 of the wait for a free slot, s."""
         if math.isinf(instances):
             return 0.0
-        slots = instances * self._throughput.slots
+        slots = math.floor(instances * self._throughput.slots)
         service = self._throughput.slots / self._throughput.rate
         return queueing.wait_quantile(1 - LATE, slots, self._rate * service, service, self._throughput.service_cv2)
 

@@ -18,9 +18,12 @@ _BINS = BINS_A_DECADE * DECADES
 
 
 class Measures:
-    """Latencies (s) and counts of the requests of one pool, or of the fleet."""
+    """Latencies (s) and counts of the requests of one pool, or of the fleet.
 
-    def __init__(self, ttft_objective: float | None = None) -> None:
+    `late`: requests whose first token came after `ttft_objective`, s.
+    """
+
+    def __init__(self, ttft_objective: float) -> None:
         self._objective = ttft_objective
         self._bins = {name: np.zeros(_BINS + 1, np.int64) for name in QUANTITIES}
         self._sums = dict.fromkeys(QUANTITIES, 0.0)
@@ -43,8 +46,7 @@ class Measures:
         self._add("tpot", (several["end"] - several["first"]) / (several["generated"] - 1))
         self.preemptions += int(rows["preempted"].sum())
         self.tokens += int(rows["generated"].sum())
-        if self._objective is not None:
-            self.late += int((ttft > self._objective).sum())
+        self.late += int((ttft > self._objective).sum())
 
     def _add(self, name: str, values: npt.NDArray[np.float64]) -> None:
         bins = np.log10(np.maximum(values, LEAST) / LEAST) * BINS_A_DECADE
@@ -71,6 +73,5 @@ class Measures:
                 f"p{q * 100:g}": self.percentile(name, q) for q in PERCENTILES
             }
         figures["preemptions_per_1000"] = 1000 * self.preemptions / self.completed if self.completed else 0.0
-        if self._objective is not None:
-            figures["late"] = self.late / self.completed if self.completed else 0.0
+        figures["late"] = self.late / self.completed if self.completed else 0.0
         return figures

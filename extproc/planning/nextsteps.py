@@ -42,7 +42,7 @@ def _instances(count: int) -> str:
 
 def _sequences(pool: Record, instance: Record) -> int:
     """Under *reserved* the slots are the flag; under *paged* vLLM limits by blocks itself."""
-    return int(max(1, pool["sequences"]) if instance["concurrency"] == "reserved" else instance["max_num_seqs"])
+    return int(pool["sequences"] if instance["concurrency"] == "reserved" else instance["max_num_seqs"])
 
 
 def _types(instance: Record) -> str:

@@ -1,6 +1,5 @@
 """The HTML report: one self-contained page, drawn from a plan's record."""
 
-import math
 from html import escape
 
 from extproc.planning.charts import Lines, bars, dollars, percent, tokens
@@ -102,7 +101,6 @@ def _lengths(record: Record) -> Figure:
         x_log=True,
         x_format=tokens,
         y_format=percent,
-        y_least=0.0,
         y_most=1.0,
         marks=marks,
     )
@@ -114,7 +112,8 @@ def _thresholds(record: Record) -> Figure:
     points = [(float(p["thresholds"][0]), float(p["gpus"])) for p in record["curve"] if len(p["thresholds"]) == 1]
     if not points:
         rows = [(", ".join(map(str, p["thresholds"])), [("GPUs", float(p["gpus"]))]) for p in record["curve"][:10]]
-        return "GPUs by pair of thresholds (the first ten)", bars("GPUs by thresholds", "GPUs", rows)
+        caption = "GPUs by thresholds (the first ten)"
+        return caption, bars(caption, "GPUs", rows)
     base = record["baselines"][0]
     chart = Lines(
         "threshold, tokens",
@@ -122,7 +121,6 @@ def _thresholds(record: Record) -> Figure:
         [("two pools", points)],
         x_log=True,
         x_format=tokens,
-        y_least=0.0,
         levels=[(float(base["gpus"]), base["label"])],
         marks=[(float(record["chosen"]["thresholds"][0]), "best")],
     )
@@ -141,7 +139,6 @@ def _closed_form(record: Record) -> Figure:
         series,
         x_format=lambda x: f"{x:g}",
         y_format=percent,
-        y_least=0.0,
         y_most=1.0,
         dots=dots,
         names_at_end=True,
@@ -235,7 +232,6 @@ def _sensitivity(record: Record) -> str:
             "estimated" if v["met"] else "missed",
         ]
         for v in record["sensitivity"]
-        if math.isfinite(v["saved"])
     ]
     return _table(["what", "GPUs", "saved", "objective"], rows)
 

@@ -13,27 +13,26 @@ NEGLIGIBLE = 1e-20
 """A term below this share of its sum, and all that follow, smaller still, do not change it."""
 
 
-def erlang_c(servers: float, load: float) -> float:
+def erlang_c(servers: int, load: float) -> float:
     """Probability that an arrival waits in M/M/c. `load`: offered Erlangs, λ·E[S]; 1 at or above `servers`.
 
     C = B / (1 − ρ(1 − B)) from Erlang's B (`_inverse_erlang_b`).
     """
     if load <= 0:
         return 0.0
-    count = max(1, math.floor(servers))
-    if load >= count:
+    if load >= servers:
         return 1.0
-    blocked = 1 / _inverse_erlang_b(count, load)
-    return blocked / (1 - load / count * (1 - blocked))
+    blocked = 1 / _inverse_erlang_b(servers, load)
+    return blocked / (1 - load / servers * (1 - blocked))
 
 
-def _inverse_erlang_b(count: int, load: float) -> float:
-    """1/B = Σ c! / ((c − k)!·a^k) over k from 0 to c, infinite where nobody is ever blocked.
+def _inverse_erlang_b(servers: int, load: float) -> float:
+    """1/B = Σ c! / ((c − k)!·a^k) over k from 0 to c servers, infinite where nobody is ever blocked.
 
     All terms are positive: they rise while c − k is above the load a, then fall, and the sum ends early.
     """
     total = term = 1.0
-    for most in range(count, 0, -AT_ONCE):
+    for most in range(servers, 0, -AT_ONCE):
         with np.errstate(over="ignore"):
             terms = term * np.cumprod(np.arange(most, max(most - AT_ONCE, 0), -1) / load)
             total += float(terms.sum())
@@ -43,37 +42,29 @@ def _inverse_erlang_b(count: int, load: float) -> float:
     return total
 
 
-def mean_wait(servers: float, load: float, service: float, cv2: float) -> float:
-    """Mean wait in M/G/c, in the unit of `service` (mean service time); infinite at or above saturation.
+def conditional_wait(servers: int, load: float, service: float, cv2: float) -> float:
+    """Mean wait in M/G/c of those who wait, in the unit of `service` (mean service time).
 
     Kimura's two-moment interpolation between M/M/c and M/D/c (Queueing Systems 17, 1994), the latter by
-    Cosmetatos's correction. `load`: offered Erlangs. `cv2`: squared coefficient of variation of the service time.
+    Cosmetatos's correction. `load`: offered Erlangs, above 0 and below `servers`. `cv2`: squared coefficient of
+    variation of the service time.
     """
-    count = max(1, math.floor(servers))
-    if load >= count:
-        return math.inf
-    if load <= 0:
-        return 0.0
-    exponential = erlang_c(count, load) * service / (count - load)
-    busy = load / count
-    gap = (1 - busy) * (count - 1) * (math.sqrt(4 + 5 * count) - 2) / (16 * busy * count)
+    busy = load / servers
+    gap = (1 - busy) * (servers - 1) * (math.sqrt(4 + 5 * servers) - 2) / (16 * busy * servers)
     fixed = (1 + min(gap, 1.0)) / 2  # M/D/c over M/M/c
-    return exponential * (1 + cv2) / (2 * cv2 + (1 - cv2) / fixed)
+    return service / (servers - load) * (1 + cv2) / (2 * cv2 + (1 - cv2) / fixed)
 
 
-def wait_quantile(q: float, servers: float, load: float, service: float, cv2: float) -> float:
+def wait_quantile(q: float, servers: int, load: float, service: float, cv2: float) -> float:
     """Quantile `q` of the wait in M/G/c, in the unit of `service`; infinite at or above saturation.
 
-    It is 0 when no more than 1 − q wait at all. The tail is exponential, P(wait > t) = C·exp(−t·C / E[W]), exact
-    for M/M/c; for other service times the mean is Kimura's.
+    It is 0 when no more than 1 − q wait at all. The tail is exponential with the mean of `conditional_wait`: exact
+    for M/M/c.
     """
-    count = max(1, math.floor(servers))
-    if load >= count:
+    if load >= servers:
         return math.inf
-    waits = erlang_c(count, load)
-    if waits <= 1 - q:
-        return 0.0
-    return math.log(waits / (1 - q)) * mean_wait(count, load, service, cv2) / waits
+    waits = erlang_c(servers, load)
+    return math.log(waits / (1 - q)) * conditional_wait(servers, load, service, cv2) if waits > 1 - q else 0.0
 
 
 def residual(service: Floats, shares: Floats) -> float:

@@ -8,15 +8,7 @@ from extproc.planning import engine as engines
 from extproc.planning.catalog import Gpu, Model
 from extproc.planning.latency import LATE
 from extproc.planning.scenario import Scenario
-from extproc.planning.search import (
-    Cost,
-    Planner,
-    Split,
-    against_present,
-    best,
-    saved,
-    verdict,
-)
+from extproc.planning.search import Cost, Planner, Split, against_present, best, saved, verdict
 from extproc.planning.sensitivity import Cases, variations
 from extproc.planning.sizing import HOURS_A_YEAR, FleetPlan
 from extproc.planning.workload import MOST_TOKENS, NO_CAP, Workload
@@ -46,18 +38,22 @@ def plan_record(
     """
     scenario = planner.scenario
     chosen = best(curve, by)
-    baselines = [planner.homogeneous, planner.smallest]
-    headline = [verdict(chosen, planner)]
+    baselines = [
+        fleet_record(fleet) | {"saved": saved(chosen.fleet, fleet)}
+        for fleet in (planner.homogeneous, planner.smallest)
+    ]
+    headline = verdict(chosen, planner)
     if present is not None:
-        headline.append(against_present(chosen, scenario, present))
+        baselines.append(_present(present, scenario, chosen.fleet))
+        headline += f" {against_present(baselines[-1]['saved'], present)}"
     return {
         "workload": workload_record(scenario, chosen.thresholds[0]),
         "instance": instance_record(scenario, gpu, model),
-        "headline": " ".join(headline),
-        "baselines": [fleet_record(b, chosen.fleet) for b in baselines] + _present(present, scenario, chosen.fleet),
+        "headline": headline,
+        "baselines": baselines,
         "chosen": split_record(chosen, planner),
         "curve": [split_record(s, planner) for s in curve],
-        "sensitivity": [vars(v) for v in variations(chosen, planner, cases)],
+        "sensitivity": [vars(v) for v in variations(chosen, scenario, cases)],
         "assumptions": assumptions(scenario, chosen.thresholds[0]),
         "sources": [f"{gpu.name}: {gpu.source}", f"{model.name}: {model.source}"],
         "problems": chosen.fleet.problems + ([_refused(scenario)] if scenario.refused >= LATE else []),
@@ -121,9 +117,9 @@ def instance_record(scenario: Scenario, gpu: Gpu, model: Model) -> Record:
     }
 
 
-def fleet_record(fleet: FleetPlan, against: FleetPlan | None = None) -> Record:
-    """A sized fleet. `saved`: what `against` saves of its cost."""
-    record: Record = {
+def fleet_record(fleet: FleetPlan) -> Record:
+    """A sized fleet."""
+    return {
         "label": fleet.label,
         "instances": fleet.instances,
         "gpus": fleet.gpus,
@@ -151,9 +147,6 @@ def fleet_record(fleet: FleetPlan, against: FleetPlan | None = None) -> Record:
             for p in fleet.pools
         ],
     }
-    if against:
-        record["saved"] = saved(against, fleet)
-    return record
 
 
 def split_record(split: Split, planner: Planner) -> Record:
@@ -164,29 +157,25 @@ def split_record(split: Split, planner: Planner) -> Record:
         "rho": split.rho,
         "sigma": split.sigma,
         "predicted": split.predicted,
-        "misrouted": split.misrouted,
-        "cut": split.cut,
-        "cautious": split.cautious,
+        "misrouted": split.missent.refused,
+        "cut": split.missent.cut,
+        "cautious": split.missent.cautious,
         "saved": saved(split.fleet, planner.homogeneous),
     }
 
 
-def _present(instances: int | None, scenario: Scenario, chosen: FleetPlan) -> list[Record]:
-    if instances is None:
-        return []
+def _present(instances: int, scenario: Scenario, chosen: FleetPlan) -> Record:
     cost = instances * scenario.engine.price
-    return [
-        {
-            "label": f"the present fleet of {instances} instances",
-            "instances": instances,
-            "gpus": instances * scenario.engine.tp,
-            "cost_per_hour": cost,
-            "cost_per_year": cost * HOURS_A_YEAR,
-            "problems": [],
-            "pools": [],
-            "saved": 1 - chosen.cost / cost,
-        }
-    ]
+    return {
+        "label": f"the present fleet of {instances} instances",
+        "instances": instances,
+        "gpus": instances * scenario.engine.tp,
+        "cost_per_hour": cost,
+        "cost_per_year": cost * HOURS_A_YEAR,
+        "problems": [],
+        "pools": [],
+        "saved": 1 - chosen.cost / cost,
+    }
 
 
 def assumptions(scenario: Scenario, smallest: int) -> list[str]:
@@ -215,8 +204,7 @@ def assumptions(scenario: Scenario, smallest: int) -> list[str]:
         words.append(f"max_model_len {length}: measured, {given} per instance; other lengths are estimated")
     if scenario.refused:
         words.append(_refused(scenario))
-    if objective.ttft is not None:
-        words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
+    words.append(f"99 % of all requests get their first token within {objective.ttft:g} s")
     return words
 
 

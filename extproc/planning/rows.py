@@ -48,8 +48,6 @@ INSTANCE = np.dtype(
         ("busy", "f8"),  # seconds spent in iterations
         ("slot_time", "f8"),  # sequences running, integrated over time
         ("block_time", "f8"),  # blocks in use, integrated over time
-        ("present_time", "f8"),  # requests in the system, integrated over time
-        ("changed", "f8"),  # when the number of requests in the system last changed
         ("preemptions", "i8"),
     ],
     align=True,

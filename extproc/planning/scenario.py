@@ -41,7 +41,7 @@ class Scenario:
 
     workload: Workload
     engine: Engine
-    objective: Objective = field(default_factory=Objective)
+    objective: Objective
     lengths: tuple[int, ...] = LENGTHS
     threshold: int | None = None
     estimated: Callable[[Floats], Floats] = exact

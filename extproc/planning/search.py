@@ -9,7 +9,7 @@ from typing import Literal
 
 from extproc.planning.errors import PlanError
 from extproc.planning.savings import general_savings
-from extproc.planning.scenario import Scenario
+from extproc.planning.scenario import Missent, Scenario
 from extproc.planning.sizing import FleetPlan, PoolPlan, allowed_late, size_pool
 
 Cost = Literal["gpus", "cost"]
@@ -24,9 +24,7 @@ class Split:
 
     `alpha`: what the smallest pool gets, as a share of the requests that fit full context. `rho` and `sigma`:
     throughput of an instance of the smallest and of the largest pool over that of a homogeneous one. `predicted`:
-    savings by the closed form over all pools, before rounding to whole instances. `misrouted`, `cut`, `cautious`:
-    shares of requests sent to a pool that refuses them, to one at whose context their answer ends, and to a larger
-    one than they need.
+    savings by the closed form over all pools, before rounding to whole instances.
     """
 
     thresholds: tuple[int, ...]
@@ -35,9 +33,7 @@ class Split:
     rho: float
     sigma: float
     predicted: float
-    misrouted: float
-    cut: float
-    cautious: float
+    missent: Missent
 
 
 class Planner:
@@ -49,7 +45,7 @@ class Planner:
         self._sized: dict[tuple[int, int, int, int], PoolPlan | None] = {}
         _check(scenario)
 
-    def pool(self, low: int, high: int, smallest: int, among: int = 0) -> PoolPlan | None:
+    def _pool(self, low: int, high: int, smallest: int, among: int) -> PoolPlan | None:
         """Size the pool for budgets in (low, high], or over `low` at full context; None without traffic.
 
         `smallest`: capacity of the fleet's smallest pool. `among`: pools that share what may be late, 0 for as many
@@ -91,7 +87,7 @@ class Planner:
         edges = (0, *thresholds, self.scenario.full)
 
         def sized(among: int) -> FleetPlan:
-            pools = (self.pool(low, high, edges[1], among) for low, high in itertools.pairwise(edges))
+            pools = (self._pool(low, high, edges[1], among) for low, high in itertools.pairwise(edges))
             return FleetPlan(label, tuple(p for p in pools if p), self.scenario.objective)
 
         fleet = sized(0)
@@ -113,8 +109,8 @@ class Planner:
             if needed <= enough
             else f"where the longest request needs {needed}"
         )
-        scenario = replace(scenario, engine=scenario.engine.at(enough), lengths=())
-        return Planner(scenario).fleet(f"one pool at {enough}, {why}", ())
+        sized = Planner(replace(scenario, engine=scenario.engine.at(enough)))
+        return sized.fleet(f"one pool at {enough}, {why}", ())
 
     def split(self, thresholds: tuple[int, ...]) -> Split:
         """Size a fleet cut at `thresholds` and compare it with the homogeneous baseline."""
@@ -125,7 +121,6 @@ class Planner:
         ratios = [pool.throughput.rate / base for pool in fleet.pools]
         shares = [pool.share / served if served else 0.0 for pool in fleet.pools]
         short = fleet.pools[0].engine.max_model_len == thresholds[0]  # otherwise it has no traffic and is left out
-        missent = self.scenario.missent(thresholds)
         return Split(
             thresholds=thresholds,
             fleet=fleet,
@@ -133,9 +128,7 @@ class Planner:
             rho=ratios[0] if short else 1.0,
             sigma=ratios[-1],
             predicted=general_savings(shares, ratios) if served else 0.0,
-            misrouted=missent.refused,
-            cut=missent.cut,
-            cautious=missent.cautious,
+            missent=self.scenario.missent(thresholds),
         )
 
     def curve(self, pools: int = 2, progress: Callable[[int], None] = lambda _done: None) -> list[Split]:
@@ -193,17 +186,14 @@ def verdict(chosen: Split, planner: Planner) -> str:
 
 def _lost(fleet: FleetPlan) -> str:
     """What `fleet` needs more instances for than the closed form gives it."""
-    causes = ["rounding up to whole instances"]
-    if fleet.enlarged:
-        causes.insert(0, "the TTFT objective")
-    if fleet.objective.spare:
-        causes.insert(0, "spare instances")
-    return " and ".join(", ".join(causes).rsplit(", ", 1))
+    causes = ["spare instances"] if fleet.objective.spare else []
+    causes += ["the TTFT objective"] if fleet.enlarged else []
+    rounding = "rounding up to whole instances"
+    return f"{', '.join(causes)} and {rounding}" if causes else rounding
 
 
-def against_present(chosen: Split, scenario: Scenario, instances: int) -> str:
-    """Say what `chosen` saves of the `instances` at full context that are in use."""
-    share = 1 - chosen.fleet.cost / (instances * scenario.engine.price)
+def against_present(share: float, instances: int) -> str:
+    """Say that a split saves `share` of the `instances` at full context that are in use."""
     words = f"saves {share:.1%} of" if share > 0 else f"costs {-share:.1%} more than"
     return f"It {words} the present fleet of {instances} instances."
 
@@ -211,7 +201,7 @@ def against_present(chosen: Split, scenario: Scenario, instances: int) -> str:
 def _check(scenario: Scenario) -> None:
     if not 0 < scenario.objective.utilisation <= 1:
         raise PlanError(f"--utilisation: {scenario.objective.utilisation:g}: must be above 0 and at most 1")
-    if scenario.objective.ttft is not None and scenario.objective.ttft <= 0:
+    if scenario.objective.ttft <= 0:
         raise PlanError(f"--ttft: {scenario.objective.ttft:g}: must be above 0 seconds")
     for length, given in scenario.rates.items():
         if not 0 < given.value < math.inf:

@@ -36,15 +36,15 @@ class Variation:
     met: bool
 
 
-def variations(chosen: Split, planner: Planner, cases: Cases) -> list[Variation]:
-    """Size the fleet cut as `chosen` in every case, for other shares of long requests, and vary ρ."""
-    planned = Variation(
-        "as planned", chosen.fleet.gpus, saved(chosen.fleet, planner.homogeneous), not chosen.fleet.problems
-    )
-    if len(chosen.thresholds) == 1:
-        cases = [*cases, *_alphas(chosen, planner.scenario)]
+def variations(chosen: Split, scenario: Scenario, cases: Cases) -> list[Variation]:
+    """Size the fleet cut as `chosen` in `scenario` and in every case.
+
+    Of two pools, also for other shares of long requests, and with another ρ in the closed form.
+    """
+    two = len(chosen.thresholds) == 1
+    cases = [("as planned", scenario), *cases, *(_alphas(chosen, scenario) if two else [])]
     sized = [_vary(what, case, chosen.thresholds) for what, case in cases]
-    return [planned, *sized, *_rhos(chosen)]
+    return sized + (_rhos(chosen) if two else [])
 
 
 def changes(scenario: Scenario, config: Config, texts: TextModel) -> Cases:
@@ -105,8 +105,6 @@ def _alphas(chosen: Split, scenario: Scenario) -> Cases:
 
 def _rhos(chosen: Split) -> list[Variation]:
     """The closed form with a short pool faster or slower than it was found to be."""
-    if len(chosen.thresholds) > 1:
-        return []
     return [
         Variation(
             f"short instances x {factor:g} as fast, by the closed form: ρ {chosen.rho * factor:.2f}",

@@ -29,8 +29,6 @@ START_ROWS = 4096
 MOST_PLACES = 20_000_000
 """Sequences of all instances together: 160 MB of row numbers."""
 
-_END = operator.itemgetter(list(rows.FINISHED.fields or ()).index("end"))
-
 
 @dataclass(frozen=True)
 class SimulatedPool:
@@ -39,6 +37,11 @@ class SimulatedPool:
     name: str
     engine: Engine
     instances: int
+
+    @property
+    def routed_to(self) -> Pool:
+        """The pool as the router knows it."""
+        return Pool(name=self.name, capacity=self.engine.max_model_len)
 
 
 class Machines:
@@ -114,8 +117,7 @@ class Machines:
 class Simulation:
     """One run of one policy over one stream of arrivals.
 
-    `ttft`: objective for the time to first token (s), None for none. `spillover`: settings of it, None: requests
-    stay.
+    `ttft`: objective for the time to first token, s. `spillover`: settings of it, None: requests stay.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class Simulation:
         pools: list[SimulatedPool],
         policy: Policy,
         *,
-        ttft: float | None = None,
+        ttft: float = math.inf,
         spillover: Spillover | None = None,
     ) -> None:
         """Raises `PlanError` for pools that vLLM would not start with, or that are too many to simulate."""
@@ -136,8 +138,8 @@ class Simulation:
         self.pools, self._policy = pools, policy
         self._capacities = [p.engine.max_model_len for p in pools]
         self.machines = Machines(pools)
-        named = [Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools]
-        self._spilling = Spilling(named, spillover, self.machines.servers) if spillover else None
+        known = [pool.routed_to for pool in pools]
+        self._spilling = Spilling(known, spillover, self.machines.servers) if spillover else None
         self.by_pool = [Measures(ttft) for _ in pools]
         self.fleet = Measures(ttft)
         self.retried = self.rejected = self.truncated = self.spilled = self.arrived = 0
@@ -165,9 +167,9 @@ class Simulation:
 
     def _hear(self, count: int) -> None:
         """Tell the policy of requests that ended since, in the order they did; file them when there are many."""
-        ended = self.machines.finished[self._seen : count].tolist()
-        ended.sort(key=_END)
-        for serial, _, _, _, _, generated, _ in ended:
+        ended = self.machines.finished[self._seen : count][["end", "serial", "generated"]].tolist()
+        ended.sort(key=operator.itemgetter(0))
+        for _, serial, generated in ended:
             outcome: Outcome = "completed"
             if serial in self._cut:
                 self._cut.remove(serial)
@@ -209,11 +211,8 @@ class Simulation:
         self.machines.submit(time, place, serial, prompt, min(output, room))
 
     def _drain(self) -> None:
-        end = float(
-            self.machines.instances["end"][np.isfinite(self.machines.instances["end"])].max(initial=self.time)
-        )
-        while math.isfinite(end):
-            self._advance(end)
-            self._file()
-            busy = self.machines.instances["end"]
-            end = float(busy[np.isfinite(busy)].max(initial=-math.inf))
+        """Let every instance run until it is idle."""
+        ends = self.machines.instances["end"]
+        while len(busy := ends[np.isfinite(ends)]):
+            self._advance(float(busy.max()))
+        self._file()

@@ -20,12 +20,12 @@ MOST_INSTANCES = 10_000_000
 
 @dataclass(frozen=True)
 class Objective:
-    """What a fleet must meet. `ttft`: P99 time to first token in seconds, None for no such objective.
+    """What a fleet must meet. `ttft`: P99 time to first token in seconds, infinite for any.
 
     `utilisation`: highest share of an instance's throughput in use. `spare`: instances a pool may lose (N+1: 1).
     """
 
-    ttft: float | None = None
+    ttft: float
     utilisation: float = 0.85
     spare: int = 0
 
@@ -108,7 +108,7 @@ class FleetPlan:
     def problems(self) -> list[str]:
         """Why the fleet misses its objective by the closed form; empty when it meets it."""
         problems = [f"{self.label}: pool {p.name}: {p.problem}" for p in self.pools if p.problem]
-        if self.objective.ttft is not None and self.late > LATE:
+        if self.late > LATE:
             slow = max(self.pools, key=lambda p: p.share * p.late)
             problems.append(
                 f"{self.label}: {self.late:.2%} of requests get their first token after {self.objective.ttft:g} s, "
@@ -150,7 +150,7 @@ def size_pool(
         )
     model = PoolModel(part, engine, throughput, rate)
     least = max(1, math.ceil(rate / usable * (1 - 1e-12)))
-    if allowed is not None and objective.ttft is not None and model.late(math.inf, objective.ttft) < allowed:
+    if allowed is not None and model.late(math.inf, objective.ttft) < allowed:
         least = _enough(model, least, objective.ttft, allowed)
     problem = ""
     if not engine.fits:
@@ -166,7 +166,7 @@ def size_pool(
         utilisation=model.utilisation(least),
         wait=model.wait(least),
         ttft=model.ttft(least),
-        late=0.0 if objective.ttft is None else model.late(least, objective.ttft),
+        late=model.late(least, objective.ttft),
         problem=problem,
     )
 

@@ -77,8 +77,8 @@ def write_model(model: TextModel) -> str:
 
 
 MEASURED = read_model((Path(__file__).parent / "texts.json").read_text("utf-8"))
-"""What `measure` says of 1,700 composed request bodies of 19 kinds with their Llama 3 token counts. The shares are
-those of that collection, not of anybody's traffic."""
+"""What `measure` says of 1,700 composed request bodies of 19 kinds with their Llama 3 token counts, written by
+`write_model`. The shares are those of that collection, not of anybody's traffic."""
 
 
 def spread(model: TextModel, factor: float) -> TextModel:
@@ -179,7 +179,7 @@ def _kind(name: str, seen: Iterable[tuple[_Body, float]], count: int) -> TextKin
 
 def _rounded(mix: Floats) -> Iterator[tuple[str, float]]:
     for name, value in zip(NAMES, mix.tolist(), strict=True):
-        if name != "messages" and value > 0:
+        if name != NAMES[MESSAGES] and value > 0:
             yield name, float(f"{value:.3g}")
 
 
@@ -204,7 +204,7 @@ class Texts:
         self._model = model
         self._random = np.random.default_rng(seed)
         shares = np.array([kind.share for kind in model])
-        self._cumulative = np.cumsum(shares / shares.sum())
+        self._shares = shares / shares.sum()
         self._drawn: list[tuple[int, float]] = []
 
     def draw(self, tokens: int, size: int = 0) -> tuple[str, tuple[float, ...]]:
@@ -223,8 +223,7 @@ class Texts:
         return kind.category, tuple(vector)
 
     def _refill(self) -> None:
-        picks = np.searchsorted(self._cumulative, self._random.random(self._AT_ONCE), side="right")
-        kinds = np.minimum(picks, len(self._model) - 1)
+        kinds = self._random.choice(len(self._model), self._AT_ONCE, p=self._shares)
         sigma = np.sqrt(np.log1p(np.array([k.spread for k in self._model]) ** 2))[kinds]
         noise = np.exp(sigma * self._random.standard_normal(self._AT_ONCE) - sigma**2 / 2)
         ratios = np.array([k.ratio for k in self._model])[kinds] * noise

@@ -45,7 +45,10 @@ def iterations(workload: Workload, engine: Engine) -> Floats:
 
 
 def context_read(workload: Workload, engine: Engine) -> Floats:
-    """KV entries read over the life of each request, summed over its iterations."""
+    """KV entries read over the life of each request, summed over its iterations.
+
+    A prompt of n tokens in c chunks reads n/c, 2n/c … n of them, n·(c + 1)/2 in all; token i after the first n + i.
+    """
     inputs, later = workload.inputs.astype(float), _later(workload)
     chunks = prefill_chunks(inputs, engine)
     return np.asarray(inputs * (chunks + 1) / 2 + later * inputs + later * (later + 1) / 2, np.float64)
@@ -74,10 +77,10 @@ def estimate(workload: Workload, engine: Engine) -> Throughput:
     slots = max(slots, 1.0)
     finished = min(slots / steps, engine.batched_tokens / workload.mean(workload.inputs + _later(workload)))
     rate = finished / (engine.weights_time + finished * demand)
-    return Throughput(rate, slots, demand, service_cv2(workload, engine))
+    return Throughput(rate, slots, demand, _service_cv2(workload, engine))
 
 
-def service_cv2(workload: Workload, engine: Engine) -> float:
+def _service_cv2(workload: Workload, engine: Engine) -> float:
     """Squared coefficient of variation of iterations a request, that of its service time at a steady pace."""
     steps = iterations(workload, engine)
     mean = workload.mean(steps)
@@ -104,7 +107,10 @@ class Measured:
 
 
 def measured(given: Measured, workload: Workload, engine: Engine) -> Throughput:
-    """A measurement in place of the estimate; the rest is still estimated."""
+    """Return a measurement in place of the estimate, its slots and variation still estimated.
+
+    The demand is the one with which the formula of `estimate`, limited by slots, gives the rate measured.
+    """
     rate = given.rate(workload)
     guess = estimate(workload, engine)
     steps = workload.mean(iterations(workload, engine))

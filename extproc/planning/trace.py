@@ -1,6 +1,7 @@
 """Traces: a table of requests becomes a workload, in one pass, and can be replayed in order."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,11 +36,6 @@ class Trace:
     frame: pl.LazyFrame
     summary: Summary
     notes: tuple[str, ...]
-
-    @property
-    def requests(self) -> int:
-        """Usable rows."""
-        return self.summary.usable
 
     @property
     def untimed(self) -> str:
@@ -127,14 +123,17 @@ def _read(
     path: Path, columns: Mapping[str, str], bytes_per_token: float
 ) -> tuple[pl.LazyFrame, Summary, tuple[str, ...]]:
     """Read fast, and once more line by line when a line is broken."""
-    problem: Exception | None = None
-    for tolerant in (False, True):
-        try:
-            frame, notes = tables.scan(path, columns, bytes_per_token, tolerant)
-            return frame, summarise(path, frame), notes
-        except (pl.exceptions.PolarsError, OSError) as error:
-            problem = problem or error
-    raise unreadable(path, problem) from None  # type: ignore[arg-type]
+
+    def read(*, tolerant: bool) -> tuple[pl.LazyFrame, Summary, tuple[str, ...]]:
+        frame, notes = tables.scan(path, columns, bytes_per_token, tolerant)
+        return frame, summarise(path, frame), notes
+
+    try:
+        return read(tolerant=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        with suppress(pl.exceptions.PolarsError, OSError):
+            return read(tolerant=True)
+        raise unreadable(path, error) from None
 
 
 def workload(trace: Trace) -> Workload:
@@ -147,7 +146,7 @@ def workload(trace: Trace) -> Workload:
         caps=lengths["cap"].to_numpy(),
         weights=lengths["len"].to_numpy().astype(np.float64),
         arrivals=recorded(trace.summary),
-        rows=trace.requests,
+        rows=trace.summary.usable,
         bad=trace.summary.bad,
         notes=trace.notes,
         untimed=trace.untimed,

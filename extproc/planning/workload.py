@@ -83,8 +83,8 @@ class Workload:
         """Return the smallest element of `values` with at least the weight share `q` at or below it."""
         order = np.argsort(values, kind="stable")
         cumulative = np.cumsum(self.weights[order])
-        index = int(np.searchsorted(cumulative, q * cumulative[-1] * (1 - 1e-12)))
-        return int(values[order[min(index, len(order) - 1)]])
+        index = np.searchsorted(cumulative, q * cumulative[-1] * (1 - 1e-12))  # sums are rounded
+        return int(values[order[index]])
 
     def share(self, chosen: npt.NDArray[np.bool_]) -> float:
         """Weight share of the `chosen` requests."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extproc.config import Pool, Spillover
+from extproc.config import Spillover
 from extproc.planning import cdf, queueing
 from extproc.planning.dispatch import Oracle
 from extproc.planning.engine import Engine
@@ -87,7 +87,10 @@ def test_any_usage_log_is_read_or_refused(tmp_path: Path, rows: list[tuple[int |
 @given(st.integers(1, 500), st.floats(0.01, 0.99), st.floats(0, 5), st.floats(0.001, 100))
 def test_waits_grow_with_load(servers: int, busy: float, cv2: float, service: float) -> None:
     """More load never shortens the mean wait, and no wait is negative."""
-    waits = [queueing.mean_wait(servers, servers * u, service, cv2) for u in (busy * 0.9, busy)]
+    waits = [
+        queueing.erlang_c(servers, load) * queueing.conditional_wait(servers, load, service, cv2)
+        for load in (servers * busy * 0.9, servers * busy)
+    ]
     assert 0 <= waits[0] <= waits[1] * (1 + 1e-9)
 
 
@@ -106,7 +109,7 @@ def test_every_request_ends_and_everything_is_returned(
     """Whatever arrives, every request is completed or rejected and all blocks are free at the end."""
     rows = sorted((t, prompt, min(out, cap) if cap != NO_CAP else out, cap) for t, prompt, out, cap in rows)
     pools = [SimulatedPool("short", ENGINE.at(300), 1), SimulatedPool("long", ENGINE, 1)]
-    policy = Oracle(tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools))
+    policy = Oracle(tuple(pool.routed_to for pool in pools))
     simulation = Simulation(
         pools, policy, spillover=Spillover(waiting=0.5, interval_seconds=0.05) if spillover else None
     )

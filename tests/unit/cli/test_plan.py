@@ -81,7 +81,10 @@ def test_json_report(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     record = json.loads(out)
     assert code == 0
     assert [p["thresholds"] for p in record["curve"]] == [[2048], [4096]]
-    assert [b["label"] for b in record["baselines"]][-1] == "the present fleet of 99 instances"
+    present = record["baselines"][-1]
+    assert present["label"] == "the present fleet of 99 instances"
+    assert present["saved"] == pytest.approx(1 - record["chosen"]["gpus"] / present["gpus"])
+    assert record["headline"].endswith(f"It saves {present['saved']:.1%} of the present fleet of 99 instances.")
     assert record["sources"]
     assert record["assumptions"]
 
@@ -131,16 +134,7 @@ def test_fleet_that_misses_its_objective_in_simulation_is_not_met(
     trace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A fleet sized for a throughput that its instances do not have misses in simulation: said so, exit code 1."""
-    measured = (
-        "--throughput",
-        "8192=50",
-        "--throughput",
-        "65536=50",
-        "--threshold",
-        "8192",
-        "--estimates",
-        "exact",
-    )
+    measured = ("--throughput", "8192=50", "--throughput", "65536=50", "--threshold", "8192")
     options = ("--rate", "60", "--ttft", "5", "--estimates", "exact", *measured)
     assert plan(capsys, trace, *options)[0] == 0
     code, out, _ = plan(capsys, trace, *options, "--check", "--requests", "3000")
@@ -160,19 +154,8 @@ def test_requests_longer_than_full_context_are_not_met(
     trace: str, capsys: pytest.CaptureFixture[str], context: str, share: str | None
 ) -> None:
     """A request in ten that every pool refuses is a fleet that does not meet its objective."""
-    arguments = (
-        "--rate",
-        "500",
-        "--caps",
-        "exact",
-        "--ttft",
-        "60",
-        "--max-model-len",
-        context,
-        "--threshold",
-        "2048",
-    )
-    code, out, _ = plan(capsys, trace, *arguments, "--json")
+    options = ("--rate", "500", "--caps", "exact", "--ttft", "60", "--threshold", "2048", "--json")
+    code, out, _ = plan(capsys, trace, *options, "--max-model-len", context)
     record = json.loads(out)
     line = f"{share} % of requests need more than the full context of {context}: every pool refuses them; "
     line += "raise --max-model-len"

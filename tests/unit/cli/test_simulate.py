@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from extproc.cli import main
+from extproc.planning.compare import POLICIES
 
 SMALL = ("--concurrency", "reserved", "--requests", "400", "--threshold", "4096")
 
@@ -30,13 +31,7 @@ def test_policies_on_the_same_arrivals(trace: str, capsys: pytest.CaptureFixture
     code, out, _ = simulate(capsys, trace, "--json", *SMALL)
     record = json.loads(out)
     assert code == 0
-    assert [r["policy"] for r in record["policies"]] == [
-        "homogeneous",
-        "oracle",
-        "learned",
-        "learned+spillover",
-        "static",
-    ]
+    assert [r["policy"] for r in record["policies"]] == list(POLICIES)
     assert {r["fleet"]["completed"] for r in record["policies"]} == {400}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from extproc.planning.engine import Engine
-from extproc.planning.workload import NO_CAP, Arrivals, Workload
+from extproc.planning.workload import Arrivals, Workload
 
 
 @pytest.fixture
@@ -40,6 +40,3 @@ def make_workload(*rows: tuple[int, int, int], rate: float | None = 10.0, **chan
         "rows": len(rows),
     }
     return Workload(**(values | changes))
-
-
-NONE = NO_CAP

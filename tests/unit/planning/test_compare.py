@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -122,7 +123,7 @@ def test_a_simulation_shorter_than_its_answers_is_said(engine: Engine) -> None:
 @pytest.mark.parametrize(("policy", "thresholds"), [("homogeneous", ()), ("oracle", (100,))])
 def test_simulated_and_planned_instances_agree(engine: Engine, policy: str, thresholds: tuple[int, ...]) -> None:
     """Where only throughput counts, the smallest pools by simulation are the closed form's within 10 %."""
-    workload = replace(MIXED, arrivals=MIXED.with_rate(600).arrivals)
+    workload = MIXED.with_rate(600)
     scenario = Scenario(
         workload=workload,
         engine=replace(engine, concurrency="reserved", kv_tokens=16_000),
@@ -137,8 +138,8 @@ def test_simulated_and_planned_instances_agree(engine: Engine, policy: str, thre
 
 def test_spare_instances_are_not_simulated(engine: Engine) -> None:
     """An instance kept for a failure does no work."""
-    bare = Scenario(MIXED, engine, Objective(ttft=None), poisson=True)
-    spared = replace(bare, objective=Objective(ttft=None, spare=1))
+    bare = Scenario(MIXED, engine, Objective(ttft=math.inf), poisson=True)
+    spared = replace(bare, objective=Objective(ttft=math.inf, spare=1))
     assert simulated(Planner(bare).homogeneous) == simulated(Planner(spared).homogeneous)
 
 

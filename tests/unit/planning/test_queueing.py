@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from extproc.planning.queueing import erlang_c, exceeds, mean_wait, residual, wait_quantile
+from extproc.planning.queueing import conditional_wait, erlang_c, exceeds, residual, wait_quantile
 
 
 def test_one_server_waits_with_its_utilisation() -> None:
@@ -35,25 +35,16 @@ def test_a_large_system_with_little_to_do_never_waits() -> None:
     assert erlang_c(60_000, 10.0) == 0
 
 
-def test_mm1_mean_wait() -> None:
-    """M/M/1: ρ/(1−ρ) service times."""
-    assert mean_wait(1, 0.8, 1.0, cv2=1.0) == pytest.approx(4.0)
+@pytest.mark.parametrize(("cv2", "wait"), [(1.0, 5.0), (0.0, 2.5), (3.0, 10.0)])
+def test_one_server_is_pollaczek_khinchine(cv2: float, wait: float) -> None:
+    """Those who wait do so for 1/(1−ρ) service times in M/M/1, half of it in M/D/1, (1 + c²)/2 of it in M/G/1."""
+    assert conditional_wait(1, 0.8, 1.0, cv2) == pytest.approx(wait)
 
 
-def test_md1_mean_wait_is_half() -> None:
-    """M/D/1: half of M/M/1."""
-    assert mean_wait(1, 0.8, 1.0, cv2=0.0) == pytest.approx(2.0)
-
-
-def test_mg1_mean_wait_is_pollaczek_khinchine() -> None:
-    """M/G/1: (1 + c²)/2 times M/M/1."""
-    assert mean_wait(1, 0.8, 1.0, cv2=3.0) == pytest.approx(8.0)
-
-
-def test_saturation_waits_for_ever() -> None:
+@pytest.mark.parametrize("load", [2.0, 2.5])
+def test_saturation_waits_for_ever(load: float) -> None:
     """At or above saturation the wait is infinite."""
-    assert math.isinf(mean_wait(2, 2.0, 1.0, 1.0))
-    assert math.isinf(wait_quantile(0.99, 2, 2.5, 1.0, 1.0))
+    assert math.isinf(wait_quantile(0.99, 2, load, 1.0, 1.0))
 
 
 def test_mm1_tail() -> None:
@@ -74,11 +65,11 @@ def test_residual_service() -> None:
 
 
 def test_residual_over_idle_share_is_pollaczek_khinchine() -> None:
-    """ρ·E[S²] / (2·E[S]·(1−ρ)) is the mean of M/G/1 by its squared coefficient of variation as well."""
+    """E[S²] / (2·E[S]·(1−ρ)) is the wait of those who wait in M/G/1 by the coefficient of variation as well."""
     service, shares = np.array([1.0, 4.0]), np.array([0.75, 0.25])
     mean = float(shares @ service)
     cv2 = float(shares @ service**2) / mean**2 - 1
-    assert 0.8 * residual(service, shares) / 0.2 == pytest.approx(mean_wait(1, 0.8, mean, cv2))
+    assert residual(service, shares) / 0.2 == pytest.approx(conditional_wait(1, 0.8, mean, cv2))
 
 
 def test_tail_of_those_who_wait() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,8 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, second: bytes, told
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-9], lambda b: b[:12] + b"\xff\xff\xff" + b[15:]], ids=["cut", "altered"]
 )
-def test_a_damaged_gzip_cannot_be_read(tmp_path: Path, damage: object) -> None:
+def test_a_damaged_gzip_cannot_be_read(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     """Whatever of it is wrong."""
-    assert callable(damage)
     file = tmp_path / "log.jsonl.gz"
     file.write_bytes(damage(gzip.compress(LINE * 100)))
     with pytest.raises(LogError, match="cannot be read"):

@@ -1,5 +1,6 @@
 """Rules of the simulator, against theory where theory is exact."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -7,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extproc.config import Pool, Spillover
-from extproc.planning import queueing
+from extproc.config import Spillover
 from extproc.planning.arrivals import capped, drawn
 from extproc.planning.dispatch import Oracle
 from extproc.planning.engine import Engine
 from extproc.planning.errors import PlanError
+from extproc.planning.queueing import conditional_wait, erlang_c
 from extproc.planning.simulator import START_ROWS, SimulatedPool, Simulation
 from extproc.planning.throughput import estimate
 from extproc.planning.trace import Batch
-from extproc.planning.workload import NO_CAP, Arrivals, Workload
+from extproc.planning.workload import NO_CAP, Workload
 from tests.unit.planning.conftest import make_workload
 
 SECOND = Engine(
@@ -39,9 +40,9 @@ def run(
     pools: list[SimulatedPool],
     batches: Iterator[Batch],
     spillover: Spillover | None = None,
-    ttft: float | None = None,
+    ttft: float = math.inf,
 ) -> Simulation:
-    policy = Oracle(tuple(Pool(name=p.name, capacity=p.engine.max_model_len) for p in pools))
+    policy = Oracle(tuple(pool.routed_to for pool in pools))
     simulation = Simulation(pools, policy, ttft=ttft, spillover=spillover)
     simulation.run(batches)
     return simulation
@@ -78,14 +79,9 @@ def test_mmc_wait() -> None:
     result = run(one(engine), drawn(random_workload(outputs, load), 60_000, 3))
     # Arrivals wait for the iteration under way, half a step on average, and compute their first token in one more.
     wait = result.fleet.mean("ttft") - 1.5 / steps
-    assert wait == pytest.approx(queueing.mean_wait(slots, load, outputs.mean() / steps, 1.0), rel=0.1)
-
-
-def test_littles_law() -> None:
-    """Requests in the system, integrated over time, are the sum of all latencies."""
-    result = run(one(SECOND), drawn(make_workload((1, 1, 1), (1, 5, 5), rate=0.2), 2_000, 3))
-    integrated = result.machines.instances["present_time"].sum()
-    assert integrated == pytest.approx(result.fleet.mean("latency") * result.fleet.completed)
+    service = outputs.mean() / steps
+    chance, mean = erlang_c(slots, load), conditional_wait(slots, load, service, 1.0)
+    assert wait == pytest.approx(chance * mean, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +182,21 @@ class Always:
         self.heard.append((serial, generated, outcome))
 
 
+def test_littles_law() -> None:
+    """Poisson arrivals find as many requests in the system, on average, as arrive during the mean latency."""
+    found: list[int] = []
+
+    class Counting(Always):
+        def choose(self, serial: int, prompt: int, output: int, cap: int, size: int = 0) -> int:
+            (server,) = simulation.machines.servers(0)
+            found.append(int(server.waiting + server.running))
+            return super().choose(serial, prompt, output, cap, size)
+
+    simulation = Simulation(one(SECOND), Counting(0))
+    simulation.run(drawn(make_workload((1, 1, 1), (1, 5, 5), rate=0.2), 20_000, 3))
+    assert np.mean(found) == pytest.approx(0.2 * simulation.fleet.mean("latency"), rel=0.05)
+
+
 def test_misroutes_are_retried_on_the_long_pool(engine: Engine) -> None:
     """A request the short pool refuses is answered by the long one."""
     pools = [SimulatedPool("short", engine.at(200), 1), SimulatedPool("long", engine, 1)]
@@ -263,8 +274,8 @@ def test_a_fleet_beyond_memory_is_an_error(engine: Engine) -> None:
 
 
 def test_bursty_arrivals_have_their_variation() -> None:
-    """Drawn arrivals have the rate and the coefficient of variation of the workload."""
-    workload = replace(make_workload((1, 1, 1)), arrivals=Arrivals(5.0, 5.0, cv=2.0))
-    gaps = np.diff(np.concatenate([times for times, *_ in drawn(workload, 50_000, 3)]))
+    """Drawn arrivals have the rate of the workload and the coefficient of variation asked for."""
+    workload = make_workload((1, 1, 1), rate=5)
+    gaps = np.diff(np.concatenate([times for times, *_ in drawn(workload, 50_000, 3, cv=2.0)]))
     assert gaps.mean() == pytest.approx(1 / 5, rel=0.05)
     assert gaps.std() / gaps.mean() == pytest.approx(2.0, rel=0.05)
