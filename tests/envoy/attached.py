@@ -15,8 +15,9 @@ from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
+from tests.envoy.changes import patient
 from tests.envoy.client import MARKER, Reply, send
-from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, healthy, patient, until
+from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, healthy, until
 
 PoolSets = dict[str, dict[str, int]]
 """Capacity of each pool by name, by pool set."""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from extproc.config import Config
-from extproc.demo.envoy import Tree, connection_manager
+from extproc.demo.envoy import Tree
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
 from tests.envoy.attached import SETS, Attached, PoolSets, attached
+from tests.envoy.changes import hasty_log
 from tests.envoy.counts import AT_REST, OBSERVATIONS, total
-from tests.envoy.stack import default_is_short, until
+from tests.envoy.stack import until
 
 Mode = tuple[Exchange, Usage]
 BODY: Mode = ("body", "response-body")
@@ -32,18 +33,6 @@ ACTIVE = "http.llm.downstream_rq_active"
 def name(mode: Mode) -> str:
     """How a test calls a mode."""
     return "+".join(mode)
-
-
-def hasty_log(tree: Tree) -> Tree:
-    """Entries are sent at once: a test need not wait a second for each."""
-    for log in connection_manager(tree).get("access_log", ()):
-        log["typed_config"]["common_config"]["buffer_flush_interval"] = "0.05s"
-    return tree
-
-
-def short_by_default(tree: Tree) -> Tree:
-    """The same, and what nobody routes lands short."""
-    return hasty_log(default_is_short(tree))
 
 
 def options(mode: Mode, envoy: tuple[int, int] = Options().envoy) -> Options:

@@ -13,8 +13,9 @@ from extproc.demo.envoy import BARE, Tree, connection_manager, with_bare_listene
 from extproc.demo.pool_server import HOST
 from extproc.render.typed import any_of
 from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.changes import ext_proc
 from tests.envoy.client import Reply, chat, send
-from tests.envoy.stack import WRONG_PRIOR, ext_proc, until
+from tests.envoy.stack import WRONG_PRIOR, until
 
 PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
 MODEL_SETS = {

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.envoy.changes import default_is_short
 from tests.envoy.shapes import CAP, SHAPES
-from tests.envoy.stack import SHORT_CAPACITY, Pools, Stack, default_is_short, running
+from tests.envoy.stack import SHORT_CAPACITY, Pools, Stack, running
 from tests.envoy.texts import KINDS, text
 
 FACTORS = {0.5: "short", 0.9: "short", 1.1: "long", 2.0: "long"}

@@ -14,10 +14,11 @@ import pytest
 
 from extproc.demo.envoy import Envoy, Tree
 from extproc.demo.pool import Pool
+from tests.envoy.changes import at, default_is_short, ext_proc
 from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import observed, requests_by_reason
-from tests.envoy.stack import Stack, at, default_is_short, ext_proc, until
+from tests.envoy.stack import Stack, until
 
 BUFFER = 32_768
 """Envoy Gateway's default."""

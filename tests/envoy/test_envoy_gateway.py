@@ -10,17 +10,18 @@ import pytest
 from extproc.demo.envoy import Envoy, Tree
 from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
+from tests.envoy.changes import PATIENCE
 from tests.envoy.client import chat
 from tests.envoy.counts import observed, total
 from tests.envoy.egctl import digest, gateway, manager, recorded
 from tests.envoy.modes import ENTRIES
-from tests.envoy.stack import PATIENCE, POOLS, WRONG_PRIOR, Pools, Stack, until
+from tests.envoy.stack import POOLS, WRONG_PRIOR, Pools, Stack, until
 
 Start = Callable[..., Stack]
 
 
 def patient(tree: Tree) -> Tree:
-    """Let Envoy wait for a service on a busy machine (see `stack.patient`), and send the access log at once."""
+    """Let Envoy wait for a service on a busy machine (see `changes.patient`), and send the access log at once."""
     found = manager(tree)
     found["httpFilters"][0]["typedConfig"]["messageTimeout"] = PATIENCE
     (log,) = [log for log in found["accessLog"] if "commonConfig" in log["typedConfig"]]

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.envoy.changes import at
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import AT_REST
 from tests.envoy.load import Load
-from tests.envoy.stack import Pools, at, until
+from tests.envoy.stack import Pools, until
 from tests.faults.ground import Ground
 from tests.faults.scenarios import NEEDS_REDIS, SCENARIOS
 from tests.process.redis_server import needs_redis

@@ -16,20 +16,11 @@ from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.process import StartError
 from extproc.routing.router import in_rollout
 from tests.envoy.attached import SETS, rendered
+from tests.envoy.changes import short_by_default
 from tests.envoy.client import chat, send
 from tests.envoy.conftest import StartMode
 from tests.envoy.load import Load
-from tests.envoy.modes import (
-    ENTRIES,
-    IN_PROXY,
-    arrived,
-    configured,
-    count,
-    in_proxy_settings,
-    options,
-    short_by_default,
-    write_seed,
-)
+from tests.envoy.modes import ENTRIES, IN_PROXY, arrived, configured, count, in_proxy_settings, options, write_seed
 from tests.envoy.stack import UNUSED, until
 
 REFUSED = "extension_config_discovery.http_filter.dualpool.in-proxy.config_fail"

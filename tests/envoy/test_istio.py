@@ -14,9 +14,10 @@ from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
+from tests.envoy.changes import patient
 from tests.envoy.client import chat, send
 from tests.envoy.istio import gateway
-from tests.envoy.stack import POOLS, WRONG_PRIOR, Pools, Stack, healthy, patient, until
+from tests.envoy.stack import POOLS, WRONG_PRIOR, Pools, Stack, healthy, until
 
 HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc.cluster.local"}
 OPTIONS: dict[str, Options] = {

@@ -10,22 +10,11 @@ import pytest
 
 from extproc.demo.envoy import with_addresses
 from extproc.demo.pool import Behaviour
+from tests.envoy.changes import hasty_log, short_by_default
 from tests.envoy.client import CHAT, MARKER, chat
 from tests.envoy.conftest import StartMode
 from tests.envoy.counts import OBSERVATIONS
-from tests.envoy.modes import (
-    BODY,
-    LOGGED,
-    MODES,
-    UNSEEN,
-    Mode,
-    arrived,
-    count,
-    hasty_log,
-    heard,
-    name,
-    short_by_default,
-)
+from tests.envoy.modes import BODY, LOGGED, MODES, UNSEEN, Mode, arrived, count, heard, name
 
 SHORT = chat("word " * 200, max_tokens=50)
 LONG = chat("word " * 3000, max_tokens=50)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from extproc.demo.envoy import Tree, connection_manager
+from tests.envoy.changes import short_by_default
 from tests.envoy.client import chat
 from tests.envoy.counts import OBSERVATIONS
-from tests.envoy.modes import MODES, Mode, count, heard, name, running, short_by_default
+from tests.envoy.modes import MODES, Mode, count, heard, name, running
 
 FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
 GZIP = "type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip"

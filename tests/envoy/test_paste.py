@@ -12,8 +12,9 @@ from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
+from tests.envoy.changes import patient
 from tests.envoy.client import chat, send
-from tests.envoy.stack import POOLS, Pools, healthy, patient, until
+from tests.envoy.stack import POOLS, Pools, healthy, until
 
 MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 

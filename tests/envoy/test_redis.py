@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from extproc.demo.service import Service
+from tests.envoy.changes import served_by
 from tests.envoy.conftest import StartStack
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, healthy, served_by, until
+from tests.envoy.stack import POOLS, Stack, healthy, until
 from tests.process.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis

@@ -7,10 +7,11 @@ import pytest
 
 from extproc.body.bounds import LARGEST_BODY
 from extproc.demo.envoy import Tree
+from tests.envoy.changes import default_is_short
 from tests.envoy.client import Reply, chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import requests_by_reason, total
-from tests.envoy.stack import Stack, default_is_short, until
+from tests.envoy.stack import Stack, until
 from tests.envoy.texts import text
 
 CAP = 64

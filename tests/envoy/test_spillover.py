@@ -13,8 +13,9 @@ from extproc.demo.envoy import Tree
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Options
 from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.changes import hasty_log
 from tests.envoy.client import Reply, chat
-from tests.envoy.modes import count, hasty_log
+from tests.envoy.modes import count
 from tests.envoy.stack import until
 
 MARK = 8

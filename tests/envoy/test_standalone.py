@@ -10,9 +10,10 @@ import yaml
 from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.demo.envoy import binary, connection_manager, shipped
 from extproc.render.typed import check
+from tests.envoy.changes import ext_proc
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartStack
-from tests.envoy.stack import WRONG_PRIOR, Stack, ext_proc
+from tests.envoy.stack import WRONG_PRIOR, Stack
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
 FILE = STANDALONE / "envoy.yaml"

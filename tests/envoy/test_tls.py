@@ -9,10 +9,11 @@ import pytest
 
 from extproc.demo.envoy import Tree
 from extproc.demo.service import Service
+from tests.envoy.changes import at
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, at, until
+from tests.envoy.stack import POOLS, until
 from tests.unit.service.test_tls import answered, install, self_signed
 
 LITTLE = chat("How are you?", max_tokens=10)

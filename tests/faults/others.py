@@ -10,9 +10,10 @@ from contextlib import contextmanager
 import aiohttp
 
 from extproc.demo.process import Process
+from tests.envoy.changes import at, served_by
 from tests.envoy.client import CHAT, chat
 from tests.envoy.load import Load, Sent
-from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, WRONG_PRIOR, at, healthy, served_by, until
+from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, WRONG_PRIOR, healthy, until
 from tests.faults.ground import Figure, Ground, Outcome, added
 from tests.faults.services import streamed
 from tests.process.redis_server import RedisServer

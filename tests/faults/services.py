@@ -10,9 +10,10 @@ import yaml
 
 from extproc.demo.pool import Behaviour
 from extproc.demo.service import Service
+from tests.envoy.changes import served_at, served_by
 from tests.envoy.client import chat
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, healthy, served_at, served_by, until
+from tests.envoy.stack import POOLS, Stack, healthy, until
 from tests.faults.ground import Figure, Ground, Outcome, added
 from tests.process.talk import serving
 
