@@ -10,19 +10,15 @@ import yaml
 
 from extproc.config import Config
 from extproc.demo.envoy import Envoy, Tree, with_addresses
-from extproc.demo.pool import Behaviour, Pool, Received
-from extproc.demo.pool_server import HOST, PoolServer
+from extproc.demo.pool import Behaviour
+from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.changes import patient
-from tests.envoy.client import MARKER, Reply, send
-from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, healthy, until
-
-PoolSets = dict[str, dict[str, int]]
-"""Capacity of each pool by name, by pool set."""
-
-SETS: PoolSets = {"default": {"short": SHORT_CAPACITY, "long": LONG_CAPACITY}}
+from tests.envoy.client import Reply, send
+from tests.envoy.pools import Pools, PoolSets, running_pools, section
+from tests.envoy.stack import healthy, until
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Attached:
 
     envoy: Envoy
     service: Service
-    servers: dict[str, PoolServer]
+    pools: Pools
     config: Config
     before: str = ""
 
@@ -39,18 +35,9 @@ class Attached:
         """Send a request through Envoy (see `client.send`)."""
         return send(self.envoy.url, body, **options)
 
-    def behave(self, behaviour: Behaviour) -> None:
-        """Have all pools answer so from now on."""
-        for server in self.servers.values():
-            server.pool.behaviour = behaviour
-
     def reached(self, reply: Reply) -> list[str]:
-        """Names of the pools that the request behind `reply` reached, by their own logs, smallest pools first."""
-        return [name for name, server in self.servers.items() if self.received(name, reply)]
-
-    def received(self, pool: str, reply: Reply) -> list[Received]:
-        """What `pool` received of the request behind `reply`."""
-        return [r for r in self.servers[pool].pool.received if r.headers.get(MARKER) == reply.marker]
+        """See `Pools.reached`."""
+        return self.pools.reached(reply)
 
     def lands(self, body: Any, **options: Any) -> str:
         """Send a request; return the pool that answered, and fail when none did, or more than one was asked."""
@@ -77,19 +64,8 @@ def attached(
     `behaviour`: of the pools (default: they work).
     """
     with ExitStack() as stack:
-        capacities = {name: capacity for pools in sets.values() for name, capacity in pools.items()}
-        servers = {
-            n: stack.enter_context(PoolServer(Pool(n, capacity, behaviour=behaviour or Behaviour())))
-            for n, capacity in capacities.items()
-        }
-        pools = {
-            set_name: [
-                {"name": n, "capacity": capacity, "endpoints": [f"{HOST}:{servers[n].port}"]}
-                for n, capacity in members.items()
-            ]
-            for set_name, members in sets.items()
-        }
-        whole = {"pools": pools, **(settings or {})}
+        pools = stack.enter_context(running_pools(sets, behaviour))
+        whole = {"pools": section(sets, pools), **(settings or {})}
         service = stack.enter_context(Service(whole, directory))
         config = Config.model_validate(whole)
         tree = rendered(config, options)
@@ -97,7 +73,7 @@ def attached(
             Envoy(change(patient(with_addresses(tree, {"dualpool": (HOST, service.port)}))), directory, envoy)
         )
         until(lambda: healthy(proxy))
-        yield Attached(proxy, service, servers, config)
+        yield Attached(proxy, service, pools, config)
 
 
 def rendered(config: Config, options: Options | None = None) -> Tree:

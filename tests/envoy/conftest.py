@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from extproc.demo.pool import Behaviour, Pool
-from extproc.demo.pool_server import PoolServer
 from tests.envoy import modes
 from tests.envoy.attached import Attached
-from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, Pools, Stack, running
+from tests.envoy.pools import Pools, running_pools
+from tests.envoy.stack import Stack, running
 from tests.envoy.version import KEPT, Version, version
 
 StartStack = Callable[..., Stack]
@@ -21,16 +20,14 @@ StartMode = Callable[..., Attached]
 
 @pytest.fixture(scope="session")
 def _pool_servers() -> Iterator[Pools]:
-    with PoolServer(Pool("short", SHORT_CAPACITY)) as short, PoolServer(Pool("long", LONG_CAPACITY)) as long:
-        yield Pools(short, long)
+    with running_pools() as pools:
+        yield pools
 
 
 @pytest.fixture
 def pools(_pool_servers: Pools) -> Pools:
     """Two pools with empty logs that behave."""
-    for server in (_pool_servers.short, _pool_servers.long):
-        server.pool.behaviour = Behaviour()
-        server.pool.received.clear()
+    _pool_servers.reset()
     return _pool_servers
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from extproc.config import Config
 from extproc.demo.envoy import Tree
-from extproc.demo.pool import Behaviour
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
-from tests.envoy.attached import SETS, Attached, PoolSets, attached
+from tests.envoy.attached import Attached, attached
 from tests.envoy.changes import hasty_log
 from tests.envoy.counts import AT_REST, OBSERVATIONS, total
+from tests.envoy.pools import SETS, PoolSets, section
 from tests.envoy.stack import until
 
 Mode = tuple[Exchange, Usage]
@@ -46,16 +46,9 @@ def in_proxy_settings(directory: Path) -> dict[str, Any]:
     return {"in_proxy": {"file": str(directory / "in-proxy.yaml"), "interval_seconds": 0.1}}
 
 
-def configured(sets: PoolSets, settings: dict[str, Any], endpoints: dict[str, str] | None = None) -> Config:
-    """Return the configuration of `sets`. `endpoints`: HOST:PORT of each pool, by name, where it matters."""
-    pools = {
-        set_name: [
-            {"name": n, "capacity": c, "endpoints": [(endpoints or {}).get(n, "127.0.0.1:1")]}
-            for n, c in members.items()
-        ]
-        for set_name, members in sets.items()
-    }
-    return Config.model_validate({"pools": pools, **settings})
+def configured(sets: PoolSets, settings: dict[str, Any]) -> Config:
+    """Return the configuration of `sets`, which nobody serves."""
+    return Config.model_validate({"pools": section(sets), **settings})
 
 
 def write_seed(directory: Path, sets: PoolSets, settings: dict[str, Any]) -> Path:
@@ -88,9 +81,7 @@ def running(
 def anew(stack: Attached) -> Attached:
     """Return `stack` as another test may use it: at rest, its pools behave, nothing received, counts at 0."""
     until(lambda: _at_rest(stack))
-    stack.behave(Behaviour())
-    for server in stack.servers.values():
-        server.pool.received.clear()
+    stack.pools.reset()
     return replace(stack, before=stack.service.get("/metrics"))
 
 

@@ -7,19 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, shipped, with_addresses
-from extproc.demo.pool import Received
-from extproc.demo.pool_server import PoolServer
+from extproc.demo.envoy import Address, Envoy, Tree, shipped, with_addresses
+from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
 from tests.envoy.changes import patient
-from tests.envoy.client import MARKER, Reply, send
-
-SHORT_CAPACITY = 2048
-LONG_CAPACITY = 131_072
-
-POOLS = {
-    "default": [{"name": "short", "capacity": SHORT_CAPACITY}, {"name": "long", "capacity": LONG_CAPACITY}],
-}
+from tests.envoy.client import Reply, send
+from tests.envoy.pools import POOLS, Pools
 
 WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 """Settings of a service that takes text of many tokens for short: the pool it is sent to refuses it."""
@@ -41,23 +34,6 @@ def healthy(envoy: Envoy) -> int:
     """Endpoints of the service that pass Envoy's health check."""
     name = "cluster.dualpool.membership_healthy"
     return envoy.stats(name).get(name, 0)
-
-
-@dataclass(frozen=True)
-class Pools:
-    """The two pools, running."""
-
-    short: PoolServer
-    long: PoolServer
-
-    def reached(self, reply: Reply) -> list[str]:
-        """Names of the pools that the request behind `reply` reached, by their own logs; short before long."""
-        return [server.pool.name for server in (self.short, self.long) if self.received(server, reply)]
-
-    @staticmethod
-    def received(server: PoolServer, reply: Reply) -> list[Received]:
-        """What `server` received of the request behind `reply`."""
-        return [r for r in server.pool.received if r.headers.get(MARKER) == reply.marker]
 
 
 @dataclass(frozen=True)
@@ -108,9 +84,8 @@ def running(
         if service:
             run = stack.enter_context(Service({"pools": POOLS, **(settings or {})}, directory))
         endpoints = {
-            "short": (ANY_PORT[0], pools.short.port),
-            "long": (ANY_PORT[0], pools.long.port),
-            "dualpool": (ANY_PORT[0], run.port) if run else UNUSED,
+            **{name: (HOST, server.port) for name, server in pools.items()},
+            "dualpool": (HOST, run.port) if run else UNUSED,
         }
         config = with_addresses(shipped(), endpoints)
         config = change(config if hasty else patient(config))

@@ -41,15 +41,13 @@ def test_any_replica_learns_from_any_entry(start_mode: StartMode, tmp_path: Path
     stack = start_mode(mode)
     assert stack.lands(SHORT) == "short"
     until(lambda: count(stack, ENTRIES) == 1)
-    for server in stack.servers.values():
-        server.pool.behaviour = Behaviour(held=True)
+    stack.pools.behave(Behaviour(held=True))
     with Load(stack.envoy.url, users=5, body=lambda: SHORT) as load:
-        until(lambda: stack.servers["short"].pool.running == 5)
+        until(lambda: stack.pools["short"].pool.running == 5)
         kill(stack)
         with again(stack, tmp_path / "again") as service:
             until(lambda: healthy(stack.envoy))
-            for server in stack.servers.values():
-                server.pool.behaviour = Behaviour()
+            stack.pools.behave(Behaviour())
             until(load.more(5))
             until(lambda: total(service.get("/metrics"), OBSERVATIONS) >= 5)
             assert total(service.get("/metrics"), OBSERVATIONS, verdict="used")

@@ -12,9 +12,10 @@ from extproc.cli import main
 from extproc.demo.envoy import BARE, Tree, connection_manager, with_bare_listener
 from extproc.demo.pool_server import HOST
 from extproc.render.typed import any_of
-from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.attached import Attached, attached
 from tests.envoy.changes import ext_proc
 from tests.envoy.client import Reply, chat, send
+from tests.envoy.pools import SETS
 from tests.envoy.stack import WRONG_PRIOR, until
 
 PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"

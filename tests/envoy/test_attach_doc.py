@@ -13,9 +13,10 @@ import yaml
 
 from extproc.demo.envoy import Tree, connection_manager
 from extproc.render.target import render
-from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.attached import Attached, attached
 from tests.envoy.client import chat
 from tests.envoy.modes import LOGGED, MODES, Mode, configured, name, options
+from tests.envoy.pools import SETS
 from tests.envoy.stack import Stack
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "attach.md").read_text()

@@ -58,7 +58,7 @@ def _nothing_goes_wrong(shared_stack: Stack) -> Any:
 @pytest.mark.parametrize("name", BODIES)
 def test_bad_bodies_get_the_answer_of_the_long_pool(shared_stack: Stack, pools: Any, name: str) -> None:
     """The reason is counted and the client sees what the pool says."""
-    pools.long.pool.behaviour = Behaviour(usage=False)
+    pools["long"].pool.behaviour = Behaviour(usage=False)
     body, reason = BODIES[name]
     before = requests_by_reason(shared_stack).get(reason, 0)
     reply = shared_stack.send(body)
@@ -94,25 +94,25 @@ def resident(pid: int) -> int:
 
 def test_a_body_of_50_mb_passes_whole(shared_stack: Stack, pools: Any) -> None:
     """Every byte arrives at the long pool, and the service keeps none of them."""
-    pools.long.pool.behaviour = Behaviour(status=503)
+    pools["long"].pool.behaviour = Behaviour(status=503)
     before = resident(shared_stack.dualpool.process.pid)
     body = json.dumps(chat("secret " * 7_500_000, max_tokens=5)).encode()
     reply = shared_stack.send(body, timeout=120)
-    (received,) = shared_stack.pools.received(pools.long, reply)
+    (received,) = shared_stack.pools.received("long", reply)
     assert (reply.status, received.size) == (503, len(body))
     assert resident(shared_stack.dualpool.process.pid) < before + len(body) / 2
 
 
 def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -> None:
     """A body whose length is not announced is read like any other."""
-    pools.short.pool.behaviour = Behaviour(usage=False)
+    pools["short"].pool.behaviour = Behaviour(usage=False)
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(GOOD[i : i + 7]), GOOD[i : i + 7]) for i in range(0, len(GOOD), 7))
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n"
     with connect(shared_stack.url) as connection:
         connection.sendall(head.encode() + b"x-marker: chunks\r\n\r\n" + chunks + b"0\r\n\r\n")
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200")
-    assert [r.size for r in pools.short.pool.received if r.headers.get("x-marker") == "chunks"] == [len(GOOD)]
+    assert [r.size for r in pools["short"].pool.received if r.headers.get("x-marker") == "chunks"] == [len(GOOD)]
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_an_upgrade_reaches_a_pool(shared_stack: Stack) -> None:
 
 def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any) -> None:
     """The exchange is closed at once, and nothing is learned of an answer that never came."""
-    pools.short.pool.behaviour = Behaviour(delay=1)
+    pools["short"].pool.behaviour = Behaviour(delay=1)
     with connect(shared_stack.url) as connection:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(GOOD)}\r\n\r\n"
         connection.sendall(head.encode() + GOOD)
-        until(lambda: pools.short.pool.running == 1)
+        until(lambda: pools["short"].pool.running == 1)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_answers_that_teach_nothing_pass(
     shared_stack: Stack, pools: Any, behaviour: Behaviour, stream: bool, verdict: str
 ) -> None:
     """The answer arrives as the pool gave it; its lack of usage is counted."""
-    pools.short.pool.behaviour = behaviour
+    pools["short"].pool.behaviour = behaviour
     before = observed(shared_stack)
     counted = observed(shared_stack, verdict=verdict)
     expected = pytest.raises(http.client.IncompleteRead) if behaviour.cut_after else contextlib.nullcontext()

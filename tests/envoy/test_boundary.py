@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.envoy.changes import default_is_short
+from tests.envoy.pools import SHORT_CAPACITY, Pools
 from tests.envoy.shapes import CAP, SHAPES
-from tests.envoy.stack import SHORT_CAPACITY, Pools, Stack, running
+from tests.envoy.stack import Stack, running
 from tests.envoy.texts import KINDS, text
 
 FACTORS = {0.5: "short", 0.9: "short", 1.1: "long", 2.0: "long"}
@@ -48,7 +49,7 @@ def test_requests_land_where_they_belong(stack: Stack, kind: str, factor: float)
         reply = stack.send(of_model(body, kind), path=path)
         assert reply.status == 200
         reached = stack.reached(reply)
-        (received,) = stack.pools.received(getattr(stack.pools, reached[-1]), reply)
+        (received,) = stack.pools.received(reached[-1], reply)
         assert received.prompt_tokens is not None
         true = (received.prompt_tokens + cap) / SHORT_CAPACITY
         assert true == pytest.approx(factor, abs=0.015)

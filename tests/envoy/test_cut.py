@@ -66,7 +66,7 @@ def asking(envoy: Envoy, long: Pool, chunked: bool = False) -> Iterator[Callable
 def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunked: bool) -> None:
     """By the long pool, which gets all of it, however long the client took between head and body."""
     stack = start_stack(change=small_buffer)
-    with asking(stack.envoy, stack.pools.long.pool, chunked) as send_body:
+    with asking(stack.envoy, stack.pools["long"].pool, chunked) as send_body:
         send_body()
     assert requests_by_reason(stack) == {"cut": 1}
 
@@ -74,7 +74,7 @@ def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunk
 def test_a_cut_body_is_answered_though_the_service_has_stopped(start_stack: StartStack) -> None:
     """Envoy goes on with all of it when it has waited long enough."""
     stack = start_stack(change=impatient)
-    with asking(stack.envoy, stack.pools.long.pool) as send_body:
+    with asking(stack.envoy, stack.pools["long"].pool) as send_body:
         stack.dualpool.process.send_signal(signal.SIGSTOP)
         send_body()
     stack.dualpool.process.send_signal(signal.SIGCONT)

@@ -44,9 +44,9 @@ def seen_before_leaving(stack: Attached, path: str, request: dict[str, Any], mar
 def test_failures_and_silence(shared_mode: StartMode, mode: Mode) -> None:
     """A 5xx answer and one without usage are two observations without usage, and only one of them has failed."""
     stack = shared_mode(mode, **RESERVING)
-    stack.behave(Behaviour(status=503))
+    stack.pools.behave(Behaviour(status=503))
     assert stack.send(chat("hello", max_tokens=5)).status == 503
-    stack.behave(Behaviour(usage=False))
+    stack.pools.behave(Behaviour(usage=False))
     assert stack.send(chat("hello", max_tokens=5)).status == 200
     heard(stack, mode, 2)
     ended(stack, mode, failed=1, completed=1)
@@ -74,7 +74,7 @@ def test_a_retried_misroute(start_mode: StartMode, mode: Mode) -> None:
 def test_a_request_that_both_pools_refuse(shared_mode: StartMode, mode: Mode) -> None:
     """That is the client's mistake: its 400 comes from the largest pool, and is no misroute."""
     stack = shared_mode(mode, **RESERVING)
-    stack.behave(Behaviour(status=400))
+    stack.pools.behave(Behaviour(status=400))
     refused = stack.send(chat("hello", max_tokens=5))
     assert (refused.status, stack.reached(refused)) == (400, ["short", "long"])
     heard(stack, mode, 1)
@@ -86,7 +86,7 @@ def test_a_request_that_both_pools_refuse(shared_mode: StartMode, mode: Mode) ->
 def test_an_answer_that_fills_its_pool(shared_mode: StartMode, mode: Mode) -> None:
     """Without a cap, an answer that ends at the context of the pool it was sent to is a truncated one."""
     stack = shared_mode(mode, **RESERVING)
-    stack.behave(Behaviour(completion=5000))
+    stack.pools.behave(Behaviour(completion=5000))
     assert stack.lands(chat("word " * 200)) == "short"
     heard(stack, mode, 1)
     ended(stack, mode, truncated=1, completed=0)
@@ -98,7 +98,7 @@ def test_a_client_that_leaves(shared_mode: StartMode, mode: Mode) -> None:
     """Who hangs up in the middle of an answer teaches what the prompt was, and no length."""
     stack = shared_mode(mode, **RESERVING)
     lengths = learned_lengths(stack)
-    stack.behave(Behaviour(pace=0.05, completion=1000))
+    stack.pools.behave(Behaviour(pace=0.05, completion=1000))
     seen = seen_before_leaving(
         stack, MESSAGES, {**chat("hello there " * 20), "stream": True}, b"content_block_delta"
     )
@@ -111,7 +111,7 @@ def test_a_client_that_leaves(shared_mode: StartMode, mode: Mode) -> None:
 def test_a_client_that_leaves_on_the_last_event(start_mode: StartMode) -> None:
     """As the `openai` package does: nothing is missing, though the stream has not come to its end."""
     stack = start_mode(BODY, output={"default": 100})
-    stack.behave(Behaviour(pace=0.05, completion=7))
+    stack.pools.behave(Behaviour(pace=0.05, completion=7))
     asked = {"stream": True, "stream_options": {"include_usage": True}}
     seen_before_leaving(stack, CHAT, {**chat("hello there " * 20), **asked}, b"[DONE]")
     heard(stack, BODY, 1)
@@ -124,7 +124,7 @@ def test_a_pool_that_breaks_off(shared_mode: StartMode, mode: Mode) -> None:
     """An answer that its pool cuts has failed, whatever its status was, and teaches no length either."""
     stack = shared_mode(mode, **RESERVING)
     lengths = learned_lengths(stack)
-    stack.behave(Behaviour(pace=0.02, cut_after=4))
+    stack.pools.behave(Behaviour(pace=0.02, cut_after=4))
     with pytest.raises(http.client.IncompleteRead):
         stack.send({**chat("hello there " * 20), "stream": True}, path=MESSAGES)
     heard(stack, mode, 1)

@@ -15,7 +15,8 @@ from tests.envoy.client import chat
 from tests.envoy.counts import observed, total
 from tests.envoy.egctl import digest, gateway, manager, recorded
 from tests.envoy.modes import ENTRIES
-from tests.envoy.stack import POOLS, WRONG_PRIOR, Pools, Stack, until
+from tests.envoy.pools import POOLS, Pools
+from tests.envoy.stack import WRONG_PRIOR, Stack, until
 
 Start = Callable[..., Stack]
 
@@ -39,8 +40,8 @@ def start(tmp_path: Path, pools: Pools) -> Iterator[Start]:
 
         def begin(change: Callable[[Tree], Tree] = lambda tree: tree, **settings: Any) -> Stack:
             service = running.enter_context(Service({"pools": POOLS, **settings}, tmp_path))
-            ports = {"vllm-short": pools.short.port, "vllm-long": pools.long.port, "dualpool": service.port}
-            tree = gateway({name: (HOST, port) for name, port in ports.items()})
+            servers = {f"vllm-{name}": (HOST, server.port) for name, server in pools.items()}
+            tree = gateway({**servers, "dualpool": (HOST, service.port)})
             envoy = running.enter_context(Envoy(change(patient(tree)), tmp_path / "envoy"))
             until(lambda: envoy.stats("extproc.*membership_healthy"))
             return Stack(envoy, pools, service)

@@ -16,7 +16,8 @@ from tests.envoy.changes import at
 from tests.envoy.conftest import StartStack
 from tests.envoy.counts import AT_REST
 from tests.envoy.load import Load
-from tests.envoy.stack import Pools, until
+from tests.envoy.pools import Pools
+from tests.envoy.stack import until
 from tests.faults.ground import Ground
 from tests.faults.scenarios import NEEDS_REDIS, SCENARIOS
 from tests.process.redis_server import needs_redis
@@ -51,7 +52,7 @@ def test_a_service_outlives_its_envoy(start_stack: StartStack, number: signal.Si
     with Load(again.url) as more:
         until(more.more(20))
     assert more.failed() == []
-    assert not stack.pools.long.pool.received
+    assert not stack.pools["long"].pool.received
     until(lambda: AT_REST in stack.dualpool.get("/metrics"))
 
 

@@ -80,8 +80,7 @@ def test_an_http2_request_is_routed(
     body = json.dumps(chat("hello", max_tokens=5)).encode()
     status, answer = post(shared_stack.url, body, trailers, announced)
     assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 5)
-    servers = {"short": pools.short, "long": pools.long}
-    assert {name: len(server.pool.received) for name, server in servers.items()} == {"short": 0, "long": 0} | {
+    assert {name: len(server.pool.received) for name, server in pools.items()} == {"short": 0, "long": 0} | {
         pool: 1
     }
 
@@ -94,7 +93,7 @@ def test_an_http2_request_is_routed_unseen(shared_mode: StartMode, mode: Mode, t
     for words, pool in ((20, "short"), (3000, "long")):
         body = json.dumps(chat("word " * words, max_tokens=5)).encode()
         status, _ = post(stack.envoy.url, body, trailers)
-        posts = {n: sum(r.method == "POST" for r in s.pool.received) for n, s in stack.servers.items()}
+        posts = {n: sum(r.method == "POST" for r in s.pool.received) for n, s in stack.pools.items()}
         assert (status, posts) == (200, {"short": 1, "long": 0} if pool == "short" else {"short": 1, "long": 1})
 
 
@@ -104,7 +103,7 @@ def test_a_client_that_resets_its_stream_has_left(shared_mode: StartMode, mode: 
     """With whatever code: the answer was cut, and how long it would have been nobody knows."""
     stack = shared_mode(mode, **RESERVING)
     lengths = learned_lengths(stack)
-    stack.servers["short"].pool.behaviour = Behaviour(pace=0.05, completion=1000)
+    stack.pools["short"].pool.behaviour = Behaviour(pace=0.05, completion=1000)
     body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
     assert post(stack.envoy.url, body, reset=reset)[0] == 200
     heard(stack, mode, 1)
@@ -119,7 +118,7 @@ def test_a_client_that_resets_its_stream_before_the_answer_has_left(
 ) -> None:
     """As one does that hangs up."""
     stack = start_mode(mode)
-    short = stack.servers["short"].pool
+    short = stack.pools["short"].pool
     short.behaviour = Behaviour(delay=30)
     body = json.dumps(chat("hello", max_tokens=5)).encode()
     post(stack.envoy.url, body, reset=reset, when=lambda: short.running == 1)

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from extproc.config import Config
 from extproc.demo.envoy import Envoy, with_addresses
-from extproc.demo.pool import Pool
-from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.process import StartError
 from extproc.routing.router import in_rollout
-from tests.envoy.attached import SETS, rendered
+from tests.envoy.attached import rendered
 from tests.envoy.changes import short_by_default
 from tests.envoy.client import chat, send
 from tests.envoy.conftest import StartMode
 from tests.envoy.load import Load
-from tests.envoy.modes import ENTRIES, IN_PROXY, arrived, configured, count, in_proxy_settings, options, write_seed
+from tests.envoy.modes import ENTRIES, IN_PROXY, arrived, count, in_proxy_settings, options, write_seed
+from tests.envoy.pools import SETS, running_pools, section
 from tests.envoy.stack import UNUSED, until
 
 REFUSED = "extension_config_discovery.http_filter.dualpool.in-proxy.config_fail"
@@ -46,12 +46,12 @@ class Alone:
 def alone(directory: Path, spoil: Callable[[Path], Any] = Path.exists) -> Iterator[Alone]:
     """Start an Envoy that never meets the service. `spoil`: what is done to the seed before."""
     with ExitStack() as stack:
-        servers = {n: stack.enter_context(PoolServer(Pool(n, c))) for n, c in SETS["default"].items()}
+        pools = stack.enter_context(running_pools())
         settings = in_proxy_settings(directory)
         file = write_seed(directory, SETS, settings)
         spoil(file)
-        ports = {n: f"{HOST}:{server.port}" for n, server in servers.items()}
-        tree = with_addresses(rendered(configured(SETS, settings, ports), options(IN_PROXY)), {"dualpool": UNUSED})
+        config = Config.model_validate({"pools": section(pools=pools), **settings})
+        tree = with_addresses(rendered(config, options(IN_PROXY)), {"dualpool": UNUSED})
         yield Alone(stack.enter_context(Envoy(tree, directory / "run")), file)
 
 
@@ -116,7 +116,7 @@ def test_nothing_is_lost_without_the_service(start_mode: StartMode, number: sign
     if number == signal.SIGSTOP:
         stack.service.process.send_signal(signal.SIGCONT)
     assert short.failed() == long.failed() == []
-    posts = {n: [r for r in s.pool.received if r.method == "POST"] for n, s in stack.servers.items()}
+    posts = {n: [r for r in s.pool.received if r.method == "POST"] for n, s in stack.pools.items()}
     assert (len(posts["short"]), len(posts["long"])) == (len(short.sent), len(long.sent))
 
 

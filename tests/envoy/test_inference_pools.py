@@ -13,9 +13,10 @@ from extproc.demo.pool import Pool
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.render.clusters import HTTP_OPTIONS
 from extproc.render.typed import any_of
-from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.attached import Attached, attached
 from tests.envoy.client import MARKER, chat
 from tests.envoy.picker import DESTINATION, PREFILL, Picker
+from tests.envoy.pools import SETS
 
 EXT_PROC = "envoy.extensions.filters.http.ext_proc.v3"
 PREFILLS = {"short": f"{HOST}:1", "long": f"{HOST}:2"}

@@ -17,7 +17,8 @@ from extproc.render.target import render
 from tests.envoy.changes import patient
 from tests.envoy.client import chat, send
 from tests.envoy.istio import gateway
-from tests.envoy.stack import POOLS, WRONG_PRIOR, Pools, Stack, healthy, until
+from tests.envoy.pools import POOLS, Pools
+from tests.envoy.stack import WRONG_PRIOR, Stack, healthy, until
 
 HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc.cluster.local"}
 OPTIONS: dict[str, Options] = {
@@ -33,7 +34,7 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, pools: Pools) -> Itera
     config = Config.model_validate({"pools": {"default": sets}})
     texts = render("istio", config, OPTIONS[request.param])
     documents = {d["kind"]: d for text in texts.values() for d in yaml.safe_load_all(text)}
-    servers = {HOSTS["short"]: (HOST, pools.short.port), HOSTS["long"]: (HOST, pools.long.port)}
+    servers = {HOSTS[name]: (HOST, server.port) for name, server in pools.items()}
     with (
         Service({"pools": POOLS, **WRONG_PRIOR}, tmp_path) as service,
         PoolServer(Pool("shop", 10)) as shop,
@@ -72,7 +73,7 @@ def test_without_the_service_everything_goes_long(stack: Stack) -> None:
 
 def test_embeddings_of_any_size_pass(stack: Stack, pools: Pools) -> None:
     """A big answer on such a path is read by no filter."""
-    pools.short.pool.behaviour = pools.long.pool.behaviour = Behaviour(padding=20_000_000)
+    pools.behave(Behaviour(padding=20_000_000))
     body: dict[str, Any] = {"model": "m", "input": "hello"}
     reply = stack.send(body, path="/v1/embeddings")
     assert reply.status == 200

@@ -8,9 +8,10 @@ import pytest
 from extproc.planning.trace import open_trace, workload
 from extproc.planning.workload import NO_CAP
 from extproc.render.layout import Exchange, Options
-from tests.envoy.attached import SETS, attached
+from tests.envoy.attached import attached
 from tests.envoy.client import chat
 from tests.envoy.modes import in_proxy_settings, write_seed
+from tests.envoy.pools import SETS
 
 
 @pytest.mark.parametrize("exchange", ["body", "bodyless", "in-proxy"])

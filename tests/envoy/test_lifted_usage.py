@@ -48,7 +48,7 @@ def added(stack: Attached, path: str, **fields: Any) -> tuple[int, ...]:
 @pytest.mark.parametrize("path", BODIES)
 def test_every_api(stack: Attached, path: str, stream: bool) -> None:
     """Prompt and completion are learned as the answer reports them."""
-    stack.behave(Behaviour(completion=33))
+    stack.pools.behave(Behaviour(completion=33))
     before = count(stack, ENTRIES)
     usage = stack.send(BODIES[path], path=path).json()["usage"]
     until(lambda: count(stack, ENTRIES) == before + 1)
@@ -66,7 +66,7 @@ def test_cached_tokens_of_responses(stack: Attached, monkeypatch: pytest.MonkeyP
         return {**body, "usage": {**body["usage"], "input_tokens_details": {"cached_tokens": 32}}}
 
     monkeypatch.setattr(answers, "whole", cached)
-    stack.behave(Behaviour(completion=7))
+    stack.pools.behave(Behaviour(completion=7))
     before = count(stack, "dualpool_cached_tokens_total")
     assert added(stack, "/v1/responses", stream=stream)[1] == 7
     assert count(stack, "dualpool_cached_tokens_total") == before + 32
@@ -93,7 +93,7 @@ def test_a_prompt_counted_twice(
     )
     streamed = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
     monkeypatch.setattr(answers, "events", lambda _path, _answer: iter(streamed))
-    stack.behave(Behaviour())
+    stack.pools.behave(Behaviour())
     assert added(stack, "/v1/messages", stream=True) == (41, 7)
 
 
@@ -106,7 +106,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_at_once")
 def test_long_events(stack: Attached) -> None:
     """An event that comes in pieces, longer than 8 KiB, Envoy's default bound, does not hide its usage."""
-    stack.behave(Behaviour(completion=5_000, piece=4_000, pace=0.001))
+    stack.pools.behave(Behaviour(completion=5_000, piece=4_000, pace=0.001))
     assert added(stack, "/v1/responses", stream=True)[1] == 5_000  # 30 kB of text, all of it in the last event
 
 
@@ -115,7 +115,7 @@ def test_long_events(stack: Attached) -> None:
 def test_events_beyond_the_bound(stack: Attached) -> None:
     """An event of over 1 MiB arrives as it was sent; its usage is not seen, which is counted."""
     # Slowly, so that Envoy finds a part of it: what it reads at once it takes apart at once, however much it is.
-    stack.behave(Behaviour(completion=240_000, piece=100_000, pace=0.05))
+    stack.pools.behave(Behaviour(completion=240_000, piece=100_000, pace=0.05))
     unseen = count(stack, OBSERVATIONS, verdict="no_usage")
     reply = stack.send({**BODIES["/v1/responses"], "stream": True}, path="/v1/responses")
     last = reply.body.rpartition(b"data: ")[2]

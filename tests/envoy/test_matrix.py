@@ -39,7 +39,7 @@ def test_body(tmp_path: Path, envoy: Version) -> None:
 def test_a_cut_body_that_ends_at_once(tmp_path: Path, envoy: Version) -> None:
     """It is answered by the long pool, which gets all of it, though the default route is the short pool's."""
     with running(tmp_path, BODY, small_buffer, envoy=envoy[:2]) as stack:
-        long = stack.servers["long"].pool
+        long = stack.pools["long"].pool
         with asking(stack.envoy, long) as send_body:
             send_body()
         assert count(stack, "dualpool_requests_total", reason="cut") == 1
@@ -48,7 +48,7 @@ def test_a_cut_body_that_ends_at_once(tmp_path: Path, envoy: Version) -> None:
 def test_the_longest_body_that_is_read_is_sent_again(tmp_path: Path, envoy: Version) -> None:
     """When its pool refuses it. Envoy 1.36 and 1.37 count it twice before they do so."""
     with running(tmp_path, BODY, envoy=envoy[:2], estimation={"tokens_per_media": 1}) as stack:
-        stack.servers["short"].pool.behaviour = Behaviour(status=400)
+        stack.pools["short"].pool.behaviour = Behaviour(status=400)
         reply = stack.send(with_image(LARGEST_BODY - 500))
         assert (reply.status, stack.reached(reply)) == (200, ["short", "long"])
 

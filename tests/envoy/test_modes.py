@@ -66,7 +66,7 @@ def test_chunked_requests(shared_mode: StartMode, mode: Mode) -> None:
     for body, pool in ((SHORT, "short"), (LONG, "long")):
         reply = stack.send(chunked(body))
         assert (reply.status, stack.reached(reply)) == (200, [pool])
-        (received,) = stack.received(pool, reply)
+        (received,) = stack.pools.received(pool, reply)
         assert received.size == len(json.dumps(body))
     heard(stack, mode, 2)
     assert count(stack, "dualpool_requests_total", pool="short", reason="fits") == 1
@@ -95,7 +95,7 @@ def test_bodies_too_long_for_any_ratio(shared_mode: StartMode, mode: Mode) -> No
 def test_bodies_beyond_the_buffer(shared_mode: StartMode, mode: Mode) -> None:
     """Where a filter in front has to hold the body, 16 MiB are the most; where none need, all of it arrives."""
     stack = shared_mode(mode, short_by_default)
-    stack.behave(Behaviour(status=200))
+    stack.pools.behave(Behaviour(status=200))
     reply = stack.send(json.dumps(chat("x" * 17_000_000, max_tokens=5)).encode())
     assert (reply.status, stack.reached(reply)) == ((200, ["long"]) if mode[0] != "bodyless" else (413, []))
     arrived(stack, 1)
@@ -157,7 +157,7 @@ def test_a_batch_that_nobody_has_read_says_nothing_of_one_answer(start_mode: Sta
 def test_a_big_answer_arrives(shared_mode: StartMode, mode: Mode, path: str) -> None:
     """Ten megabytes of JSON pass the filters, embeddings unread and chat answers within the limit."""
     stack = shared_mode(mode, short_by_default)
-    stack.behave(Behaviour(padding=10_000_000))
+    stack.pools.behave(Behaviour(padding=10_000_000))
     body = {"model": "m", "input": "hello"} if path != CHAT else chat("hello", max_tokens=5)
     reply = stack.send(body, path=path)
     assert reply.status == 200

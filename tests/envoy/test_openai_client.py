@@ -7,7 +7,8 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from tests.envoy.counts import AT_REST, observed
-from tests.envoy.stack import Pools, Stack, until
+from tests.envoy.pools import Pools
+from tests.envoy.stack import Stack, until
 
 MESSAGES: Any = [{"role": "user", "content": "How are you?"}]
 MODEL = "m"
@@ -27,7 +28,7 @@ def options(stack: Stack) -> dict[str, Any]:
 
 def paths(stack: Stack) -> tuple[list[str], list[str]]:
     """Paths of the requests that reached the short and the long pool."""
-    short, long = stack.pools.short.pool.received, stack.pools.long.pool.received
+    short, long = stack.pools["short"].pool.received, stack.pools["long"].pool.received
     return [r.path for r in short], [r.path for r in long]
 
 

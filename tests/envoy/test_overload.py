@@ -31,7 +31,7 @@ def test_a_body_that_comes_slowly_is_answered_by_the_long_pool(start_stack: Star
         until(lambda: requests_by_reason(stack).get("slow"))
         connection.sendall(BODY[10:])
         assert connection.recv(16).startswith(b"HTTP/1.1 200")
-    assert len(stack.pools.long.pool.received) == 1
+    assert len(stack.pools["long"].pool.received) == 1
     assert stack.reached(stack.send(LITTLE)) == ["short"]
 
 
@@ -53,11 +53,11 @@ def test_more_requests_than_calls_lose_none(start_stack: StartStack) -> None:
     """Those that find no call go long at once; when answers have ended, requests are asked about again."""
     many = 12
     stack = start_stack(settings={"server": {"max_exchanges": 4}})
-    stack.pools.short.pool.behaviour = Behaviour(held=True)
+    stack.pools["short"].pool.behaviour = Behaviour(held=True)
     with ThreadPoolExecutor(many) as threads:
         sent = [threads.submit(stack.send, LITTLE) for _ in range(many)]
         until(lambda: sum(f.done() for f in sent) >= many - 4)
-        stack.pools.short.pool.behaviour = Behaviour()
+        stack.pools["short"].pool.behaviour = Behaviour()
         replies = [future.result() for future in sent]
     assert {reply.status for reply in replies} == {200}
     assert sum(stack.reached(reply) == ["long"] for reply in replies) >= many - 4

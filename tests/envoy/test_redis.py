@@ -11,7 +11,8 @@ from extproc.demo.service import Service
 from tests.envoy.changes import served_by
 from tests.envoy.conftest import StartStack
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, healthy, until
+from tests.envoy.pools import POOLS
+from tests.envoy.stack import Stack, healthy, until
 from tests.process.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
@@ -45,7 +46,7 @@ def test_two_replicas_converge_to_one_ratio(replicas: Replicas) -> None:
     """Each sees half of the answers, and both end with the figures of all of them."""
     with Load(replicas.stack.url) as load:
         until(load.more(60))
-    answers = len(replicas.stack.pools.short.pool.received)
+    answers = len(replicas.stack.pools["short"].pool.received)
     until(lambda: replicas.samples() == [answers, answers])
     one, other = (service.state()["learned"]["linear"] for service in replicas.services)
     assert one == other

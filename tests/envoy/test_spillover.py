@@ -12,10 +12,11 @@ from extproc.demo import tokens
 from extproc.demo.envoy import Tree
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Options
-from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.attached import Attached, attached
 from tests.envoy.changes import hasty_log
 from tests.envoy.client import Reply, chat
 from tests.envoy.modes import count
+from tests.envoy.pools import SETS
 from tests.envoy.stack import until
 
 MARK = 8
@@ -51,7 +52,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @contextmanager
 def crowd(stack: Attached, many: int, slots: int = 256) -> Iterator[list["Future[Reply]"]]:
     """Have `many` short requests held in the short pool, `slots` of them running, until left; all must succeed."""
-    pool = stack.servers["short"].pool
+    pool = stack.pools["short"].pool
     before = pool.behaviour
     pool.behaviour = Behaviour(held=True, slots=slots, metrics=before.metrics)
     with ThreadPoolExecutor(many) as threads:
@@ -128,7 +129,7 @@ def test_by_the_access_log(start: Start) -> None:
 def test_a_request_that_only_the_largest_pool_holds_goes_there_whatever_is_full(start: Start) -> None:
     """A full long pool passes nothing on, and takes nothing over."""
     stack = start({})
-    long = stack.servers["long"].pool
+    long = stack.pools["long"].pool
     until(lambda: has_room(stack, "vllm"))
     with ThreadPoolExecutor(7) as threads, crowd(stack, 6, 2):
         until(lambda: is_saturated(stack, "vllm"))
@@ -136,7 +137,7 @@ def test_a_request_that_only_the_largest_pool_holds_goes_there_whatever_is_full(
         much = [threads.submit(stack.send, chat("word " * 4000, max_tokens=10)) for _ in range(6)]
         until(lambda: pools(stack)["long"]["saturated"])
         little = threads.submit(stack.send, LITTLE)
-        until(lambda: stack.servers["short"].pool.waiting == 5)
+        until(lambda: stack.pools["short"].pool.waiting == 5)
         long.behaviour = Behaviour()
     assert {stack.reached(f.result())[0] for f in much} == {"long"}
     assert (little.result().status, stack.reached(little.result())) == (200, ["short"])
@@ -145,7 +146,7 @@ def test_a_request_that_only_the_largest_pool_holds_goes_there_whatever_is_full(
 def test_shadow_mode_counts(start: Start) -> None:
     """Nothing is sent elsewhere for it, and what would have been is counted."""
     stack = start({}, routing={"shadow": True})
-    server = stack.servers["short"].pool
+    server = stack.pools["short"].pool
     server.waiting = 4  # nobody is sent to the short pool in shadow mode: somebody else fills it
     until(lambda: is_saturated(stack, "vllm"))
     assert stack.lands(LITTLE) == "long"
@@ -158,6 +159,6 @@ def test_servers_that_do_not_answer_change_nothing(start: Start) -> None:
     stack = start({"stale_seconds": 0.2}, hidden=True)
     until(lambda: count(stack, "dualpool_pressure_questions_total", result="failed", source="vllm") >= 4)
     with crowd(stack, 6, 2):
-        until(lambda: stack.servers["short"].pool.waiting == 4)
+        until(lambda: stack.pools["short"].pool.waiting == 4)
         assert pools(stack)["short"]["source"] is None
     assert stack.lands(LITTLE) == "short"

@@ -97,6 +97,6 @@ def test_a_refused_request_is_answered_by_the_long_pool(start_stack: StartStack)
     reply = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
     assert reply.status == 200
     assert stack.reached(reply) == ["short", "long"]
-    assert [r.status for r in stack.pools.received(stack.pools.short, reply)] == [400]
+    assert [r.status for r in stack.pools.received("short", reply)] == [400]
     retries = "cluster.short-then-long.upstream_rq_retry"  # docs/operations.md names it
     assert stack.envoy.stats(f"{retries}$") == {retries: 1}

@@ -13,7 +13,8 @@ from tests.envoy.changes import at
 from tests.envoy.client import chat
 from tests.envoy.conftest import StartStack
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, until
+from tests.envoy.pools import POOLS
+from tests.envoy.stack import until
 from tests.unit.service.test_tls import answered, install, self_signed
 
 LITTLE = chat("How are you?", max_tokens=10)
@@ -62,14 +63,14 @@ def test_a_certificate_is_rotated_under_load(start_stack: StartStack, pki: Path,
     with Service(settings, pki / "service") as service:
         first = start_stack(service=False, change=by_tls(service.port, pki, "client"))
         until(lambda: first.reached(first.send(LITTLE)) == ["short"])
-        first.pools.long.pool.received.clear()
+        first.pools["long"].pool.received.clear()
         with Load(first.url) as load:
             until(load.more(20))
             install(pki, "new", pki)
             until(lambda: asyncio.run(answered(service.port, pki / "new.crt", pki / "client.crt")))
             until(load.more(20))
         assert load.failed() == []
-        assert not first.pools.long.pool.received
+        assert not first.pools["long"].pool.received
         later = start_stack(service=False, change=by_tls(service.port, pki, "client"))
         until(lambda: later.reached(later.send(LITTLE)) == ["short"])
 

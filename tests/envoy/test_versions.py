@@ -5,8 +5,9 @@ from pathlib import Path
 
 from extproc.demo.envoy import Tree, binary
 from extproc.render.layout import Options
-from tests.envoy.attached import SETS, attached
+from tests.envoy.attached import attached
 from tests.envoy.client import chat
+from tests.envoy.pools import SETS
 from tests.envoy.stack import WRONG_PRIOR
 from tests.envoy.version import Version
 

@@ -13,7 +13,8 @@ from extproc.demo.service import Service
 from tests.envoy.changes import served_at, served_by
 from tests.envoy.client import chat
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, healthy, until
+from tests.envoy.pools import POOLS
+from tests.envoy.stack import Stack, healthy, until
 from tests.faults.ground import Figure, Ground, Outcome, added
 from tests.process.talk import serving
 
@@ -50,7 +51,7 @@ def streamed() -> dict[str, Any]:
 def stopped(ground: Ground) -> Outcome:
     """The service is stopped (SIGSTOP) for five seconds, while answers are streamed through it too."""
     stack = ground.start(hasty=True)
-    stack.pools.short.pool.behaviour = stack.pools.long.pool.behaviour = Behaviour(pace=0.05)
+    stack.pools.behave(Behaviour(pace=0.05))
     with Load(stack.url, users=1) as load, Load(stack.url, users=2, body=streamed) as streams:
         until(load.more(30))
         began = time.monotonic()
@@ -85,7 +86,7 @@ def rolling_restart(ground: Ground) -> Outcome:
             ground.service({"pools": POOLS, "server": {**drain, "listen": f"127.0.0.1:{replica.port}"}})
             until(lambda: healthy(stack.envoy) == 2)
         until(load.more(20))
-    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
+    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools["long"].pool.received), 0)])
 
 
 def worker_signalled(ground: Ground, number: signal.Signals, for_good: bool = False) -> Outcome:
@@ -128,7 +129,7 @@ def reloaded_a_hundred_times(ground: Ground) -> Outcome:
             stack.dualpool.process.send_signal(signal.SIGHUP)
             until(noticed)
         until(load.more(10))
-    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
+    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools["long"].pool.received), 0)])
 
 
 def _more_reloads(stack: Stack, broken: bool, before: float) -> bool:
@@ -152,7 +153,7 @@ def overloaded(ground: Ground) -> Outcome:
         enough = load.more(2000)
         while not enough():
             most = max(most, _exchanges(stack))
-    short, long = (pool.pool.received for pool in (stack.pools.short, stack.pools.long))
+    short, long = (pool.pool.received for pool in (stack.pools["short"], stack.pools["long"]))
     asked = len(short)
     checked = _checks_passed(stack)
     # A check that the crowd has slowed down may still fail after it, and Envoy takes a second to believe in health.

@@ -83,7 +83,7 @@ def prometheus(directory: Path, stack: Attached) -> Iterator[str]:
     config["global"] = {"scrape_interval": "1s"}
     config["rule_files"] = []
     targets = {"dualpool:9902": stack.service.admin, "envoy:9901": stack.envoy.admin}
-    targets |= {f"{name}:8000": f"{HOST}:{server.port}" for name, server in stack.servers.items()}
+    targets |= {f"{name}:8000": f"{HOST}:{server.port}" for name, server in stack.pools.items()}
     for group in (group for job in config["scrape_configs"] for group in job["static_configs"]):
         group["targets"] = [targets[target] for target in group["targets"]]
     file = directory / "prometheus.yaml"
