@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ from extproc.config import Config
 from extproc.demo.envoy import Tree
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
-from tests.envoy.attached import Attached, attached
 from tests.envoy.changes import hasty_log
-from tests.envoy.counts import AT_REST, OBSERVATIONS, total
+from tests.envoy.counts import ENTRIES, OBSERVATIONS
 from tests.envoy.pools import SETS, PoolSets, section
-from tests.envoy.stack import until
+from tests.envoy.stack import Stack, rendered_stack, until
 
 Mode = tuple[Exchange, Usage]
 BODY: Mode = ("body", "response-body")
@@ -24,10 +22,6 @@ UNSEEN = LOGGED[1:]
 """Those whose service sees no body."""
 
 MODES = (BODY, *LOGGED)
-
-ENTRIES = "dualpool_access_log_entries_total"
-WRITTEN = "access_logs.grpc_access_log.logs_written"
-ACTIVE = "http.llm.downstream_rq_active"
 
 
 def name(mode: Mode) -> str:
@@ -60,53 +54,34 @@ def write_seed(directory: Path, sets: PoolSets, settings: dict[str, Any]) -> Pat
 
 
 @contextmanager
-def running(
+def mode_stack(
     directory: Path,
     mode: Mode,
     change: Callable[[Tree], Tree] = hasty_log,
     sets: PoolSets = SETS,
     envoy: tuple[int, int] = Options().envoy,
     **settings: Any,
-) -> Iterator[Attached]:
-    """Start a stack in `mode`, the seed of the in-proxy filter in place; see `attached`."""
+) -> Iterator[Stack]:
+    """Start a stack in `mode`, the seed of the in-proxy filter in place; see `rendered_stack`."""
     if mode == IN_PROXY:
         place = directory / "filter"
         place.mkdir(parents=True)
         settings = {**in_proxy_settings(place), **settings}
         write_seed(place, sets, settings)
-    with attached(directory / "run", sets, settings, options(mode, envoy), change) as stack:
+    with rendered_stack(directory / "run", sets, settings, options(mode, envoy), change=change) as stack:
         yield stack
 
 
-def anew(stack: Attached) -> Attached:
-    """Return `stack` as another test may use it: at rest, its pools behave, nothing received, counts at 0."""
-    until(lambda: _at_rest(stack))
-    stack.pools.reset()
-    return replace(stack, before=stack.service.get("/metrics"))
-
-
-def _at_rest(stack: Attached) -> bool:
-    """No request is under way, no exchange is open, and every entry written has come."""
-    figures, page = stack.envoy.stats(f"{ACTIVE}|{WRITTEN}"), stack.service.get("/metrics")
-    quiet = not figures[ACTIVE] and AT_REST in page
-    return quiet and figures.get(WRITTEN, 0) == total(page, ENTRIES)
-
-
-def count(stack: Attached, metric: str, **labels: str) -> float:
-    """Sum a metric of the service over the series that have `labels`: what a test has added to it."""
-    return total(stack.service.get("/metrics"), metric, **labels) - total(stack.before, metric, **labels)
-
-
-def arrived(stack: Attached, entries: int) -> None:
+def arrived(stack: Stack, entries: int) -> None:
     """Wait until the service has received so many access-log entries."""
-    until(lambda: count(stack, ENTRIES) >= entries)
-    assert count(stack, ENTRIES) == entries
+    until(lambda: stack.count(ENTRIES) >= entries)
+    assert stack.count(ENTRIES) == entries
 
 
-def heard(stack: Attached, mode: Mode, answers: int) -> None:
+def heard(stack: Stack, mode: Mode, answers: int) -> None:
     """Wait until the service has been told of so many answers, the way that `mode` has."""
     if mode != BODY:
         arrived(stack, answers)
         return
-    until(lambda: count(stack, OBSERVATIONS) >= answers)
-    assert count(stack, OBSERVATIONS) == answers
+    until(lambda: stack.count(OBSERVATIONS) >= answers)
+    assert stack.count(OBSERVATIONS) == answers

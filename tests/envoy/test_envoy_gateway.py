@@ -12,13 +12,11 @@ from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
 from tests.envoy.changes import PATIENCE
 from tests.envoy.client import chat
-from tests.envoy.counts import observed, total
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES, OBSERVATIONS, total
 from tests.envoy.egctl import digest, gateway, manager, recorded
-from tests.envoy.modes import ENTRIES
 from tests.envoy.pools import POOLS, Pools
 from tests.envoy.stack import WRONG_PRIOR, Stack, until
-
-Start = Callable[..., Stack]
 
 
 def patient(tree: Tree) -> Tree:
@@ -39,12 +37,13 @@ def start(tmp_path: Path, pools: Pools) -> Iterator[Start]:
     with ExitStack() as running:
 
         def begin(change: Callable[[Tree], Tree] = lambda tree: tree, **settings: Any) -> Stack:
-            service = running.enter_context(Service({"pools": POOLS, **settings}, tmp_path))
+            whole = {"pools": POOLS, **settings}
+            service = running.enter_context(Service(whole, tmp_path))
             servers = {f"vllm-{name}": (HOST, server.port) for name, server in pools.items()}
             tree = gateway({**servers, "dualpool": (HOST, service.port)})
             envoy = running.enter_context(Envoy(change(patient(tree)), tmp_path / "envoy"))
             until(lambda: envoy.stats("extproc.*membership_healthy"))
-            return Stack(envoy, pools, service)
+            return Stack(envoy, pools, service, whole)
 
         yield begin
 
@@ -89,8 +88,8 @@ def test_answers_teach_once(start: Start) -> None:
     options = {"stream": True, "stream_options": {"include_usage": True}}
     for turn in range(6):
         assert stack.send(chat("How are you?", max_tokens=10, **(options if turn % 2 else {}))).status == 200
-    until(lambda: total(stack.dualpool.get("/metrics"), ENTRIES, end="completed", pool="short") == 6)
-    assert observed(stack) == observed(stack, verdict="used") == 6
+    until(lambda: total(stack.service.get("/metrics"), ENTRIES, end="completed", pool="short") == 6)
+    assert stack.count(OBSERVATIONS) == stack.count(OBSERVATIONS, verdict="used") == 6
 
 
 def test_an_annotation_of_the_route(start: Start) -> None:
@@ -106,12 +105,12 @@ def test_an_annotation_of_the_route(start: Start) -> None:
     stack = start(annotated)
     reply = stack.send(chat("How are you?", max_tokens=10))
     assert (reply.status, stack.reached(reply)) == (200, ["long"])
-    assert [entry["reason"] for entry in stack.dualpool.state()["requests"]] == ["shadow"]
+    assert [entry["reason"] for entry in stack.service.state()["requests"]] == ["shadow"]
 
 
 def test_without_the_service_everything_goes_long(start: Start) -> None:
     """The service gone, every request is answered, whatever pool the client names."""
     stack = start()
-    stack.dualpool.process.stop()
+    stack.service.process.stop()
     reply = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"})
     assert (reply.status, stack.reached(reply)) == (200, ["long"])

@@ -11,8 +11,9 @@ import pytest
 
 from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat, connect
-from tests.envoy.conftest import StartMode
-from tests.envoy.modes import ENTRIES, LOGGED, UNSEEN, Mode, count, heard, name
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES
+from tests.envoy.modes import LOGGED, UNSEEN, Mode, heard, name
 from tests.envoy.stack import Stack, until
 from tests.envoy.test_ends import RESERVING, learned_lengths
 
@@ -87,40 +88,40 @@ def test_an_http2_request_is_routed(
 
 @pytest.mark.parametrize("trailers", [False, True], ids=["body ends the stream", "trailers end it"])
 @pytest.mark.parametrize("mode", UNSEEN, ids=name)
-def test_an_http2_request_is_routed_unseen(shared_mode: StartMode, mode: Mode, trailers: bool) -> None:
+def test_an_http2_request_is_routed_unseen(shared_mode: Start, mode: Mode, trailers: bool) -> None:
     """Where Envoy holds the body, it knows when that is whole, trailers or not."""
     stack = shared_mode(mode, **RESERVING)
     for words, pool in ((20, "short"), (3000, "long")):
         body = json.dumps(chat("word " * words, max_tokens=5)).encode()
-        status, _ = post(stack.envoy.url, body, trailers)
+        status, _ = post(stack.url, body, trailers)
         posts = {n: sum(r.method == "POST" for r in s.pool.received) for n, s in stack.pools.items()}
         assert (status, posts) == (200, {"short": 1, "long": 0} if pool == "short" else {"short": 1, "long": 1})
 
 
 @pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_a_client_that_resets_its_stream_has_left(shared_mode: StartMode, mode: Mode, reset: int) -> None:
+def test_a_client_that_resets_its_stream_has_left(shared_mode: Start, mode: Mode, reset: int) -> None:
     """With whatever code: the answer was cut, and how long it would have been nobody knows."""
     stack = shared_mode(mode, **RESERVING)
     lengths = learned_lengths(stack)
     stack.pools["short"].pool.behaviour = Behaviour(pace=0.05, completion=1000)
     body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
-    assert post(stack.envoy.url, body, reset=reset)[0] == 200
+    assert post(stack.url, body, reset=reset)[0] == 200
     heard(stack, mode, 1)
-    assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
+    assert stack.count(ENTRIES, pool="short", end="disconnected") == 1
     assert learned_lengths(stack) == lengths
 
 
 @pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
 def test_a_client_that_resets_its_stream_before_the_answer_has_left(
-    start_mode: StartMode, mode: Mode, reset: int
+    start_mode: Start, mode: Mode, reset: int
 ) -> None:
     """As one does that hangs up."""
     stack = start_mode(mode)
     short = stack.pools["short"].pool
     short.behaviour = Behaviour(delay=30)
     body = json.dumps(chat("hello", max_tokens=5)).encode()
-    post(stack.envoy.url, body, reset=reset, when=lambda: short.running == 1)
+    post(stack.url, body, reset=reset, when=lambda: short.running == 1)
     heard(stack, mode, 1)
-    assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
+    assert stack.count(ENTRIES, pool="short", end="disconnected") == 1

@@ -14,14 +14,14 @@ from extproc.config import Config
 from extproc.demo.envoy import Envoy, with_addresses
 from extproc.demo.process import StartError
 from extproc.routing.router import in_rollout
-from tests.envoy.attached import rendered
 from tests.envoy.changes import short_by_default
 from tests.envoy.client import chat, send
-from tests.envoy.conftest import StartMode
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES
 from tests.envoy.load import Load
-from tests.envoy.modes import ENTRIES, IN_PROXY, arrived, count, in_proxy_settings, options, write_seed
+from tests.envoy.modes import IN_PROXY, arrived, in_proxy_settings, options, write_seed
 from tests.envoy.pools import SETS, running_pools, section
-from tests.envoy.stack import UNUSED, until
+from tests.envoy.stack import UNUSED, rendered, until
 
 REFUSED = "extension_config_discovery.http_filter.dualpool.in-proxy.config_fail"
 SHORT = chat("word " * 20, max_tokens=50)
@@ -104,10 +104,10 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_nothing_is_lost_without_the_service(start_mode: StartMode, number: signal.Signals) -> None:
+def test_nothing_is_lost_without_the_service(start_mode: Start, number: signal.Signals) -> None:
     """The service dies or hangs under load: every request is answered, each by its own pool."""
     stack = start_mode(IN_PROXY)
-    with Load(stack.envoy.url, body=lambda: SHORT) as short, Load(stack.envoy.url, body=lambda: LONG) as long:
+    with Load(stack.url, body=lambda: SHORT) as short, Load(stack.url, body=lambda: LONG) as long:
         until(short.more(30))
         until(long.more(30))
         stack.service.process.send_signal(number)
@@ -120,7 +120,7 @@ def test_nothing_is_lost_without_the_service(start_mode: StartMode, number: sign
     assert (len(posts["short"]), len(posts["long"])) == (len(short.sent), len(long.sent))
 
 
-def test_follows_what_is_learned(start_mode: StartMode) -> None:
+def test_follows_what_is_learned(start_mode: Start) -> None:
     """Figures learned from the access log reach Envoy by the file, and change where a request lands."""
     stack = start_mode(IN_PROXY, estimation={"min_samples": 3, "prior_bytes_per_token": 1})
     body = chat("hello there " * 300, max_tokens=50)
@@ -130,7 +130,7 @@ def test_follows_what_is_learned(start_mode: StartMode) -> None:
     until(lambda: stack.lands(body) == "short")
 
 
-def test_follows_the_configuration(start_mode: StartMode, tmp_path: Path) -> None:
+def test_follows_the_configuration(start_mode: Start, tmp_path: Path) -> None:
     """A reloaded configuration reaches Envoy by the file too."""
     stack = start_mode(IN_PROXY)
     assert stack.lands(SHORT) == "short"
@@ -140,16 +140,16 @@ def test_follows_the_configuration(start_mode: StartMode, tmp_path: Path) -> Non
     until(lambda: stack.lands(SHORT) == "long")
 
 
-def test_shadow_mode(start_mode: StartMode) -> None:
+def test_shadow_mode(start_mode: Start) -> None:
     """Decided and counted, not acted on."""
     stack = start_mode(IN_PROXY, routing={"shadow": True})
     assert stack.lands(SHORT) == "long"
     arrived(stack, 1)
-    assert count(stack, ENTRIES, pool="long", end="completed") == 1
-    assert count(stack, "dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
+    assert stack.count(ENTRIES, pool="long", end="completed") == 1
+    assert stack.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
 
 
-def test_roll_out(start_mode: StartMode) -> None:
+def test_roll_out(start_mode: Start) -> None:
     """A share of conversations goes where it belongs, each at every turn; the others go long."""
     stack = start_mode(IN_PROXY, short_by_default, routing={"rollout_percent": 50})
     landed = [stack.lands({**SHORT, "user": f"user-{number}"}) for number in range(40)]
@@ -158,10 +158,10 @@ def test_roll_out(start_mode: StartMode) -> None:
     assert landed == expected
     assert set(landed) == {"short", "long"}
     arrived(stack, 80)
-    assert count(stack, "dualpool_requests_total", chosen="short", reason="rollout") == 2 * landed.count("long")
+    assert stack.count("dualpool_requests_total", chosen="short", reason="rollout") == 2 * landed.count("long")
 
 
-def test_pools_of_a_model(start_mode: StartMode) -> None:
+def test_pools_of_a_model(start_mode: Start) -> None:
     """The model that Envoy lifted picks the pool set, and its figures are its own."""
     sets = {**SETS, "coder": {"small": 1024, "big": 65_536}}
     stack = start_mode(IN_PROXY, short_by_default, sets, models={"code": "coder"})

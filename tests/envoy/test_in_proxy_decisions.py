@@ -16,11 +16,10 @@ from extproc.demo.envoy import Envoy, connection_manager, with_addresses
 from extproc.demo.pool import Behaviour
 from extproc.render.typed import any_of
 from extproc.routing.router import Head, Router
-from tests.envoy.attached import rendered
 from tests.envoy.client import MARKER
 from tests.envoy.modes import IN_PROXY, in_proxy_settings, options, write_seed
 from tests.envoy.pools import running_pools, section
-from tests.envoy.stack import UNUSED
+from tests.envoy.stack import UNUSED, rendered
 from tests.lifted import lifted
 
 BODIES = 2000

@@ -8,17 +8,14 @@ import pytest
 import yaml
 
 from extproc.config import Config
-from extproc.demo.envoy import Envoy, with_addresses
 from extproc.demo.pool import Behaviour, Pool
 from extproc.demo.pool_server import HOST, PoolServer
-from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
-from tests.envoy.changes import patient
 from tests.envoy.client import chat, send
 from tests.envoy.istio import gateway
 from tests.envoy.pools import POOLS, Pools
-from tests.envoy.stack import WRONG_PRIOR, Stack, healthy, until
+from tests.envoy.stack import WRONG_PRIOR, Stack, running
 
 HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc.cluster.local"}
 OPTIONS: dict[str, Options] = {
@@ -35,15 +32,10 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, pools: Pools) -> Itera
     texts = render("istio", config, OPTIONS[request.param])
     documents = {d["kind"]: d for text in texts.values() for d in yaml.safe_load_all(text)}
     servers = {HOSTS[name]: (HOST, server.port) for name, server in pools.items()}
-    with (
-        Service({"pools": POOLS, **WRONG_PRIOR}, tmp_path) as service,
-        PoolServer(Pool("shop", 10)) as shop,
-    ):
+    with PoolServer(Pool("shop", 10)) as shop:
         tree = gateway(documents, servers, (HOST, shop.port))
-        tree = patient(with_addresses(tree, {"dualpool": (HOST, service.port)}))
-        with Envoy(tree, tmp_path / "envoy") as envoy:
-            until(lambda: healthy(envoy))
-            yield Stack(envoy, pools, service)
+        with running(tmp_path, pools, {"pools": POOLS, **WRONG_PRIOR}, tree) as stack:
+            yield stack
 
 
 def test_it_routes_and_retries(stack: Stack) -> None:
@@ -61,12 +53,12 @@ def test_other_applications_of_the_gateway_are_left_alone(stack: Stack) -> None:
     reply = send(stack.url, b"x", path="/shop/cart")
     assert (reply.status, stack.reached(reply)) == (404, [])
     assert reply.headers["server"] == "envoy"
-    assert stack.dualpool.state()["requests"] == []
+    assert stack.service.state()["requests"] == []
 
 
 def test_without_the_service_everything_goes_long(stack: Stack) -> None:
     """The service gone, every request is answered."""
-    stack.dualpool.process.stop()
+    stack.service.process.stop()
     reply = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"})
     assert (reply.status, stack.reached(reply)) == (200, ["long"])
 

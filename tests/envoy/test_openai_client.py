@@ -6,7 +6,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.envoy.counts import AT_REST, observed
+from tests.envoy.counts import AT_REST, OBSERVATIONS
 from tests.envoy.pools import Pools
 from tests.envoy.stack import Stack, until
 
@@ -56,7 +56,7 @@ async def test_a_chat_completion_asynchronously(stack: Stack) -> None:
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_stream(stack: Stack, asked: bool) -> None:
     """Every chunk arrives; usage comes last when it was asked for, and is learned from only then."""
-    before = observed(stack, verdict="used")
+    before = stack.count(OBSERVATIONS, verdict="used")
     extra: Any = {"stream_options": {"include_usage": True}} if asked else {}
     with OpenAI(**options(stack)) as client:
         chunks = list(
@@ -65,8 +65,8 @@ def test_a_stream(stack: Stack, asked: bool) -> None:
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert len(said.split()) == 20
     assert (chunks[-1].usage is not None) == asked
-    until(lambda: AT_REST in stack.dualpool.get("/metrics"))
-    assert observed(stack, verdict="used") - before == asked
+    until(lambda: AT_REST in stack.service.get("/metrics"))
+    assert stack.count(OBSERVATIONS, verdict="used") - before == asked
 
 
 async def test_a_stream_asynchronously(stack: Stack) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from extproc.demo.service import Service
 from tests.envoy.changes import served_by
-from tests.envoy.conftest import StartStack
+from tests.envoy.conftest import Start
 from tests.envoy.load import Load
 from tests.envoy.pools import POOLS
 from tests.envoy.stack import Stack, healthy, until
@@ -33,7 +33,7 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(tmp_path: Path, start_stack: StartStack) -> Iterator[Replicas]:
+def replicas(tmp_path: Path, start_stack: Start) -> Iterator[Replicas]:
     with RedisServer(tmp_path) as redis, ExitStack() as running:
         settings = {"pools": POOLS, "state": {"redis": {"url": redis.url}, "interval_seconds": 0.2}}
         one, other = (running.enter_context(Service(settings, tmp_path / name)) for name in "ab")

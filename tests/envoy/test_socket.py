@@ -4,10 +4,9 @@ from pathlib import Path
 
 from extproc.config import Config
 from extproc.demo.envoy import Envoy, with_addresses
-from tests.envoy.attached import rendered
 from tests.envoy.client import chat, send
 from tests.envoy.pools import Pools, section
-from tests.envoy.stack import healthy, until
+from tests.envoy.stack import healthy, rendered, until
 from tests.process.talk import serving
 
 

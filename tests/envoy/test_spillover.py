@@ -12,12 +12,11 @@ from extproc.demo import tokens
 from extproc.demo.envoy import Tree
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Options
-from tests.envoy.attached import Attached, attached
 from tests.envoy.changes import hasty_log
 from tests.envoy.client import Reply, chat
-from tests.envoy.modes import count
+from tests.envoy.conftest import Start
 from tests.envoy.pools import SETS
-from tests.envoy.stack import until
+from tests.envoy.stack import Stack, rendered_stack, until
 
 MARK = 8
 NOT_YET = "nobody.invalid:9901"
@@ -25,8 +24,6 @@ LITTLE = chat("How are you?", max_tokens=10)
 QUICK = {"enabled": True, "interval_seconds": 0.05, "waiting": 4}
 REQUESTS = {"short": MARK, "long": 64}
 LOGGED = Options(usage="access-log")
-
-Start = Callable[..., Attached]
 
 
 @pytest.fixture
@@ -40,17 +37,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
             options: Options | None = None,
             change: Callable[[Tree], Tree] = lambda tree: tree,
             **settings: Any,
-        ) -> Attached:
+        ) -> Stack:
             tokens.count("")  # a pool that loads its vocabulary at a request answers nobody meanwhile
             settings = {"spillover": {**QUICK, **spillover}, **settings}
             behaviour = Behaviour(metrics=not hidden)
-            return running.enter_context(attached(tmp_path, SETS, settings, options, change, behaviour=behaviour))
+            return running.enter_context(
+                rendered_stack(tmp_path, SETS, settings, options, behaviour, change=change)
+            )
 
         yield begin
 
 
 @contextmanager
-def crowd(stack: Attached, many: int, slots: int = 256) -> Iterator[list["Future[Reply]"]]:
+def crowd(stack: Stack, many: int, slots: int = 256) -> Iterator[list["Future[Reply]"]]:
     """Have `many` short requests held in the short pool, `slots` of them running, until left; all must succeed."""
     pool = stack.pools["short"].pool
     before = pool.behaviour
@@ -64,17 +63,17 @@ def crowd(stack: Attached, many: int, slots: int = 256) -> Iterator[list["Future
     assert {future.result().status for future in sent} == {200}
 
 
-def pools(stack: Attached) -> dict[str, Any]:
+def pools(stack: Stack) -> dict[str, Any]:
     found: dict[str, Any] = stack.service.state()["spillover"]["pools"]
     return found
 
 
-def is_saturated(stack: Attached, source: str) -> bool:
+def is_saturated(stack: Stack, source: str) -> bool:
     level = pools(stack).get("short", {})
     return bool(level.get("saturated")) and level["source"] == source
 
 
-def has_room(stack: Attached, source: str) -> bool:
+def has_room(stack: Stack, source: str) -> bool:
     found = pools(stack)
     return all(
         not found[p]["saturated"] and found[p]["source"] == source if p in found else False
@@ -82,21 +81,21 @@ def has_room(stack: Attached, source: str) -> bool:
     )
 
 
-def spills_and_comes_back(stack: Attached, source: str, many: int, slots: int = 256) -> None:
+def spills_and_comes_back(stack: Stack, source: str, many: int, slots: int = 256) -> None:
     """The whole of it, by the pools' own logs."""
     until(lambda: has_room(stack, source))
     assert stack.lands(LITTLE) == "short"
     with crowd(stack, many, slots):
         until(lambda: is_saturated(stack, source))
         assert [stack.lands(LITTLE) for _ in range(3)] == ["long"] * 3
-        assert count(stack, "dualpool_requests_total", chosen="short", pool="long", reason="spillover") == 3
-        assert count(stack, "dualpool_spillovers_total", acted="true", pool="short", to="long") == 3
-        assert count(stack, "dualpool_pool_saturated", pool="short") == 1
-        assert count(stack, "dualpool_pool_pressure", pool="short", source=source) >= 1
+        assert stack.count("dualpool_requests_total", chosen="short", pool="long", reason="spillover") == 3
+        assert stack.count("dualpool_spillovers_total", acted="true", pool="short", to="long") == 3
+        assert stack.count("dualpool_pool_saturated", pool="short") == 1
+        assert stack.count("dualpool_pool_pressure", pool="short", source=source) >= 1
         assert pools(stack)["short"]["why"] == "saturated: at its mark or above"
     until(lambda: has_room(stack, source))
     assert stack.lands(LITTLE) == "short"
-    assert count(stack, "dualpool_pool_saturated", pool="short") == 0
+    assert stack.count("dualpool_pool_saturated", pool="short") == 0
 
 
 def test_by_vllms_metrics(start: Start) -> None:
@@ -111,7 +110,7 @@ def test_by_envoys_gauges(start: Start) -> None:
     spills_and_comes_back(stack, "envoy", many=MARK)
 
 
-def name_envoy(stack: Attached) -> None:
+def name_envoy(stack: Stack) -> None:
     """Name the admin port that Envoy got: Envoy starts after the service, which notices the changed file."""
     file = stack.service.process.log.parent / "dualpool.yaml"
     text = file.read_text("utf-8")
@@ -150,14 +149,14 @@ def test_shadow_mode_counts(start: Start) -> None:
     server.waiting = 4  # nobody is sent to the short pool in shadow mode: somebody else fills it
     until(lambda: is_saturated(stack, "vllm"))
     assert stack.lands(LITTLE) == "long"
-    assert count(stack, "dualpool_spillovers_total", acted="false", pool="short", to="long") == 1
-    assert count(stack, "dualpool_requests_total", chosen="short", pool="long", reason="shadow") == 1
+    assert stack.count("dualpool_spillovers_total", acted="false", pool="short", to="long") == 1
+    assert stack.count("dualpool_requests_total", chosen="short", pool="long", reason="shadow") == 1
 
 
 def test_servers_that_do_not_answer_change_nothing(start: Start) -> None:
     """Of a pool that says nothing nothing is known: requests go where they would without spillover."""
     stack = start({"stale_seconds": 0.2}, hidden=True)
-    until(lambda: count(stack, "dualpool_pressure_questions_total", result="failed", source="vllm") >= 4)
+    until(lambda: stack.count("dualpool_pressure_questions_total", result="failed", source="vllm") >= 4)
     with crowd(stack, 6, 2):
         until(lambda: stack.pools["short"].pool.waiting == 4)
         assert pools(stack)["short"]["source"] is None

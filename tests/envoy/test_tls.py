@@ -11,7 +11,7 @@ from extproc.demo.envoy import Tree
 from extproc.demo.service import Service
 from tests.envoy.changes import at
 from tests.envoy.client import chat
-from tests.envoy.conftest import StartStack
+from tests.envoy.conftest import Start
 from tests.envoy.load import Load
 from tests.envoy.pools import POOLS
 from tests.envoy.stack import until
@@ -58,7 +58,7 @@ def by_tls(port: int, pki: Path, own: str | None) -> Callable[[Tree], Tree]:
     return change
 
 
-def test_a_certificate_is_rotated_under_load(start_stack: StartStack, pki: Path, settings: dict[str, Any]) -> None:
+def test_a_certificate_is_rotated_under_load(start_stack: Start, pki: Path, settings: dict[str, Any]) -> None:
     """No request fails and none goes long for it, on connections old and new."""
     with Service(settings, pki / "service") as service:
         first = start_stack(service=False, change=by_tls(service.port, pki, "client"))
@@ -77,7 +77,7 @@ def test_a_certificate_is_rotated_under_load(start_stack: StartStack, pki: Path,
 
 @pytest.mark.parametrize("own", [None, "new"])
 def test_an_envoy_that_is_not_known_is_not_served(
-    start_stack: StartStack, pki: Path, settings: dict[str, Any], own: str | None
+    start_stack: Start, pki: Path, settings: dict[str, Any], own: str | None
 ) -> None:
     """Without a certificate, or with that of another authority: its requests go long, and none fails."""
     with Service(settings, pki / "service") as service:

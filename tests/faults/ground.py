@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from extproc.demo.service import Service
 from tests.envoy.load import Sent
 from tests.envoy.pools import Pools
-from tests.envoy.stack import Stack, running
+from tests.envoy.stack import Stack, shipped_stack
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class Ground:
         self._numbers = itertools.count()
 
     def start(self, **options: Any) -> Stack:
-        """Start an Envoy, with a service unless told otherwise (see `running`)."""
-        return self.enter(running(self.place(), self._pools, **options))
+        """Start an Envoy, with a service unless told otherwise (see `shipped_stack`)."""
+        return self.enter(shipped_stack(self.place(), self._pools, **options))
 
     def service(self, settings: dict[str, Any]) -> Service:
         """Start a service."""

@@ -30,8 +30,8 @@ def kill(service: Service) -> None:
 def killed_ten_times(ground: Ground) -> Outcome:
     """The service is killed and restarted ten times."""
     stack = ground.start()
-    settings = {"pools": POOLS, "server": {"listen": f"127.0.0.1:{stack.dualpool.port}"}}
-    service = stack.dualpool
+    settings = {"pools": POOLS, "server": {"listen": f"127.0.0.1:{stack.service.port}"}}
+    service = stack.service
     with Load(stack.url) as load:
         until(load.more(5))
         for _ in range(10):
@@ -55,10 +55,10 @@ def stopped(ground: Ground) -> Outcome:
     with Load(stack.url, users=1) as load, Load(stack.url, users=2, body=streamed) as streams:
         until(load.more(30))
         began = time.monotonic()
-        stack.dualpool.process.send_signal(signal.SIGSTOP)
+        stack.service.process.send_signal(signal.SIGSTOP)
         until(lambda: time.monotonic() > began + STOPPED_SECONDS)
         ended = time.monotonic()
-        stack.dualpool.process.send_signal(signal.SIGCONT)
+        stack.service.process.send_signal(signal.SIGCONT)
         until(load.more(5))
     before = [s for s in load.sent if s.started < began]
     during = [s for s in load.sent if began + 1 < s.started < ended]
@@ -126,7 +126,7 @@ def reloaded_a_hundred_times(ground: Ground) -> Outcome:
             (file.parent / "new.yaml").write_text(text, "utf-8")
             noticed = partial(_more_reloads, stack, broken, _reloads(stack, broken))
             (file.parent / "new.yaml").replace(file)
-            stack.dualpool.process.send_signal(signal.SIGHUP)
+            stack.service.process.send_signal(signal.SIGHUP)
             until(noticed)
         until(load.more(10))
     return Outcome(load.sent, [Figure("sent long for it", len(stack.pools["long"].pool.received), 0)])
@@ -138,7 +138,7 @@ def _more_reloads(stack: Stack, broken: bool, before: float) -> bool:
 
 def _reloads(stack: Stack, broken: bool) -> float:
     sample = f'dualpool_config_reloads_total{{result="{"rejected" if broken else "ok"}"}} '
-    lines = stack.dualpool.get("/metrics").splitlines()
+    lines = stack.service.get("/metrics").splitlines()
     return sum(float(line.removeprefix(sample)) for line in lines if line.startswith(sample))
 
 
@@ -176,5 +176,5 @@ def _checks_passed(stack: Stack) -> float:
 
 def _exchanges(stack: Stack) -> float:
     name = "dualpool_exchanges_in_flight "
-    lines = stack.dualpool.get("/metrics").splitlines()
+    lines = stack.service.get("/metrics").splitlines()
     return max(float(line.removeprefix(name)) for line in lines if line.startswith(name))
