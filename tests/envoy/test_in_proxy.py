@@ -2,83 +2,63 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from extproc.config import Config
-from extproc.demo.envoy import Envoy, with_addresses
 from extproc.demo.process import StartError
 from extproc.routing.router import in_rollout
 from tests.envoy.changes import short_by_default
-from tests.envoy.client import chat, send
+from tests.envoy.client import chat
 from tests.envoy.conftest import Start
 from tests.envoy.counts import ENTRIES
 from tests.envoy.load import Load
 from tests.envoy.modes import IN_PROXY, arrived, in_proxy_settings, options, write_seed
-from tests.envoy.pools import SETS, running_pools, section
-from tests.envoy.stack import UNUSED, rendered, until
+from tests.envoy.pools import SETS
+from tests.envoy.stack import Stack, rendered_stack, until
 
 REFUSED = "extension_config_discovery.http_filter.dualpool.in-proxy.config_fail"
 SHORT = chat("word " * 20, max_tokens=50)
 LONG = chat("word " * 3000, max_tokens=50)
 
 
-@dataclass(frozen=True)
-class Alone:
-    """An Envoy with its filter file and no service. `file`: that file."""
-
-    envoy: Envoy
-    file: Path
-
-    def lands(self, body: Any) -> str:
-        """Send a request; return the pool that answered it."""
-        reply = send(self.envoy.url, body)
-        assert reply.status == 200
-        return reply.headers["x-served-by"]
-
-
 @contextmanager
-def alone(directory: Path, spoil: Callable[[Path], Any] = Path.exists) -> Iterator[Alone]:
-    """Start an Envoy that never meets the service. `spoil`: what is done to the seed before."""
-    with ExitStack() as stack:
-        pools = stack.enter_context(running_pools())
-        settings = in_proxy_settings(directory)
-        file = write_seed(directory, SETS, settings)
-        spoil(file)
-        config = Config.model_validate({"pools": section(pools=pools), **settings})
-        tree = with_addresses(rendered(config, options(IN_PROXY)), {"dualpool": UNUSED})
-        yield Alone(stack.enter_context(Envoy(tree, directory / "run")), file)
+def alone(directory: Path, spoil: Callable[[Path], Any] = Path.exists) -> Iterator[tuple[Stack, Path]]:
+    """Start a stack without the service; yields it, and its filter file. `spoil`: done to the seed before."""
+    settings = in_proxy_settings(directory)
+    file = write_seed(directory, SETS, settings)
+    spoil(file)
+    with rendered_stack(directory / "run", SETS, settings, options(IN_PROXY), service=False) as stack:
+        yield stack, file
 
 
 def test_starts_from_the_seed(tmp_path: Path) -> None:
     """Envoy starts without the service and decides by the figures of the seed."""
-    with alone(tmp_path) as proxy:
-        assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("short", "long")
+    with alone(tmp_path) as (stack, _):
+        assert (stack.lands(SHORT), stack.lands(LONG)) == ("short", "long")
 
 
 @pytest.mark.parametrize("broken", ["", "{", "resources: []", "resources: [{'@type': nothing}]"])
 def test_starts_with_a_broken_file(tmp_path: Path, broken: str) -> None:
     """`default_config` stands in: everything goes the default way, and none fails."""
-    with alone(tmp_path, lambda file: file.write_text(broken, "utf-8")) as proxy:
-        assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("long", "long")
+    with alone(tmp_path, lambda file: file.write_text(broken, "utf-8")) as (stack, _):
+        assert (stack.lands(SHORT), stack.lands(LONG)) == ("long", "long")
 
 
 def test_a_file_that_breaks_and_is_mended(tmp_path: Path) -> None:
     """Envoy goes on by the figures it has, whatever becomes of the file, and takes the next good one."""
-    with alone(tmp_path) as proxy:
-        good = proxy.file.read_text("utf-8")
+    with alone(tmp_path) as (stack, file):
+        good = file.read_text("utf-8")
         for bad in ("{", good.replace("function envoy_on_request", "function function")):
-            before = rejected(proxy)
-            put(proxy.file, bad)
-            until(partial(more_rejected, proxy, before))
-            assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("short", "long")
-        put(proxy.file, good.replace('["capacity"] = 2048', '["capacity"] = 20'))
-        until(lambda: proxy.lands(SHORT) == "long")
+            before = rejected(stack)
+            put(file, bad)
+            until(partial(more_rejected, stack, before))
+            assert (stack.lands(SHORT), stack.lands(LONG)) == ("short", "long")
+        put(file, good.replace('["capacity"] = 2048', '["capacity"] = 20'))
+        until(lambda: stack.lands(SHORT) == "long")
 
 
 def put(file: Path, text: str) -> None:
@@ -88,13 +68,13 @@ def put(file: Path, text: str) -> None:
     new.replace(file)
 
 
-def rejected(proxy: Alone) -> int:
+def rejected(stack: Stack) -> int:
     """Files that Envoy has refused."""
-    return proxy.envoy.stats(REFUSED)[REFUSED]
+    return stack.envoy.stats(REFUSED)[REFUSED]
 
 
-def more_rejected(proxy: Alone, before: int) -> bool:
-    return rejected(proxy) > before
+def more_rejected(stack: Stack, before: int) -> bool:
+    return rejected(stack) > before
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
