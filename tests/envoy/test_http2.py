@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import h2.config
 import h2.connection
@@ -74,16 +73,13 @@ def post(
     [(False, False, "short"), (True, False, "long"), (True, True, "long")],
     ids=["body ends the stream", "trailers end it", "trailers after a length"],
 )
-def test_an_http2_request_is_routed(
-    shared_stack: Stack, pools: Any, trailers: bool, announced: bool, pool: str
-) -> None:
+def test_an_http2_request_is_routed(shared_stack: Stack, trailers: bool, announced: bool, pool: str) -> None:
     """By its body; one with trailers cannot be told from a cut one and goes long, which holds it."""
     body = json.dumps(chat("hello", max_tokens=5)).encode()
     status, answer = post(shared_stack.url, body, trailers, announced)
     assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 5)
-    assert {name: len(server.pool.received) for name, server in pools.items()} == {"short": 0, "long": 0} | {
-        pool: 1
-    }
+    received = {name: len(server.pool.received) for name, server in shared_stack.pools.items()}
+    assert received == {"short": 0, "long": 0} | {pool: 1}
 
 
 @pytest.mark.parametrize("trailers", [False, True], ids=["body ends the stream", "trailers end it"])

@@ -10,7 +10,6 @@ from extproc.demo.envoy import Tree
 from tests.envoy.changes import default_is_short
 from tests.envoy.client import Reply, chat
 from tests.envoy.conftest import Start
-from tests.envoy.counts import total
 from tests.envoy.stack import Stack, until
 from tests.envoy.texts import text
 
@@ -27,8 +26,7 @@ def test_a_cut_body_lands_long_though_the_default_route_is_short(start_stack: St
 
     stack = start_stack(change=small_buffer)
     batch = {"model": "m", "prompt": "hello " * 20_000, "max_tokens": CAP}  # its size alone says nothing
-    reply = stack.send(batch, path="/v1/completions")
-    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    assert stack.lands(batch, path="/v1/completions") == "long"
     assert stack.reasons() == {"cut": 1}
 
 
@@ -42,15 +40,13 @@ def with_image(size: int) -> dict[str, object]:
 def test_an_image_is_a_few_tokens(start_stack: Start) -> None:
     """However many bytes of the body it takes."""
     stack = start_stack(settings={"estimation": {"tokens_per_media": 100}})
-    reply = stack.send(with_image(1_000_000))
-    assert (reply.status, stack.reached(reply)) == (200, ["short"])
+    assert stack.lands(with_image(1_000_000)) == "short"
 
 
 def test_an_oversized_body_lands_long_before_it_has_come(start_stack: Start) -> None:
     """A body too long to be read goes long, past a default route that is not; the service is not sent it."""
     stack = start_stack(change=default_is_short)
-    reply = stack.send(with_image(LARGEST_BODY))
-    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    assert stack.lands(with_image(LARGEST_BODY)) == "long"
     assert stack.reasons() == {"oversized": 1}
     sent = stack.envoy.stats("cluster.dualpool.upstream_cx_tx_bytes_total")
     assert sum(sent.values()) < 20_000
@@ -60,28 +56,25 @@ def test_an_oversized_body_lands_long_before_it_has_come(start_stack: Start) -> 
 def test_a_spoofed_header_has_no_effect(start_stack: Start, up: bool) -> None:
     """A client that names its pool is not heard, with the service there or gone."""
     stack = start_stack(service=up)
-    long_text = text("prose", 3000)
-    reply = stack.send(chat(long_text, max_tokens=CAP), headers={"x-token-pool": "short"})
-    assert (reply.status, stack.reached(reply)) == (200, ["long"])
-    reply = stack.send(chat("hello", max_tokens=CAP), headers={"x-token-pool": "long"})
-    assert (reply.status, stack.reached(reply)) == (200, ["short"] if up else ["long"])
+    little, much = chat("hello", max_tokens=CAP), chat(text("prose", 3000), max_tokens=CAP)
+    assert stack.lands(much, headers={"x-token-pool": "short"}) == "long"
+    assert stack.lands(little, headers={"x-token-pool": "long"}) == ("short" if up else "long")
 
 
 def test_headers_without_room_for_another_fail_no_request(stack: Stack) -> None:
     """Envoy would answer 500 to the routing header: such a request goes where it goes without the service."""
     for more, length, pool in ((80, 1, "short"), (90, 1, "long"), (8, 7300, "short"), (8, 7648, "long")):
-        reply = stack.send(chat("hello", max_tokens=CAP), headers={f"x-{n}": "y" * length for n in range(more)})
-        assert (reply.status, stack.reached(reply)) == (200, [pool])
+        headers = {f"x-{n}": "y" * length for n in range(more)}
+        assert stack.lands(chat("hello", max_tokens=CAP), headers=headers) == pool
     assert stack.reasons() == {"fits": 2, "many_headers": 2}
 
 
 def test_a_killed_service_loses_nothing(stack: Stack) -> None:
     """Without the service every request is answered, by the long pool."""
-    assert stack.reached(stack.send(chat("hello", max_tokens=CAP))) == ["short"]
+    assert stack.lands(chat("hello", max_tokens=CAP)) == "short"
     stack.service.process.stop(signal.SIGKILL)
     for _ in range(20):
-        reply = stack.send(chat("hello", max_tokens=CAP))
-        assert (reply.status, stack.reached(reply)) == (200, ["long"])
+        assert stack.lands(chat("hello", max_tokens=CAP)) == "long"
 
 
 def test_a_burst_of_misroutes_is_answered_by_the_long_pool(start_stack: Start) -> None:
@@ -94,5 +87,4 @@ def test_a_burst_of_misroutes_is_answered_by_the_long_pool(start_stack: Start) -
         replies: list[Reply] = list(threads.map(lambda _: stack.send(body), range(50)))
     assert [reply.status for reply in replies] == [200] * 50
     assert [stack.reached(reply) for reply in replies] == [["short", "long"]] * 50
-    misroutes = {"kind": "rejected", "pool": "short"}
-    until(lambda: total(stack.service.get("/metrics"), "dualpool_misroutes_total", **misroutes) == 50)
+    until(lambda: stack.count("dualpool_misroutes_total", kind="rejected", pool="short") == 50)
