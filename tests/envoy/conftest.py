@@ -8,87 +8,87 @@ from typing import Any
 
 import pytest
 
-from extproc.demo.pool import Behaviour, Pool
-from extproc.demo.pool_server import PoolServer
-from tests.envoy import modes
-from tests.envoy.attached import Attached
-from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, Pools, Stack, running
+from tests.envoy.modes import mode_stack
+from tests.envoy.pools import Pools, running_pools
+from tests.envoy.stack import Stack, shipped_stack
 from tests.envoy.version import KEPT, Version, version
 
-StartStack = Callable[..., Stack]
-StartMode = Callable[..., Attached]
+Start = Callable[..., Stack]
 
 
 @pytest.fixture(scope="session")
 def _pool_servers() -> Iterator[Pools]:
-    with PoolServer(Pool("short", SHORT_CAPACITY)) as short, PoolServer(Pool("long", LONG_CAPACITY)) as long:
-        yield Pools(short, long)
+    with running_pools() as pools:
+        yield pools
 
 
 @pytest.fixture
 def pools(_pool_servers: Pools) -> Pools:
     """Two pools with empty logs that behave."""
-    for server in (_pool_servers.short, _pool_servers.long):
-        server.pool.behaviour = Behaviour()
-        server.pool.received.clear()
+    _pool_servers.reset()
     return _pool_servers
 
 
 @pytest.fixture
-def start_stack(tmp_path: Path, pools: Pools) -> Iterator[StartStack]:
-    """Start a stack with options of the test's own (see `stack.running`); stopped after the test."""
+def start_stack(tmp_path: Path, pools: Pools) -> Iterator[Start]:
+    """Start a stack with options of the test's own (see `shipped_stack`); stopped after the test."""
     with ExitStack() as stack:
         started = iter(range(100))
 
         def start(**options: Any) -> Stack:
-            return stack.enter_context(running(tmp_path / str(next(started)), pools, **options))
+            return stack.enter_context(shipped_stack(tmp_path / str(next(started)), pools, **options))
 
         yield start
 
 
 @pytest.fixture
-def start_mode(tmp_path: Path) -> Iterator[StartMode]:
-    """Start a stack in one of the modes (see `modes.running`); stopped after the test."""
+def start_mode(tmp_path: Path) -> Iterator[Start]:
+    """Start a stack in one of the modes (see `mode_stack`); stopped after the test."""
     with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(modes.running(tmp_path, *args, **options))
+        yield lambda *args, **options: stack.enter_context(mode_stack(tmp_path, *args, **options))
 
 
 @pytest.fixture(scope="module")
-def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartMode]:
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start each mode once for the tests of a module."""
     with ExitStack() as stack:
-        started: dict[str, Attached] = {}
+        started: dict[str, Stack] = {}
 
-        def start(*args: Any, **options: Any) -> Attached:
+        def start(*args: Any, **options: Any) -> Stack:
             key = repr((args, options))
             if key not in started:
                 place = tmp_path_factory.mktemp("mode")
-                started[key] = stack.enter_context(modes.running(place, *args, **options))
+                started[key] = stack.enter_context(mode_stack(place, *args, **options))
             return started[key]
 
         yield start
 
 
 @pytest.fixture
-def shared_mode(_started: StartMode) -> StartMode:
+def shared_mode(_started: Start) -> Start:
     """A stack in one of the modes that the tests of a module share, where each finds it as if it were its own.
 
     But for what others taught it.
     """
-    return lambda *args, **options: modes.anew(_started(*args, **options))
+    return lambda *args, **options: _started(*args, **options).anew()
 
 
 @pytest.fixture
-def stack(start_stack: StartStack) -> Stack:
+def stack(start_stack: Start) -> Stack:
     """A stack of the test's own with the shipped configuration, nothing learned yet."""
     return start_stack()
 
 
 @pytest.fixture(scope="module")
-def shared_stack(tmp_path_factory: pytest.TempPathFactory, _pool_servers: Pools) -> Iterator[Stack]:
-    """One stack for the tests of a module that do not mind what others taught it."""
-    with running(tmp_path_factory.mktemp("stack"), _pool_servers) as stack:
+def _shipped(tmp_path_factory: pytest.TempPathFactory, _pool_servers: Pools) -> Iterator[Stack]:
+    with shipped_stack(tmp_path_factory.mktemp("stack"), _pool_servers) as stack:
         yield stack
+
+
+@pytest.fixture
+def shared_stack(_shipped: Stack) -> Stack:
+    """One stack for the tests of a module that do not mind what others taught it."""
+    return _shipped.anew()
 
 
 @pytest.fixture(params=os.environ.get("ENVOYS", "").split() or [""])

@@ -1,10 +1,13 @@
-"""What a running service has counted."""
-
-from tests.envoy.stack import Stack
+"""What a running service and its Envoy count, by name."""
 
 OBSERVATIONS = "dualpool_observations_total"
+ENTRIES = "dualpool_access_log_entries_total"
 AT_REST = "dualpool_exchanges_in_flight 0.0"
 """Stands on the page of metrics when no exchange is open."""
+
+ACTIVE = "http.llm.downstream_rq_active"
+WRITTEN = "access_logs.grpc_access_log.logs_written"
+"""Envoy's own."""
 
 
 def total(page: str, metric: str, **labels: str) -> float:
@@ -14,16 +17,3 @@ def total(page: str, metric: str, **labels: str) -> float:
         if line.startswith(f"{metric}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
             found += float(line.rpartition(" ")[2])
     return found
-
-
-def requests_by_reason(stack: Stack) -> dict[str, int]:
-    """Requests decided, by reason."""
-    counts: dict[str, int] = {}
-    for entry in stack.dualpool.state()["requests"]:
-        counts[entry["reason"]] = counts.get(entry["reason"], 0) + entry["requests"]
-    return counts
-
-
-def observed(stack: Stack, **labels: str) -> float:
-    """Usage reports seen: all of them, or those of one `verdict`."""
-    return total(stack.dualpool.get("/metrics"), OBSERVATIONS, **labels)

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from extproc.config import Config
-from extproc.demo.envoy import Tree, connection_manager
-from extproc.demo.pool import Behaviour
+from extproc.demo.envoy import Tree
 from extproc.render.layout import Exchange, Options, Usage
 from extproc.render.target import render
-from tests.envoy.attached import SETS, Attached, PoolSets, attached
-from tests.envoy.counts import AT_REST, OBSERVATIONS, total
-from tests.envoy.stack import default_is_short, until
+from tests.envoy.changes import hasty_log
+from tests.envoy.counts import ENTRIES, OBSERVATIONS
+from tests.envoy.pools import SETS, PoolSets, section
+from tests.envoy.stack import Stack, rendered_stack, until
 
 Mode = tuple[Exchange, Usage]
 BODY: Mode = ("body", "response-body")
@@ -24,26 +23,10 @@ UNSEEN = LOGGED[1:]
 
 MODES = (BODY, *LOGGED)
 
-ENTRIES = "dualpool_access_log_entries_total"
-WRITTEN = "access_logs.grpc_access_log.logs_written"
-ACTIVE = "http.llm.downstream_rq_active"
-
 
 def name(mode: Mode) -> str:
     """How a test calls a mode."""
     return "+".join(mode)
-
-
-def hasty_log(tree: Tree) -> Tree:
-    """Entries are sent at once: a test need not wait a second for each."""
-    for log in connection_manager(tree).get("access_log", ()):
-        log["typed_config"]["common_config"]["buffer_flush_interval"] = "0.05s"
-    return tree
-
-
-def short_by_default(tree: Tree) -> Tree:
-    """The same, and what nobody routes lands short."""
-    return hasty_log(default_is_short(tree))
 
 
 def options(mode: Mode, envoy: tuple[int, int] = Options().envoy) -> Options:
@@ -57,16 +40,9 @@ def in_proxy_settings(directory: Path) -> dict[str, Any]:
     return {"in_proxy": {"file": str(directory / "in-proxy.yaml"), "interval_seconds": 0.1}}
 
 
-def configured(sets: PoolSets, settings: dict[str, Any], endpoints: dict[str, str] | None = None) -> Config:
-    """Return the configuration of `sets`. `endpoints`: HOST:PORT of each pool, by name, where it matters."""
-    pools = {
-        set_name: [
-            {"name": n, "capacity": c, "endpoints": [(endpoints or {}).get(n, "127.0.0.1:1")]}
-            for n, c in members.items()
-        ]
-        for set_name, members in sets.items()
-    }
-    return Config.model_validate({"pools": pools, **settings})
+def configured(sets: PoolSets, settings: dict[str, Any]) -> Config:
+    """Return the configuration of `sets`, which nobody serves."""
+    return Config.model_validate({"pools": section(sets), **settings})
 
 
 def write_seed(directory: Path, sets: PoolSets, settings: dict[str, Any]) -> Path:
@@ -78,55 +54,34 @@ def write_seed(directory: Path, sets: PoolSets, settings: dict[str, Any]) -> Pat
 
 
 @contextmanager
-def running(
+def mode_stack(
     directory: Path,
     mode: Mode,
     change: Callable[[Tree], Tree] = hasty_log,
     sets: PoolSets = SETS,
     envoy: tuple[int, int] = Options().envoy,
     **settings: Any,
-) -> Iterator[Attached]:
-    """Start a stack in `mode`, the seed of the in-proxy filter in place; see `attached`."""
+) -> Iterator[Stack]:
+    """Start a stack in `mode`, the seed of the in-proxy filter in place; see `rendered_stack`."""
     if mode == IN_PROXY:
         place = directory / "filter"
         place.mkdir(parents=True)
         settings = {**in_proxy_settings(place), **settings}
         write_seed(place, sets, settings)
-    with attached(directory / "run", sets, settings, options(mode, envoy), change) as stack:
+    with rendered_stack(directory / "run", sets, settings, options(mode, envoy), change=change) as stack:
         yield stack
 
 
-def anew(stack: Attached) -> Attached:
-    """Return `stack` as another test may use it: at rest, its pools behave, nothing received, counts at 0."""
-    until(lambda: _at_rest(stack))
-    stack.behave(Behaviour())
-    for server in stack.servers.values():
-        server.pool.received.clear()
-    return replace(stack, before=stack.service.get("/metrics"))
-
-
-def _at_rest(stack: Attached) -> bool:
-    """No request is under way, no exchange is open, and every entry written has come."""
-    figures, page = stack.envoy.stats(f"{ACTIVE}|{WRITTEN}"), stack.service.get("/metrics")
-    quiet = not figures[ACTIVE] and AT_REST in page
-    return quiet and figures.get(WRITTEN, 0) == total(page, ENTRIES)
-
-
-def count(stack: Attached, metric: str, **labels: str) -> float:
-    """Sum a metric of the service over the series that have `labels`: what a test has added to it."""
-    return total(stack.service.get("/metrics"), metric, **labels) - total(stack.before, metric, **labels)
-
-
-def arrived(stack: Attached, entries: int) -> None:
+def arrived(stack: Stack, entries: int) -> None:
     """Wait until the service has received so many access-log entries."""
-    until(lambda: count(stack, ENTRIES) >= entries)
-    assert count(stack, ENTRIES) == entries
+    until(lambda: stack.count(ENTRIES) >= entries)
+    assert stack.count(ENTRIES) == entries
 
 
-def heard(stack: Attached, mode: Mode, answers: int) -> None:
+def heard(stack: Stack, mode: Mode, answers: int) -> None:
     """Wait until the service has been told of so many answers, the way that `mode` has."""
     if mode != BODY:
         arrived(stack, answers)
         return
-    until(lambda: count(stack, OBSERVATIONS) >= answers)
-    assert count(stack, OBSERVATIONS) == answers
+    until(lambda: stack.count(OBSERVATIONS) >= answers)
+    assert stack.count(OBSERVATIONS) == answers

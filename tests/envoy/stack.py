@@ -1,32 +1,30 @@
-"""Envoy, the service and two stand-in pools, as the tests start them."""
+"""Envoy, the service and stand-in pools, as the tests start them."""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from extproc.demo.envoy import ANY_PORT, Address, Envoy, Tree, connection_manager, shipped, with_addresses
-from extproc.demo.pool import Received
-from extproc.demo.pool_server import PoolServer
+import yaml
+
+from extproc.config import Config
+from extproc.demo.envoy import Address, Envoy, Tree, shipped, with_addresses
+from extproc.demo.pool import Behaviour
+from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
-from extproc.render.clusters import service
 from extproc.render.layout import Options
-from extproc.render.text import plain
-from tests.envoy.client import MARKER, Reply, send
-
-SHORT_CAPACITY = 2048
-LONG_CAPACITY = 131_072
-
-POOLS = {
-    "default": [{"name": "short", "capacity": SHORT_CAPACITY}, {"name": "long", "capacity": LONG_CAPACITY}],
-}
+from extproc.render.target import render
+from tests.envoy.changes import patient
+from tests.envoy.client import Reply, send
+from tests.envoy.counts import ACTIVE, AT_REST, ENTRIES, WRITTEN, total
+from tests.envoy.pools import POOLS, SETS, Pools, PoolSets, running_pools, section
 
 WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
 """Settings of a service that takes text of many tokens for short: the pool it is sent to refuses it."""
 
-UNUSED: Address = ("127.0.0.1", 1)
+UNUSED: Address = (HOST, 1)
 """Nobody listens there."""
 
 
@@ -45,114 +43,24 @@ def healthy(envoy: Envoy) -> int:
     return envoy.stats(name).get(name, 0)
 
 
-def ext_proc(tree: Tree) -> Tree:
-    """Return the settings of the filter that asks the service, to be changed in place."""
-    filters = {f["name"]: f for f in connection_manager(tree)["http_filters"]}
-    settings: Tree = filters["envoy.filters.http.ext_proc"]["typed_config"]
-    return settings
-
-
-PATIENCE = "10s"
-
-
-def patient(tree: Tree) -> Tree:
-    """Make Envoy wait for a slow service, in place: on a machine that does too much at once 200 ms are soon over.
-
-    A service that is gone is still noticed at once, by the connection that fails.
-    """
-    for http_filter in connection_manager(tree)["http_filters"]:
-        if "message_timeout" in http_filter.get("typed_config", ()):
-            http_filter["typed_config"]["message_timeout"] = PATIENCE
-    for cluster in tree["static_resources"]["clusters"]:
-        for check in cluster.get("health_checks", ()):
-            check["timeout"] = PATIENCE
-        for options in cluster.get("typed_extension_protocol_options", {}).values():
-            http2 = options.get("explicit_http_config", {}).get("http2_protocol_options", {})
-            if "connection_keepalive" in http2:
-                http2["connection_keepalive"]["timeout"] = PATIENCE
-    return tree
-
-
-def at(**ports: int) -> Callable[[Tree], Tree]:
-    """Return a change to Envoy's configuration: the port of a cluster, by its name."""
-
-    def change(tree: Tree) -> Tree:
-        return with_addresses(tree, {name: (ANY_PORT[0], port) for name, port in ports.items()})
-
-    return change
-
-
-def served_by(*ports: int) -> Callable[[Tree], Tree]:
-    """Return a change to Envoy's configuration: replicas of the service, at `ports`, in place of one."""
-
-    def change(tree: Tree) -> Tree:
-        cluster = next(c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool")
-        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
-            {"endpoint": {"address": {"socket_address": {"address": ANY_PORT[0], "port_value": port}}}}
-            for port in ports
-        ]
-        return tree
-
-    return change
-
-
-def served_at(listen: str, workers: int) -> Callable[[Tree], Tree]:
-    """Return a change to Envoy's configuration: the service at `listen`, its cluster as it is rendered."""
-
-    def change(tree: Tree) -> Tree:
-        clusters = tree["static_resources"]["clusters"]
-        place = [cluster["name"] for cluster in clusters].index("dualpool")
-        clusters[place] = plain(service(Options(service=listen, workers=workers)))
-        return tree
-
-    return change
-
-
-def default_is_short(tree: Tree) -> Tree:
-    """What nobody routes lands short, in place: a test of the long pool must not pass by default."""
-    routes = connection_manager(tree)["route_config"]["virtual_hosts"][0]["routes"]
-    default = routes[-1]
-    named = [{"name": "x-token-pool", "string_match": {"exact": "long"}}]
-    routes.insert(0, {**default, "match": {**default["match"], "headers": named}})
-    routes[-1] = {**default, "route": {**default["route"], "cluster": "short"}}
-    return tree
-
-
-@dataclass(frozen=True)
-class Pools:
-    """The two pools, running."""
-
-    short: PoolServer
-    long: PoolServer
-
-    def reached(self, reply: Reply) -> list[str]:
-        """Names of the pools that the request behind `reply` reached, by their own logs; short before long."""
-        return [server.pool.name for server in (self.short, self.long) if self.received(server, reply)]
-
-    @staticmethod
-    def received(server: PoolServer, reply: Reply) -> list[Received]:
-        """What `server` received of the request behind `reply`."""
-        return [r for r in server.pool.received if r.headers.get(MARKER) == reply.marker]
-
-
 @dataclass(frozen=True)
 class Stack:
-    """Everything, running. `service`: None when it was started without one."""
+    """Everything, running.
+
+    `service`: not started where the test starts its own, or none. `settings`: Dualpool's, with the pools.
+    `before`: metrics of the service that are not to be counted.
+    """
 
     envoy: Envoy
     pools: Pools
-    service: Service | None
+    service: Service
+    settings: dict[str, Any]
+    before: str = ""
 
     @property
     def url(self) -> str:
         """Where a client sends its requests."""
         return self.envoy.url
-
-    @property
-    def dualpool(self) -> Service:
-        """The service."""
-        assert self.service is not None
-        return self.service
 
     def send(self, body: Any = None, **options: Any) -> Reply:
         """Send a request through Envoy (see `client.send`)."""
@@ -162,34 +70,94 @@ class Stack:
         """See `Pools.reached`."""
         return self.pools.reached(reply)
 
+    def lands(self, body: Any, **options: Any) -> str:
+        """Send a request; return the pool that answered, and fail when none did, or more than one was asked."""
+        reply = self.send(body, **options)
+        reached = self.reached(reply)
+        assert (reply.status, len(reached)) == (200, 1), (reply, reached)
+        return reached[0]
+
+    def count(self, metric: str, **labels: str) -> float:
+        """Sum a metric of the service over the series that have `labels`: what a test has added to it."""
+        return total(self.service.get("/metrics"), metric, **labels) - total(self.before, metric, **labels)
+
+    def reasons(self) -> dict[str, int]:
+        """Requests that the service has decided, by reason."""
+        counts: dict[str, int] = {}
+        for entry in self.service.state()["requests"]:
+            counts[entry["reason"]] = counts.get(entry["reason"], 0) + entry["requests"]
+        return counts
+
+    def _at_rest(self) -> bool:
+        """No request is under way, no exchange is open, and every entry of the access log has come."""
+        figures, page = self.envoy.stats(f"{ACTIVE}|{WRITTEN}"), self.service.get("/metrics")
+        quiet = not figures[ACTIVE] and AT_REST in page
+        return quiet and figures.get(WRITTEN, 0) == total(page, ENTRIES)
+
+    def anew(self) -> "Stack":
+        """Return it as another test may use it: at rest, its pools work, nothing received, counts at 0."""
+        until(self._at_rest)
+        self.pools.reset()
+        return replace(self, before=self.service.get("/metrics"))
+
 
 @contextmanager
 def running(
     directory: Path,
     pools: Pools,
+    settings: dict[str, Any],
+    tree: Tree,
     *,
-    settings: dict[str, Any] | None = None,
-    service: bool = True,
     change: Callable[[Tree], Tree] = lambda tree: tree,
+    service: bool = True,
     hasty: bool = False,
 ) -> Iterator[Stack]:
-    """Start the service and an Envoy before `pools`; stop both afterwards.
+    """Start the service under `settings` and an Envoy under `tree`, which leads to `pools`; stop both afterwards.
 
-    `settings`: of the service, beyond the pools. `change`: what to change in Envoy's standalone configuration,
-    addresses already replaced. `hasty`: keep its short timeouts, for tests about them.
+    `change`: what to change in `tree`, addresses already replaced. `service`: whether it is started. `hasty`: keep
+    Envoy's short timeouts, for tests about them.
     """
+    dualpool = Service(settings, directory)
     with ExitStack() as stack:
-        run = None
         if service:
-            run = stack.enter_context(Service({"pools": POOLS, **(settings or {})}, directory))
-        endpoints = {
-            "short": (ANY_PORT[0], pools.short.port),
-            "long": (ANY_PORT[0], pools.long.port),
-            "dualpool": (ANY_PORT[0], run.port) if run else UNUSED,
-        }
-        config = with_addresses(shipped(), endpoints)
-        config = change(config if hasty else patient(config))
-        proxy = stack.enter_context(Envoy(config, directory))
-        if run:
-            until(lambda: healthy(proxy))
-        yield Stack(proxy, pools, run)
+            stack.enter_context(dualpool)
+        tree = with_addresses(tree, {"dualpool": (HOST, dualpool.port) if service else UNUSED})
+        envoy = stack.enter_context(Envoy(change(tree if hasty else patient(tree)), directory))
+        if service:
+            until(lambda: healthy(envoy))
+        yield Stack(envoy, pools, dualpool, settings)
+
+
+def shipped_stack(
+    directory: Path, pools: Pools, settings: dict[str, Any] | None = None, **how: Any
+) -> AbstractContextManager[Stack]:
+    """Start a stack with the shipped file before `pools`. `settings`: beyond the pools; `how`: see `running`."""
+    tree = with_addresses(shipped(), {name: (HOST, server.port) for name, server in pools.items()})
+    return running(directory, pools, {"pools": POOLS, **(settings or {})}, tree, **how)
+
+
+@contextmanager
+def rendered_stack(
+    directory: Path,
+    sets: PoolSets = SETS,
+    settings: dict[str, Any] | None = None,
+    options: Options | None = None,
+    behaviour: Behaviour | None = None,
+    **how: Any,
+) -> Iterator[Stack]:
+    """Start pools of its own, and a stack with a file rendered for them.
+
+    `settings`: beyond the pools. `options`: of the rendering. `behaviour`: of the pools (default: they work).
+    `how`: see `running`.
+    """
+    with running_pools(sets, behaviour) as pools:
+        settings = {"pools": section(sets, pools), **(settings or {})}
+        tree = rendered(Config.model_validate(settings), options)
+        with running(directory, pools, settings, tree, **how) as stack:
+            yield stack
+
+
+def rendered(config: Config, options: Options | None = None) -> Tree:
+    """Return what `dualpool render envoy` prints."""
+    tree: Tree = yaml.safe_load(render("envoy", config, options or Options())["envoy.yaml"])
+    return tree

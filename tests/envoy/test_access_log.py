@@ -6,13 +6,12 @@ import pytest
 
 from extproc.demo.pool import Behaviour
 from extproc.demo.service import Service
-from tests.envoy.attached import Attached
 from tests.envoy.client import chat
-from tests.envoy.conftest import StartMode
-from tests.envoy.counts import OBSERVATIONS, total
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES, OBSERVATIONS, WRITTEN, total
 from tests.envoy.load import Load
-from tests.envoy.modes import ENTRIES, IN_PROXY, LOGGED, WRITTEN, Mode, count, name
-from tests.envoy.stack import healthy, until
+from tests.envoy.modes import IN_PROXY, LOGGED, Mode, name
+from tests.envoy.stack import Stack, healthy, until
 from tests.envoy.version import version
 
 DROPPED = "access_logs.grpc_access_log.logs_dropped"
@@ -23,33 +22,30 @@ def entries(service: Service) -> float:
     return total(service.get("/metrics"), ENTRIES)
 
 
-def kill(stack: Attached) -> None:
+def kill(stack: Stack) -> None:
     stack.service.process.popen.kill()
     stack.service.process.popen.wait()
 
 
-def again(stack: Attached, directory: Path, **settings: object) -> Service:
+def again(stack: Stack, directory: Path) -> Service:
     """Return a service to be started in place of the one that is gone, which knows nothing of it."""
-    pools = stack.config.model_dump(mode="json")["pools"]
     server = {"listen": f"127.0.0.1:{stack.service.port}"}
-    return Service({"pools": pools, "server": server, **settings}, directory)
+    return Service({"pools": stack.settings["pools"], "server": server}, directory)
 
 
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_any_replica_learns_from_any_entry(start_mode: StartMode, tmp_path: Path, mode: Mode) -> None:
+def test_any_replica_learns_from_any_entry(start_mode: Start, tmp_path: Path, mode: Mode) -> None:
     """A request that one service has decided teaches another, which has never heard of it."""
     stack = start_mode(mode)
     assert stack.lands(SHORT) == "short"
-    until(lambda: count(stack, ENTRIES) == 1)
-    for server in stack.servers.values():
-        server.pool.behaviour = Behaviour(held=True)
-    with Load(stack.envoy.url, users=5, body=lambda: SHORT) as load:
-        until(lambda: stack.servers["short"].pool.running == 5)
+    until(lambda: stack.count(ENTRIES) == 1)
+    stack.pools.behave(Behaviour(held=True))
+    with Load(stack.url, users=5, body=lambda: SHORT) as load:
+        until(lambda: stack.pools["short"].pool.running == 5)
         kill(stack)
         with again(stack, tmp_path / "again") as service:
             until(lambda: healthy(stack.envoy))
-            for server in stack.servers.values():
-                server.pool.behaviour = Behaviour()
+            stack.pools.behave(Behaviour())
             until(load.more(5))
             until(lambda: total(service.get("/metrics"), OBSERVATIONS) >= 5)
             assert total(service.get("/metrics"), OBSERVATIONS, verdict="used")
@@ -57,19 +53,19 @@ def test_any_replica_learns_from_any_entry(start_mode: StartMode, tmp_path: Path
 
 
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_every_request_is_learned_from_under_load(start_mode: StartMode, mode: Mode) -> None:
+def test_every_request_is_learned_from_under_load(start_mode: Start, mode: Mode) -> None:
     """Requests answered, entries written, entries received and observations used are one number."""
     stack = start_mode(mode)
-    with Load(stack.envoy.url, users=8, pause=0, body=lambda: SHORT) as load:
+    with Load(stack.url, users=8, pause=0, body=lambda: SHORT) as load:
         until(load.more(500))
     assert load.failed() == []
-    until(lambda: count(stack, ENTRIES) == len(load.sent))
-    until(lambda: count(stack, OBSERVATIONS) == len(load.sent))
-    assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
+    until(lambda: stack.count(ENTRIES) == len(load.sent))
+    until(lambda: stack.count(OBSERVATIONS) == len(load.sent))
+    assert stack.count(OBSERVATIONS, verdict="no_usage") == 0
     assert stack.envoy.stats(WRITTEN)[WRITTEN] == len(load.sent)
 
 
-def test_what_is_lost_shows(start_mode: StartMode, tmp_path: Path) -> None:
+def test_what_is_lost_shows(start_mode: Start, tmp_path: Path) -> None:
     """Entries that nobody took are what Envoy has written and dropped, less what the services have received.
 
     While they are away it keeps 64 KiB for them, or before 1.39 nothing; what it sends into a connection that has
@@ -77,7 +73,7 @@ def test_what_is_lost_shows(start_mode: StartMode, tmp_path: Path) -> None:
     """
     stack = start_mode(IN_PROXY)
     stack.lands(SHORT)
-    until(lambda: count(stack, ENTRIES) == 1)
+    until(lambda: stack.count(ENTRIES) == 1)
     kill(stack)
     away = 600
     for _ in range(away):
@@ -95,7 +91,7 @@ def test_what_is_lost_shows(start_mode: StartMode, tmp_path: Path) -> None:
         assert dropped <= written + dropped - 1 - entries(service) <= away
 
 
-def told(stack: Attached) -> tuple[int, int]:
+def told(stack: Stack) -> tuple[int, int]:
     """Entries that Envoy says it has written, and dropped."""
     found = stack.envoy.stats("access_logs.grpc_access_log")
     return found[WRITTEN], found[DROPPED]

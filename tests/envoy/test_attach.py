@@ -12,9 +12,10 @@ from extproc.cli import main
 from extproc.demo.envoy import BARE, Tree, connection_manager, with_bare_listener
 from extproc.demo.pool_server import HOST
 from extproc.render.typed import any_of
-from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.changes import ext_proc
 from tests.envoy.client import Reply, chat, send
-from tests.envoy.stack import WRONG_PRIOR, ext_proc, until
+from tests.envoy.pools import SETS
+from tests.envoy.stack import WRONG_PRIOR, Stack, rendered_stack, until
 
 PER_ROUTE = "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"
 MODEL_SETS = {
@@ -68,53 +69,53 @@ def change(tree: Tree) -> Tree:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {"models": {"coder": "coder"}}
-    with attached(tmp_path_factory.mktemp("attached"), MODEL_SETS, settings, change=change) as running:
+    with rendered_stack(tmp_path_factory.mktemp("attached"), MODEL_SETS, settings, change=change) as running:
         yield running
 
 
 @pytest.mark.parametrize(("tokens", "pool"), [(100, "small"), (1500, "middle"), (12_000, "large")])
-def test_three_pools_for_a_model(stack: Attached, tokens: int, pool: str) -> None:
+def test_three_pools_for_a_model(stack: Stack, tokens: int, pool: str) -> None:
     """Of three pools the smallest that holds the budget answers."""
     assert stack.lands(chat(text(tokens), max_tokens=20)) == pool
 
 
 @pytest.mark.parametrize(("tokens", "pool"), [(50, "coder-small"), (1500, "coder-large")])
-def test_a_model_with_pools_of_its_own(stack: Attached, tokens: int, pool: str) -> None:
+def test_a_model_with_pools_of_its_own(stack: Stack, tokens: int, pool: str) -> None:
     """A second model has its own pools and thresholds behind the same Envoy."""
     assert stack.lands({**chat(text(tokens), max_tokens=20), "model": "coder"}) == pool
 
 
-def test_two_routes_two_thresholds(stack: Attached) -> None:
+def test_two_routes_two_thresholds(stack: Stack) -> None:
     """A route that lowers a threshold sends elsewhere what another route of the same Envoy does not."""
     body = chat(text(100), max_tokens=20)
     assert stack.lands(body, path="/v1/chat/completions") == "small"
     assert stack.lands(body, path="/tight/v1/chat/completions") == "middle"
 
 
-def test_route_metadata(stack: Attached) -> None:
+def test_route_metadata(stack: Stack) -> None:
     """A route's own metadata says as much as gRPC metadata, whatever it says to others."""
     path = "/own/v1/chat/completions"
     assert stack.lands(chat(text(100), max_tokens=20), path=path) == "middle"
     assert stack.lands(chat(text(3000), max_tokens=20), path=path) == "large"
 
 
-def test_the_filters_own_metadata(stack: Attached) -> None:
+def test_the_filters_own_metadata(stack: Stack) -> None:
     """Initial metadata of the filter holds for every route that does not say otherwise."""
     for path in ("/v1/chat/completions", "/named/v1/chat/completions"):
         assert stack.lands(chat("hello", max_tokens=20), path=path) == "small"
     until(lambda: all(f'category="{name}"' in stack.service.get("/metrics") for name in ("by-filter", "by-route")))
 
 
-def test_a_route_with_a_pool_set(stack: Attached) -> None:
+def test_a_route_with_a_pool_set(stack: Stack) -> None:
     """A route's pool set is used whatever the model, for what is understood and for what is not."""
     path = "/coder/v1/chat/completions"
     assert stack.lands(chat("hello", max_tokens=20), path=path) == "coder-small"
     assert stack.reached(stack.send(b"no JSON", path=path)) == ["coder-large"]
 
 
-def test_a_bad_value_is_counted_and_ignored(stack: Attached) -> None:
+def test_a_bad_value_is_counted_and_ignored(stack: Stack) -> None:
     """A pool set that does not exist is counted; what else the route says still holds."""
     assert stack.lands(chat("hello", max_tokens=20), path="/quiet/v1/chat/completions") == "large"
     assert 'dualpool_route_settings_ignored_total{setting="pools"}' in stack.service.get("/metrics")
@@ -132,7 +133,7 @@ def test_metadata_of_what_routes_have_in_common(tmp_path: Path, place: str) -> N
         holder["metadata"] = {"filter_metadata": {"dualpool": {"shadow": True}}}
         return tree
 
-    with attached(tmp_path, SETS, change=shadow) as running:
+    with rendered_stack(tmp_path, SETS, change=shadow) as running:
         assert running.lands(chat("hello", max_tokens=20)) == "long"
         (counted,) = running.service.state()["requests"]
         assert (counted["chosen"], counted["reason"]) == ("short", "shadow")
@@ -140,7 +141,7 @@ def test_metadata_of_what_routes_have_in_common(tmp_path: Path, place: str) -> N
 
 def test_a_misroute_goes_to_the_largest_of_three(tmp_path: Path) -> None:
     """What the smallest of three pools refuses is answered by the largest, whoever is between."""
-    with attached(tmp_path, {"default": MODEL_SETS["default"]}, WRONG_PRIOR) as running:
+    with rendered_stack(tmp_path, {"default": MODEL_SETS["default"]}, WRONG_PRIOR) as running:
         reply = running.send(chat("a1 b2 c3 d4 " * 250, max_tokens=10))
         assert (reply.status, running.reached(reply)) == (200, ["small", "large"])
 
@@ -164,7 +165,7 @@ def seen(reply: Reply) -> tuple[int, dict[str, str], bytes]:
 def test_shadow_mode_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In shadow mode every request goes where it went, every answer is the same to the byte, and what is counted is
     enough for a plan."""
-    with attached(tmp_path, SETS, {"routing": {"shadow": True}}, change=with_bare_listener) as shadow:
+    with rendered_stack(tmp_path, SETS, {"routing": {"shadow": True}}, change=with_bare_listener) as shadow:
         for body in BODIES:
             through, past = shadow.send(body), send(f"http://{HOST}:{shadow.envoy.ports[BARE]}", body)
             assert seen(through) == seen(past)
@@ -187,7 +188,7 @@ def test_without_the_filter_traffic_is_as_it_was(tmp_path: Path) -> None:
         filters[:] = [f for f in filters if f["name"] != "envoy.filters.http.ext_proc"]
         return tree
 
-    with attached(tmp_path, SETS, change=without_filter) as running:
+    with rendered_stack(tmp_path, SETS, change=without_filter) as running:
         for body in BODIES:
             reply = running.send(body, headers={"x-token-pool": "short"})
             assert running.reached(reply) == ["long"]

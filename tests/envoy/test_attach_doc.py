@@ -13,10 +13,10 @@ import yaml
 
 from extproc.demo.envoy import Tree, connection_manager
 from extproc.render.target import render
-from tests.envoy.attached import SETS, Attached, attached
 from tests.envoy.client import chat
 from tests.envoy.modes import LOGGED, MODES, Mode, configured, name, options
-from tests.envoy.stack import Stack
+from tests.envoy.pools import SETS, section
+from tests.envoy.stack import Stack, rendered_stack
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "attach.md").read_text()
 BLOCK = re.compile(r"^```(sh[^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -35,19 +35,17 @@ def test_every_block_is_run_or_marked() -> None:
 def test_commands(tmp_path: Path) -> None:
     """Every command that needs neither a cluster nor Docker does what it should."""
     sets = {"default": {"short": 8192, "long": 131_072}}
-    with attached(tmp_path / "stack", sets, {"routing": {"shadow": True}}) as stack:
+    with rendered_stack(tmp_path / "stack", sets, {"routing": {"shadow": True}}) as stack:
         work = tmp_path / "work"
         work.mkdir()
-        (work / "dualpool.yaml").write_text(yaml.safe_dump(stack.config.model_dump(mode="json")))
-        pools = stack.config.model_dump(mode="json", exclude_defaults=True)["pools"]
+        (work / "dualpool.yaml").write_text(yaml.safe_dump(stack.settings))
+        pools = section(sets)
         for pool, host in zip(pools["default"], ("10.0.0.1", "10.0.1.1"), strict=True):
             pool["endpoints"] = [f"{host}:8000"]
         (work / "example.yaml").write_text(yaml.safe_dump({"pools": pools}))
         script = "".join(commands for mark, commands in BLOCK.findall(DOCUMENT) if mark == "sh")
         script = script.replace("dualpool.yaml > kubernetes.yaml", "example.yaml > kubernetes.yaml")
-        script = script.replace("http://127.0.0.1:8080", stack.envoy.url).replace(
-            "127.0.0.1:9902", stack.service.admin
-        )
+        script = script.replace("http://127.0.0.1:8080", stack.url).replace("127.0.0.1:9902", stack.service.admin)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-eux", "-c", script],
@@ -71,7 +69,7 @@ def test_how_to_see_which_filters_a_proxy_has(shared_stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The rendered configuration with the routes that the document shows in place of its own."""
     (block,) = re.findall(r"^```yaml\n(route_config:.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 
@@ -83,7 +81,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
         "default": {"short": 32_768, "long": 131_072},
         "coder": {"coder-short": 8192, "coder-long": 131_072},
     }
-    with attached(tmp_path_factory.mktemp("tenants"), sets, change=change) as stack:
+    with rendered_stack(tmp_path_factory.mktemp("tenants"), sets, change=change) as stack:
         yield stack
 
 
@@ -97,13 +95,13 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
         ("beta", 10_000, "coder-long"),
     ],
 )
-def test_two_tenants(tenants: Attached, tenant: str, words: int, pool: str) -> None:
+def test_two_tenants(tenants: Stack, tenant: str, words: int, pool: str) -> None:
     """Each is routed by what its own route says."""
     body = chat("hello " * words, max_tokens=20)
     assert tenants.lands(body, headers={"x-tenant": tenant}) == pool
 
 
-def test_what_is_not_understood_stays_with_its_tenant(tenants: Attached) -> None:
+def test_what_is_not_understood_stays_with_its_tenant(tenants: Stack) -> None:
     """It goes to the largest pool of the tenant's set."""
     assert tenants.reached(tenants.send(b"no JSON", headers={"x-tenant": "beta"})) == ["coder-long"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat, connect
-from tests.envoy.counts import AT_REST, observed, requests_by_reason
+from tests.envoy.counts import AT_REST, OBSERVATIONS
 from tests.envoy.stack import Stack, until
 
 GOOD = json.dumps(chat("hello", max_tokens=5)).encode()
@@ -41,7 +41,7 @@ BODIES: dict[str, tuple[bytes, str]] = {
 
 def learned(stack: Stack) -> Any:
     """What has been learned."""
-    return stack.dualpool.state()["learned"]
+    return stack.service.state()["learned"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,22 +49,21 @@ def _nothing_goes_wrong(shared_stack: Stack) -> Any:
     """No test here may leave a traceback in the log, an open exchange or a learned figure."""
     before = learned(shared_stack)
     yield
-    until(lambda: AT_REST in shared_stack.dualpool.get("/metrics"))
+    until(lambda: AT_REST in shared_stack.service.get("/metrics"))
     assert learned(shared_stack) == before
-    assert "Traceback" not in shared_stack.dualpool.process.output()
-    assert "secret" not in shared_stack.dualpool.process.output()
+    assert "Traceback" not in shared_stack.service.process.output()
+    assert "secret" not in shared_stack.service.process.output()
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_bad_bodies_get_the_answer_of_the_long_pool(shared_stack: Stack, pools: Any, name: str) -> None:
+def test_bad_bodies_get_the_answer_of_the_long_pool(shared_stack: Stack, name: str) -> None:
     """The reason is counted and the client sees what the pool says."""
-    pools.long.pool.behaviour = Behaviour(usage=False)
+    shared_stack.pools["long"].pool.behaviour = Behaviour(usage=False)
     body, reason = BODIES[name]
-    before = requests_by_reason(shared_stack).get(reason, 0)
     reply = shared_stack.send(body)
     assert shared_stack.reached(reply) == ["long"]
     assert reply.headers["x-served-by"] == "long"
-    assert requests_by_reason(shared_stack)[reason] == before + 1
+    assert shared_stack.count("dualpool_requests_total", reason=reason) == 1
 
 
 @pytest.mark.parametrize(
@@ -73,10 +72,9 @@ def test_bad_bodies_get_the_answer_of_the_long_pool(shared_stack: Stack, pools: 
 )
 def test_other_paths_and_methods_pass(shared_stack: Stack, method: str, path: str, reason: str) -> None:
     """They go to the long pool, which answers as it likes."""
-    before = requests_by_reason(shared_stack).get(reason, 0)
     reply = shared_stack.send(GOOD if method != "GET" else None, method=method, path=path)
     assert reply.status in (200, 404, 405)
-    assert requests_by_reason(shared_stack)[reason] == before + 1
+    assert shared_stack.count("dualpool_requests_total", reason=reason) == 1
 
 
 def test_a_body_of_another_path_is_not_held_back(shared_stack: Stack) -> None:
@@ -92,27 +90,27 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def test_a_body_of_50_mb_passes_whole(shared_stack: Stack, pools: Any) -> None:
+def test_a_body_of_50_mb_passes_whole(shared_stack: Stack) -> None:
     """Every byte arrives at the long pool, and the service keeps none of them."""
-    pools.long.pool.behaviour = Behaviour(status=503)
-    before = resident(shared_stack.dualpool.process.pid)
+    shared_stack.pools["long"].pool.behaviour = Behaviour(status=503)
+    before = resident(shared_stack.service.process.pid)
     body = json.dumps(chat("secret " * 7_500_000, max_tokens=5)).encode()
     reply = shared_stack.send(body, timeout=120)
-    (received,) = shared_stack.pools.received(pools.long, reply)
+    (received,) = shared_stack.pools.received("long", reply)
     assert (reply.status, received.size) == (503, len(body))
-    assert resident(shared_stack.dualpool.process.pid) < before + len(body) / 2
+    assert resident(shared_stack.service.process.pid) < before + len(body) / 2
 
 
-def test_chunked_transfer_and_no_content_type(shared_stack: Stack, pools: Any) -> None:
+def test_chunked_transfer_and_no_content_type(shared_stack: Stack) -> None:
     """A body whose length is not announced is read like any other."""
-    pools.short.pool.behaviour = Behaviour(usage=False)
+    shared_stack.pools["short"].pool.behaviour = Behaviour(usage=False)
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(GOOD[i : i + 7]), GOOD[i : i + 7]) for i in range(0, len(GOOD), 7))
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n"
     with connect(shared_stack.url) as connection:
-        connection.sendall(head.encode() + b"x-marker: chunks\r\n\r\n" + chunks + b"0\r\n\r\n")
+        connection.sendall(head.encode() + b"\r\n" + chunks + b"0\r\n\r\n")
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200")
-    assert [r.size for r in pools.short.pool.received if r.headers.get("x-marker") == "chunks"] == [len(GOOD)]
+    assert [received.size for received in shared_stack.pools["short"].pool.received] == [len(GOOD)]
 
 
 @pytest.mark.parametrize(
@@ -140,13 +138,13 @@ def test_an_upgrade_reaches_a_pool(shared_stack: Stack) -> None:
         assert connection.makefile("rb").readline().split()[1:2] == [b"404"]
 
 
-def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any) -> None:
+def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack) -> None:
     """The exchange is closed at once, and nothing is learned of an answer that never came."""
-    pools.short.pool.behaviour = Behaviour(delay=1)
+    shared_stack.pools["short"].pool.behaviour = Behaviour(delay=1)
     with connect(shared_stack.url) as connection:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(GOOD)}\r\n\r\n"
         connection.sendall(head.encode() + GOOD)
-        until(lambda: pools.short.pool.running == 1)
+        until(lambda: shared_stack.pools["short"].pool.running == 1)
 
 
 @pytest.mark.parametrize(
@@ -173,15 +171,13 @@ def test_a_client_that_hangs_up_is_a_normal_end(shared_stack: Stack, pools: Any)
     ],
 )
 def test_answers_that_teach_nothing_pass(
-    shared_stack: Stack, pools: Any, behaviour: Behaviour, stream: bool, verdict: str
+    shared_stack: Stack, behaviour: Behaviour, stream: bool, verdict: str
 ) -> None:
     """The answer arrives as the pool gave it; its lack of usage is counted."""
-    pools.short.pool.behaviour = behaviour
-    before = observed(shared_stack)
-    counted = observed(shared_stack, verdict=verdict)
+    shared_stack.pools["short"].pool.behaviour = behaviour
     expected = pytest.raises(http.client.IncompleteRead) if behaviour.cut_after else contextlib.nullcontext()
     with expected:
         reply = shared_stack.send(chat("hello", max_tokens=5, stream=stream))
         assert reply.status == (behaviour.status or 200)
-    until(lambda: observed(shared_stack) == before + 1)
-    assert observed(shared_stack, verdict=verdict) == counted + 1
+    until(lambda: shared_stack.count(OBSERVATIONS) == 1)
+    assert shared_stack.count(OBSERVATIONS, verdict=verdict) == 1

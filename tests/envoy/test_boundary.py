@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.envoy.changes import default_is_short
+from tests.envoy.pools import SHORT_CAPACITY, Pools
 from tests.envoy.shapes import CAP, SHAPES
-from tests.envoy.stack import SHORT_CAPACITY, Pools, Stack, default_is_short, running
+from tests.envoy.stack import Stack, shipped_stack
 from tests.envoy.texts import KINDS, text
 
 FACTORS = {0.5: "short", 0.9: "short", 1.1: "long", 2.0: "long"}
@@ -28,7 +30,7 @@ def of_model(body: Any, kind: str) -> Any:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, _pool_servers: Pools) -> Iterator[Stack]:
     """A stack whose default route is the short pool, taught by other pieces of each kind of text."""
-    with running(tmp_path_factory.mktemp("boundary"), _pool_servers, change=default_is_short) as stack:
+    with shipped_stack(tmp_path_factory.mktemp("boundary"), _pool_servers, change=default_is_short) as stack:
         for lesson in range(LESSONS):
             for kind in KINDS:
                 path, body = SHAPES["chat"](text(kind, 200 + 50 * (lesson % 36), start=0.5 * lesson / LESSONS))
@@ -47,7 +49,7 @@ def test_requests_land_where_they_belong(stack: Stack, kind: str, factor: float)
         reply = stack.send(of_model(body, kind), path=path)
         assert reply.status == 200
         reached = stack.reached(reply)
-        (received,) = stack.pools.received(getattr(stack.pools, reached[-1]), reply)
+        (received,) = stack.pools.received(reached[-1], reply)
         assert received.prompt_tokens is not None
         true = (received.prompt_tokens + cap) / SHORT_CAPACITY
         assert true == pytest.approx(factor, abs=0.015)

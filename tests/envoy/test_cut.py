@@ -14,10 +14,11 @@ import pytest
 
 from extproc.demo.envoy import Envoy, Tree
 from extproc.demo.pool import Pool
+from tests.envoy.changes import at, default_is_short, ext_proc
 from tests.envoy.client import CHAT, chat, connect
-from tests.envoy.conftest import StartStack
-from tests.envoy.counts import observed, requests_by_reason
-from tests.envoy.stack import Stack, at, default_is_short, ext_proc, until
+from tests.envoy.conftest import Start
+from tests.envoy.counts import OBSERVATIONS
+from tests.envoy.stack import Stack, until
 
 BUFFER = 32_768
 """Envoy Gateway's default."""
@@ -62,21 +63,21 @@ def asking(envoy: Envoy, long: Pool, chunked: bool = False) -> Iterator[Callable
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_cut_body_that_ends_at_once_is_answered(start_stack: StartStack, chunked: bool) -> None:
+def test_a_cut_body_that_ends_at_once_is_answered(start_stack: Start, chunked: bool) -> None:
     """By the long pool, which gets all of it, however long the client took between head and body."""
     stack = start_stack(change=small_buffer)
-    with asking(stack.envoy, stack.pools.long.pool, chunked) as send_body:
+    with asking(stack.envoy, stack.pools["long"].pool, chunked) as send_body:
         send_body()
-    assert requests_by_reason(stack) == {"cut": 1}
+    assert stack.reasons() == {"cut": 1}
 
 
-def test_a_cut_body_is_answered_though_the_service_has_stopped(start_stack: StartStack) -> None:
+def test_a_cut_body_is_answered_though_the_service_has_stopped(start_stack: Start) -> None:
     """Envoy goes on with all of it when it has waited long enough."""
     stack = start_stack(change=impatient)
-    with asking(stack.envoy, stack.pools.long.pool) as send_body:
-        stack.dualpool.process.send_signal(signal.SIGSTOP)
+    with asking(stack.envoy, stack.pools["long"].pool) as send_body:
+        stack.service.process.send_signal(signal.SIGSTOP)
         send_body()
-    stack.dualpool.process.send_signal(signal.SIGCONT)
+    stack.service.process.send_signal(signal.SIGCONT)
     assert stack.envoy.stats("ext_proc.message_timeouts") == {"http.llm.ext_proc.message_timeouts": 1}
 
 
@@ -103,7 +104,7 @@ def answering(begun: threading.Event, body: bytes, content_type: str = "applicat
 
 
 def arrives(
-    start_stack: StartStack,
+    start_stack: Start,
     change: Callable[[Tree], Tree],
     body: bytes,
     messages: int,
@@ -123,13 +124,13 @@ def arrives(
     return stack
 
 
-def test_a_cut_answer_that_ends_at_once_arrives(start_stack: StartStack) -> None:
+def test_a_cut_answer_that_ends_at_once_arrives(start_stack: Start) -> None:
     """And teaches, since it has come whole with what was over the limit."""
     usage = {"prompt_tokens": 9, "completion_tokens": 3}
     body = json.dumps({"choices": [], "text": "x" * BUFFER, "usage": usage}).encode()
     stack = arrives(start_stack, small_buffer, body, messages=3)
-    until(lambda: observed(stack))
-    assert observed(stack, verdict="used") == 1
+    until(lambda: stack.count(OBSERVATIONS))
+    assert stack.count(OBSERVATIONS, verdict="used") == 1
 
 
 def holding_answers_back(tree: Tree, head: str = "SEND") -> Tree:
@@ -140,11 +141,11 @@ def holding_answers_back(tree: Tree, head: str = "SEND") -> Tree:
     return tree
 
 
-def test_a_cut_stream_arrives(start_stack: StartStack) -> None:
+def test_a_cut_stream_arrives(start_stack: Start) -> None:
     """Envoy collects it, though it is told to stream. As much of it as came first was read."""
     arrives(start_stack, holding_answers_back, b"data: {}\n\n" * BUFFER, 3, "text/event-stream")
 
 
-def test_a_cut_answer_whose_head_is_not_sent_arrives(start_stack: StartStack) -> None:
+def test_a_cut_answer_whose_head_is_not_sent_arrives(start_stack: Start) -> None:
     """It teaches nothing, as the service does not know what it is."""
     arrives(start_stack, partial(holding_answers_back, head="SKIP"), b"x" * 2 * BUFFER, 2)

@@ -10,17 +10,17 @@ import pytest
 from extproc.demo.envoy import Envoy, Tree
 from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
+from tests.envoy.changes import PATIENCE
 from tests.envoy.client import chat
-from tests.envoy.counts import observed, total
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES, OBSERVATIONS
 from tests.envoy.egctl import digest, gateway, manager, recorded
-from tests.envoy.modes import ENTRIES
-from tests.envoy.stack import PATIENCE, POOLS, WRONG_PRIOR, Pools, Stack, until
-
-Start = Callable[..., Stack]
+from tests.envoy.pools import POOLS, Pools
+from tests.envoy.stack import WRONG_PRIOR, Stack, until
 
 
 def patient(tree: Tree) -> Tree:
-    """Let Envoy wait for a service on a busy machine (see `stack.patient`), and send the access log at once."""
+    """Let Envoy wait for a service on a busy machine (see `changes.patient`), and send the access log at once."""
     found = manager(tree)
     found["httpFilters"][0]["typedConfig"]["messageTimeout"] = PATIENCE
     (log,) = [log for log in found["accessLog"] if "commonConfig" in log["typedConfig"]]
@@ -37,12 +37,13 @@ def start(tmp_path: Path, pools: Pools) -> Iterator[Start]:
     with ExitStack() as running:
 
         def begin(change: Callable[[Tree], Tree] = lambda tree: tree, **settings: Any) -> Stack:
-            service = running.enter_context(Service({"pools": POOLS, **settings}, tmp_path))
-            ports = {"vllm-short": pools.short.port, "vllm-long": pools.long.port, "dualpool": service.port}
-            tree = gateway({name: (HOST, port) for name, port in ports.items()})
+            whole = {"pools": POOLS, **settings}
+            service = running.enter_context(Service(whole, tmp_path))
+            servers = {f"vllm-{name}": (HOST, server.port) for name, server in pools.items()}
+            tree = gateway({**servers, "dualpool": (HOST, service.port)})
             envoy = running.enter_context(Envoy(change(patient(tree)), tmp_path / "envoy"))
             until(lambda: envoy.stats("extproc.*membership_healthy"))
-            return Stack(envoy, pools, service)
+            return Stack(envoy, pools, service, whole)
 
         yield begin
 
@@ -66,19 +67,19 @@ def test_every_policy_is_accepted() -> None:
 def test_it_routes_and_retries(start: Start) -> None:
     """By budget, whatever header the client sends; what the short pool refuses is answered by the long one."""
     stack = start(**WRONG_PRIOR)
-    little = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "long"})
-    much = stack.send(chat("word " * 8000, max_tokens=10), headers={"x-token-pool": "short"})
+    assert stack.lands(chat("How are you?", max_tokens=10), headers={"x-token-pool": "long"}) == "short"
+    assert stack.lands(chat("word " * 8000, max_tokens=10), headers={"x-token-pool": "short"}) == "long"
     misrouted = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
-    assert (little.status, stack.reached(little)) == (200, ["short"])
-    assert (much.status, stack.reached(much)) == (200, ["long"])
     assert (misrouted.status, stack.reached(misrouted)) == (200, ["short", "long"])
 
 
 def test_a_long_prompt_is_read_whole(start: Start) -> None:
     """Half a megabyte of prompts, far over Envoy Gateway's own 32 KiB, is not cut and no 413: its items fit."""
     stack = start()
-    reply = stack.send({"model": "m", "prompt": ["word " * 500] * 200, "max_tokens": 10}, path="/v1/completions")
-    assert (reply.status, stack.reached(reply)) == (200, ["short"])
+    assert (
+        stack.lands({"model": "m", "prompt": ["word " * 500] * 200, "max_tokens": 10}, path="/v1/completions")
+        == "short"
+    )
 
 
 def test_answers_teach_once(start: Start) -> None:
@@ -87,8 +88,8 @@ def test_answers_teach_once(start: Start) -> None:
     options = {"stream": True, "stream_options": {"include_usage": True}}
     for turn in range(6):
         assert stack.send(chat("How are you?", max_tokens=10, **(options if turn % 2 else {}))).status == 200
-    until(lambda: total(stack.dualpool.get("/metrics"), ENTRIES, end="completed", pool="short") == 6)
-    assert observed(stack) == observed(stack, verdict="used") == 6
+    until(lambda: stack.count(ENTRIES, end="completed", pool="short") == 6)
+    assert stack.count(OBSERVATIONS) == stack.count(OBSERVATIONS, verdict="used") == 6
 
 
 def test_an_annotation_of_the_route(start: Start) -> None:
@@ -102,14 +103,12 @@ def test_an_annotation_of_the_route(start: Start) -> None:
         return tree
 
     stack = start(annotated)
-    reply = stack.send(chat("How are you?", max_tokens=10))
-    assert (reply.status, stack.reached(reply)) == (200, ["long"])
-    assert [entry["reason"] for entry in stack.dualpool.state()["requests"]] == ["shadow"]
+    assert stack.lands(chat("How are you?", max_tokens=10)) == "long"
+    assert stack.reasons() == {"shadow": 1}
 
 
 def test_without_the_service_everything_goes_long(start: Start) -> None:
     """The service gone, every request is answered, whatever pool the client names."""
     stack = start()
-    stack.dualpool.process.stop()
-    reply = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"})
-    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    stack.service.process.stop()
+    assert stack.lands(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"}) == "long"

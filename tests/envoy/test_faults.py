@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.envoy.conftest import StartStack
+from tests.envoy.changes import at
+from tests.envoy.conftest import Start
 from tests.envoy.counts import AT_REST
 from tests.envoy.load import Load
-from tests.envoy.stack import Pools, at, until
+from tests.envoy.pools import Pools
+from tests.envoy.stack import until
 from tests.faults.ground import Ground
 from tests.faults.scenarios import NEEDS_REDIS, SCENARIOS
 from tests.process.redis_server import needs_redis
@@ -38,7 +40,7 @@ def test_no_request_is_lost(ground: Ground, name: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_service_outlives_its_envoy(start_stack: StartStack, number: signal.Signals) -> None:
+def test_a_service_outlives_its_envoy(start_stack: Start, number: signal.Signals) -> None:
     """Exchanges that were open end with it, and the next Envoy is answered at once."""
     stack = start_stack()
     with Load(stack.url) as load:
@@ -46,15 +48,15 @@ def test_a_service_outlives_its_envoy(start_stack: StartStack, number: signal.Si
         stack.envoy.process.send_signal(number)
         stack.envoy.process.popen.wait(30)
         until(lambda: load.sent[-1].status != 200)
-    again = start_stack(service=False, change=at(dualpool=stack.dualpool.port))
+    again = start_stack(service=False, change=at(dualpool=stack.service.port))
     with Load(again.url) as more:
         until(more.more(20))
     assert more.failed() == []
-    assert not stack.pools.long.pool.received
-    until(lambda: AT_REST in stack.dualpool.get("/metrics"))
+    assert not stack.pools["long"].pool.received
+    until(lambda: AT_REST in stack.service.get("/metrics"))
 
 
-def test_a_stopped_envoy_loses_nothing(start_stack: StartStack) -> None:
+def test_a_stopped_envoy_loses_nothing(start_stack: Start) -> None:
     """Requests and exchanges wait with it and go on with it."""
     stack = start_stack()
     with Load(stack.url) as load:
@@ -65,4 +67,4 @@ def test_a_stopped_envoy_loses_nothing(start_stack: StartStack) -> None:
         stack.envoy.process.send_signal(signal.SIGCONT)
         until(load.more(20))
     assert load.failed() == []
-    until(lambda: AT_REST in stack.dualpool.get("/metrics"))
+    until(lambda: AT_REST in stack.service.get("/metrics"))

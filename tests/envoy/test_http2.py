@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import h2.config
 import h2.connection
@@ -11,8 +10,9 @@ import pytest
 
 from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat, connect
-from tests.envoy.conftest import StartMode
-from tests.envoy.modes import ENTRIES, LOGGED, UNSEEN, Mode, count, heard, name
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES
+from tests.envoy.modes import LOGGED, UNSEEN, Mode, heard, name
 from tests.envoy.stack import Stack, until
 from tests.envoy.test_ends import RESERVING, learned_lengths
 
@@ -73,55 +73,51 @@ def post(
     [(False, False, "short"), (True, False, "long"), (True, True, "long")],
     ids=["body ends the stream", "trailers end it", "trailers after a length"],
 )
-def test_an_http2_request_is_routed(
-    shared_stack: Stack, pools: Any, trailers: bool, announced: bool, pool: str
-) -> None:
+def test_an_http2_request_is_routed(shared_stack: Stack, trailers: bool, announced: bool, pool: str) -> None:
     """By its body; one with trailers cannot be told from a cut one and goes long, which holds it."""
     body = json.dumps(chat("hello", max_tokens=5)).encode()
     status, answer = post(shared_stack.url, body, trailers, announced)
     assert (status, json.loads(answer)["usage"]["completion_tokens"]) == (200, 5)
-    servers = {"short": pools.short, "long": pools.long}
-    assert {name: len(server.pool.received) for name, server in servers.items()} == {"short": 0, "long": 0} | {
-        pool: 1
-    }
+    received = {name: len(server.pool.received) for name, server in shared_stack.pools.items()}
+    assert received == {"short": 0, "long": 0} | {pool: 1}
 
 
 @pytest.mark.parametrize("trailers", [False, True], ids=["body ends the stream", "trailers end it"])
 @pytest.mark.parametrize("mode", UNSEEN, ids=name)
-def test_an_http2_request_is_routed_unseen(shared_mode: StartMode, mode: Mode, trailers: bool) -> None:
+def test_an_http2_request_is_routed_unseen(shared_mode: Start, mode: Mode, trailers: bool) -> None:
     """Where Envoy holds the body, it knows when that is whole, trailers or not."""
     stack = shared_mode(mode, **RESERVING)
     for words, pool in ((20, "short"), (3000, "long")):
         body = json.dumps(chat("word " * words, max_tokens=5)).encode()
-        status, _ = post(stack.envoy.url, body, trailers)
-        posts = {n: sum(r.method == "POST" for r in s.pool.received) for n, s in stack.servers.items()}
+        status, _ = post(stack.url, body, trailers)
+        posts = {n: sum(r.method == "POST" for r in s.pool.received) for n, s in stack.pools.items()}
         assert (status, posts) == (200, {"short": 1, "long": 0} if pool == "short" else {"short": 1, "long": 1})
 
 
 @pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
-def test_a_client_that_resets_its_stream_has_left(shared_mode: StartMode, mode: Mode, reset: int) -> None:
+def test_a_client_that_resets_its_stream_has_left(shared_mode: Start, mode: Mode, reset: int) -> None:
     """With whatever code: the answer was cut, and how long it would have been nobody knows."""
     stack = shared_mode(mode, **RESERVING)
     lengths = learned_lengths(stack)
-    stack.servers["short"].pool.behaviour = Behaviour(pace=0.05, completion=1000)
+    stack.pools["short"].pool.behaviour = Behaviour(pace=0.05, completion=1000)
     body = json.dumps({**chat("hello there " * 20), "stream": True}).encode()
-    assert post(stack.envoy.url, body, reset=reset)[0] == 200
+    assert post(stack.url, body, reset=reset)[0] == 200
     heard(stack, mode, 1)
-    assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
+    assert stack.count(ENTRIES, pool="short", end="disconnected") == 1
     assert learned_lengths(stack) == lengths
 
 
 @pytest.mark.parametrize("reset", [0, 8], ids=["NO_ERROR", "CANCEL"])
 @pytest.mark.parametrize("mode", LOGGED, ids=name)
 def test_a_client_that_resets_its_stream_before_the_answer_has_left(
-    start_mode: StartMode, mode: Mode, reset: int
+    start_mode: Start, mode: Mode, reset: int
 ) -> None:
     """As one does that hangs up."""
     stack = start_mode(mode)
-    short = stack.servers["short"].pool
+    short = stack.pools["short"].pool
     short.behaviour = Behaviour(delay=30)
     body = json.dumps(chat("hello", max_tokens=5)).encode()
-    post(stack.envoy.url, body, reset=reset, when=lambda: short.running == 1)
+    post(stack.url, body, reset=reset, when=lambda: short.running == 1)
     heard(stack, mode, 1)
-    assert count(stack, ENTRIES, pool="short", end="disconnected") == 1
+    assert stack.count(ENTRIES, pool="short", end="disconnected") == 1

@@ -2,92 +2,63 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from extproc.demo.envoy import Envoy, with_addresses
-from extproc.demo.pool import Pool
-from extproc.demo.pool_server import HOST, PoolServer
 from extproc.demo.process import StartError
 from extproc.routing.router import in_rollout
-from tests.envoy.attached import SETS, rendered
-from tests.envoy.client import chat, send
-from tests.envoy.conftest import StartMode
+from tests.envoy.changes import short_by_default
+from tests.envoy.client import chat
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES
 from tests.envoy.load import Load
-from tests.envoy.modes import (
-    ENTRIES,
-    IN_PROXY,
-    arrived,
-    configured,
-    count,
-    in_proxy_settings,
-    options,
-    short_by_default,
-    write_seed,
-)
-from tests.envoy.stack import UNUSED, until
+from tests.envoy.modes import IN_PROXY, arrived, in_proxy_settings, options, write_seed
+from tests.envoy.pools import SETS
+from tests.envoy.stack import Stack, rendered_stack, until
 
 REFUSED = "extension_config_discovery.http_filter.dualpool.in-proxy.config_fail"
 SHORT = chat("word " * 20, max_tokens=50)
 LONG = chat("word " * 3000, max_tokens=50)
 
 
-@dataclass(frozen=True)
-class Alone:
-    """An Envoy with its filter file and no service. `file`: that file."""
-
-    envoy: Envoy
-    file: Path
-
-    def lands(self, body: Any) -> str:
-        """Send a request; return the pool that answered it."""
-        reply = send(self.envoy.url, body)
-        assert reply.status == 200
-        return reply.headers["x-served-by"]
-
-
 @contextmanager
-def alone(directory: Path, spoil: Callable[[Path], Any] = Path.exists) -> Iterator[Alone]:
-    """Start an Envoy that never meets the service. `spoil`: what is done to the seed before."""
-    with ExitStack() as stack:
-        servers = {n: stack.enter_context(PoolServer(Pool(n, c))) for n, c in SETS["default"].items()}
-        settings = in_proxy_settings(directory)
-        file = write_seed(directory, SETS, settings)
-        spoil(file)
-        ports = {n: f"{HOST}:{server.port}" for n, server in servers.items()}
-        tree = with_addresses(rendered(configured(SETS, settings, ports), options(IN_PROXY)), {"dualpool": UNUSED})
-        yield Alone(stack.enter_context(Envoy(tree, directory / "run")), file)
+def alone(directory: Path, spoil: Callable[[Path], Any] = Path.exists) -> Iterator[tuple[Stack, Path]]:
+    """Start a stack without the service; yields it, and its filter file. `spoil`: done to the seed before."""
+    settings = in_proxy_settings(directory)
+    file = write_seed(directory, SETS, settings)
+    spoil(file)
+    with rendered_stack(directory / "run", SETS, settings, options(IN_PROXY), service=False) as stack:
+        yield stack, file
 
 
 def test_starts_from_the_seed(tmp_path: Path) -> None:
     """Envoy starts without the service and decides by the figures of the seed."""
-    with alone(tmp_path) as proxy:
-        assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("short", "long")
+    with alone(tmp_path) as (stack, _):
+        assert (stack.lands(SHORT), stack.lands(LONG)) == ("short", "long")
 
 
 @pytest.mark.parametrize("broken", ["", "{", "resources: []", "resources: [{'@type': nothing}]"])
 def test_starts_with_a_broken_file(tmp_path: Path, broken: str) -> None:
     """`default_config` stands in: everything goes the default way, and none fails."""
-    with alone(tmp_path, lambda file: file.write_text(broken, "utf-8")) as proxy:
-        assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("long", "long")
+    with alone(tmp_path, lambda file: file.write_text(broken, "utf-8")) as (stack, _):
+        assert (stack.lands(SHORT), stack.lands(LONG)) == ("long", "long")
 
 
 def test_a_file_that_breaks_and_is_mended(tmp_path: Path) -> None:
     """Envoy goes on by the figures it has, whatever becomes of the file, and takes the next good one."""
-    with alone(tmp_path) as proxy:
-        good = proxy.file.read_text("utf-8")
+    with alone(tmp_path) as (stack, file):
+        good = file.read_text("utf-8")
         for bad in ("{", good.replace("function envoy_on_request", "function function")):
-            before = rejected(proxy)
-            put(proxy.file, bad)
-            until(partial(more_rejected, proxy, before))
-            assert (proxy.lands(SHORT), proxy.lands(LONG)) == ("short", "long")
-        put(proxy.file, good.replace('["capacity"] = 2048', '["capacity"] = 20'))
-        until(lambda: proxy.lands(SHORT) == "long")
+            before = rejected(stack)
+            put(file, bad)
+            until(partial(more_rejected, stack, before))
+            assert (stack.lands(SHORT), stack.lands(LONG)) == ("short", "long")
+        put(file, good.replace('["capacity"] = 2048', '["capacity"] = 20'))
+        until(lambda: stack.lands(SHORT) == "long")
 
 
 def put(file: Path, text: str) -> None:
@@ -97,13 +68,13 @@ def put(file: Path, text: str) -> None:
     new.replace(file)
 
 
-def rejected(proxy: Alone) -> int:
+def rejected(stack: Stack) -> int:
     """Files that Envoy has refused."""
-    return proxy.envoy.stats(REFUSED)[REFUSED]
+    return stack.envoy.stats(REFUSED)[REFUSED]
 
 
-def more_rejected(proxy: Alone, before: int) -> bool:
-    return rejected(proxy) > before
+def more_rejected(stack: Stack, before: int) -> bool:
+    return rejected(stack) > before
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
@@ -113,10 +84,10 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_nothing_is_lost_without_the_service(start_mode: StartMode, number: signal.Signals) -> None:
+def test_nothing_is_lost_without_the_service(start_mode: Start, number: signal.Signals) -> None:
     """The service dies or hangs under load: every request is answered, each by its own pool."""
     stack = start_mode(IN_PROXY)
-    with Load(stack.envoy.url, body=lambda: SHORT) as short, Load(stack.envoy.url, body=lambda: LONG) as long:
+    with Load(stack.url, body=lambda: SHORT) as short, Load(stack.url, body=lambda: LONG) as long:
         until(short.more(30))
         until(long.more(30))
         stack.service.process.send_signal(number)
@@ -125,11 +96,11 @@ def test_nothing_is_lost_without_the_service(start_mode: StartMode, number: sign
     if number == signal.SIGSTOP:
         stack.service.process.send_signal(signal.SIGCONT)
     assert short.failed() == long.failed() == []
-    posts = {n: [r for r in s.pool.received if r.method == "POST"] for n, s in stack.servers.items()}
+    posts = {n: [r for r in s.pool.received if r.method == "POST"] for n, s in stack.pools.items()}
     assert (len(posts["short"]), len(posts["long"])) == (len(short.sent), len(long.sent))
 
 
-def test_follows_what_is_learned(start_mode: StartMode) -> None:
+def test_follows_what_is_learned(start_mode: Start) -> None:
     """Figures learned from the access log reach Envoy by the file, and change where a request lands."""
     stack = start_mode(IN_PROXY, estimation={"min_samples": 3, "prior_bytes_per_token": 1})
     body = chat("hello there " * 300, max_tokens=50)
@@ -139,7 +110,7 @@ def test_follows_what_is_learned(start_mode: StartMode) -> None:
     until(lambda: stack.lands(body) == "short")
 
 
-def test_follows_the_configuration(start_mode: StartMode, tmp_path: Path) -> None:
+def test_follows_the_configuration(start_mode: Start, tmp_path: Path) -> None:
     """A reloaded configuration reaches Envoy by the file too."""
     stack = start_mode(IN_PROXY)
     assert stack.lands(SHORT) == "short"
@@ -149,16 +120,16 @@ def test_follows_the_configuration(start_mode: StartMode, tmp_path: Path) -> Non
     until(lambda: stack.lands(SHORT) == "long")
 
 
-def test_shadow_mode(start_mode: StartMode) -> None:
+def test_shadow_mode(start_mode: Start) -> None:
     """Decided and counted, not acted on."""
     stack = start_mode(IN_PROXY, routing={"shadow": True})
     assert stack.lands(SHORT) == "long"
     arrived(stack, 1)
-    assert count(stack, ENTRIES, pool="long", end="completed") == 1
-    assert count(stack, "dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
+    assert stack.count(ENTRIES, pool="long", end="completed") == 1
+    assert stack.count("dualpool_requests_total", pool="long", chosen="short", reason="shadow") == 1
 
 
-def test_roll_out(start_mode: StartMode) -> None:
+def test_roll_out(start_mode: Start) -> None:
     """A share of conversations goes where it belongs, each at every turn; the others go long."""
     stack = start_mode(IN_PROXY, short_by_default, routing={"rollout_percent": 50})
     landed = [stack.lands({**SHORT, "user": f"user-{number}"}) for number in range(40)]
@@ -167,10 +138,10 @@ def test_roll_out(start_mode: StartMode) -> None:
     assert landed == expected
     assert set(landed) == {"short", "long"}
     arrived(stack, 80)
-    assert count(stack, "dualpool_requests_total", chosen="short", reason="rollout") == 2 * landed.count("long")
+    assert stack.count("dualpool_requests_total", chosen="short", reason="rollout") == 2 * landed.count("long")
 
 
-def test_pools_of_a_model(start_mode: StartMode) -> None:
+def test_pools_of_a_model(start_mode: Start) -> None:
     """The model that Envoy lifted picks the pool set, and its figures are its own."""
     sets = {**SETS, "coder": {"small": 1024, "big": 65_536}}
     stack = start_mode(IN_PROXY, short_by_default, sets, models={"code": "coder"})

@@ -3,7 +3,6 @@
 import http.client
 import json
 import random
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ import msgspec
 
 from extproc.budget.learner import new_budgeter, new_learner
 from extproc.budget.observation import Observation
-from extproc.demo.envoy import Envoy, connection_manager, with_addresses
-from extproc.demo.pool import Behaviour, Pool
-from extproc.demo.pool_server import HOST, PoolServer
+from extproc.config import Config
+from extproc.demo.envoy import Tree, connection_manager
+from extproc.demo.pool import Behaviour
 from extproc.render.typed import any_of
 from extproc.routing.router import Head, Router
-from tests.envoy.attached import rendered
 from tests.envoy.client import MARKER
-from tests.envoy.modes import IN_PROXY, configured, in_proxy_settings, options, write_seed
-from tests.envoy.stack import UNUSED
+from tests.envoy.modes import IN_PROXY, in_proxy_settings, options, write_seed
+from tests.envoy.stack import rendered_stack
 from tests.lifted import lifted
 
 BODIES = 2000
@@ -125,22 +123,25 @@ def test_thousands_of_bodies_are_decided_alike(tmp_path: Path) -> None:
     """Pool, choice, reason and the whole observation are the same for every body."""
     log = tmp_path / "log"
     settings = {**SETTINGS, **in_proxy_settings(tmp_path)}
-    with ExitStack() as stack:
-        behaviour = Behaviour(status=503)
-        capacities = {name: capacity for pools in SETS.values() for name, capacity in pools.items()}
-        servers = [stack.enter_context(PoolServer(Pool(n, c, behaviour=behaviour))) for n, c in capacities.items()]
-        config = configured(SETS, settings, {s.pool.name: f"{HOST}:{s.port}" for s in servers})
-        write_seed(tmp_path, SETS, settings)
-        tree = with_addresses(rendered(config, options(IN_PROXY)), {"dualpool": UNUSED})
+    write_seed(tmp_path, SETS, settings)
+    asked = requests(seed=1)
+
+    def change(tree: Tree) -> Tree:
         manager = connection_manager(tree)
         manager["access_log"] = [decisions_log(log)]
         manager["preserve_external_request_id"] = True
-        asked = requests(seed=1)
-        ask(stack.enter_context(Envoy(tree, tmp_path / "run")).url, asked)
+        return tree
+
+    how: dict[str, Any] = {"behaviour": Behaviour(status=503), "change": change, "service": False}
+    with rendered_stack(tmp_path / "run", SETS, settings, options(IN_PROXY), **how) as stack:
+        ask(stack.url, asked)
+    config = Config.model_validate(stack.settings)
     learner = new_learner(config)
     router = Router(config, new_budgeter(config, learner))
     found = {line["id"]: line for line in map(json.loads, log.read_text("utf-8").rstrip("\n").split("\n"))}
-    landed = {r.headers[MARKER]: s.pool.name for s in servers for r in s.pool.received if MARKER in r.headers}
+    landed = {
+        r.headers[MARKER]: name for name, s in stack.pools.items() for r in s.pool.received if MARKER in r.headers
+    }
     for head, raw, content_type in asked:
         fields = lifted(raw) if content_type.lower().startswith("application/json") else {}
         decision = router.decide_by_size(head, fields, len(raw))

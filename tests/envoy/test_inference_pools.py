@@ -13,9 +13,10 @@ from extproc.demo.pool import Pool
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.render.clusters import HTTP_OPTIONS
 from extproc.render.typed import any_of
-from tests.envoy.attached import SETS, Attached, attached
 from tests.envoy.client import MARKER, chat
 from tests.envoy.picker import DESTINATION, PREFILL, Picker
+from tests.envoy.pools import SETS
+from tests.envoy.stack import Stack, rendered_stack
 
 EXT_PROC = "envoy.extensions.filters.http.ext_proc.v3"
 PREFILLS = {"short": f"{HOST}:1", "long": f"{HOST}:2"}
@@ -81,7 +82,7 @@ def _picker_cluster(pool: str, port: int) -> Tree:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[tuple[Attached, dict[str, list[PoolServer]]]]:
+def stack(tmp_path: Path) -> Iterator[tuple[Stack, dict[str, list[PoolServer]]]]:
     """Two servers that decode for each pool, and a picker for each; the default route is the long pool's."""
     with ExitStack() as running:
         decode = {
@@ -93,7 +94,7 @@ def stack(tmp_path: Path) -> Iterator[tuple[Attached, dict[str, list[PoolServer]
             for pool, servers in decode.items()
         }
         ports = {pool: picker.port for pool, picker in pickers.items()}
-        change = attached(tmp_path, SETS, change=lambda tree: with_pickers(tree, ports))
+        change = rendered_stack(tmp_path, SETS, change=lambda tree: with_pickers(tree, ports))
         yield running.enter_context(change), decode
 
 

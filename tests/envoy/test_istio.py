@@ -8,15 +8,14 @@ import pytest
 import yaml
 
 from extproc.config import Config
-from extproc.demo.envoy import Envoy, with_addresses
 from extproc.demo.pool import Behaviour, Pool
 from extproc.demo.pool_server import HOST, PoolServer
-from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
-from tests.envoy.client import chat, send
+from tests.envoy.client import chat
 from tests.envoy.istio import gateway
-from tests.envoy.stack import POOLS, WRONG_PRIOR, Pools, Stack, healthy, patient, until
+from tests.envoy.pools import POOLS, Pools
+from tests.envoy.stack import WRONG_PRIOR, Stack, running
 
 HOSTS = {"short": "vllm-short.llm.svc.cluster.local", "long": "vllm-long.llm.svc.cluster.local"}
 OPTIONS: dict[str, Options] = {
@@ -32,46 +31,38 @@ def stack(request: pytest.FixtureRequest, tmp_path: Path, pools: Pools) -> Itera
     config = Config.model_validate({"pools": {"default": sets}})
     texts = render("istio", config, OPTIONS[request.param])
     documents = {d["kind"]: d for text in texts.values() for d in yaml.safe_load_all(text)}
-    servers = {HOSTS["short"]: (HOST, pools.short.port), HOSTS["long"]: (HOST, pools.long.port)}
-    with (
-        Service({"pools": POOLS, **WRONG_PRIOR}, tmp_path) as service,
-        PoolServer(Pool("shop", 10)) as shop,
-    ):
+    servers = {HOSTS[name]: (HOST, server.port) for name, server in pools.items()}
+    with PoolServer(Pool("shop", 10)) as shop:
         tree = gateway(documents, servers, (HOST, shop.port))
-        tree = patient(with_addresses(tree, {"dualpool": (HOST, service.port)}))
-        with Envoy(tree, tmp_path / "envoy") as envoy:
-            until(lambda: healthy(envoy))
-            yield Stack(envoy, pools, service)
+        with running(tmp_path, pools, {"pools": POOLS, **WRONG_PRIOR}, tree) as stack:
+            yield stack
 
 
 def test_it_routes_and_retries(stack: Stack) -> None:
     """By budget, whatever header the client sends; what the short pool refuses is answered by the long one."""
-    little = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "long"})
-    much = stack.send(chat("word " * 8000, max_tokens=10))
+    assert stack.lands(chat("How are you?", max_tokens=10), headers={"x-token-pool": "long"}) == "short"
+    assert stack.lands(chat("word " * 8000, max_tokens=10)) == "long"
     misrouted = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
-    assert (little.status, stack.reached(little)) == (200, ["short"])
-    assert (much.status, stack.reached(much)) == (200, ["long"])
     assert (misrouted.status, stack.reached(misrouted)) == (200, ["short", "long"])
 
 
 def test_other_applications_of_the_gateway_are_left_alone(stack: Stack) -> None:
     """A route that is not Dualpool's, of the same name even, is neither asked about nor changed."""
-    reply = send(stack.url, b"x", path="/shop/cart")
+    reply = stack.send(b"x", path="/shop/cart")
     assert (reply.status, stack.reached(reply)) == (404, [])
     assert reply.headers["server"] == "envoy"
-    assert stack.dualpool.state()["requests"] == []
+    assert stack.service.state()["requests"] == []
 
 
 def test_without_the_service_everything_goes_long(stack: Stack) -> None:
     """The service gone, every request is answered."""
-    stack.dualpool.process.stop()
-    reply = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"})
-    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    stack.service.process.stop()
+    assert stack.lands(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"}) == "long"
 
 
 def test_embeddings_of_any_size_pass(stack: Stack, pools: Pools) -> None:
     """A big answer on such a path is read by no filter."""
-    pools.short.pool.behaviour = pools.long.pool.behaviour = Behaviour(padding=20_000_000)
+    pools.behave(Behaviour(padding=20_000_000))
     body: dict[str, Any] = {"model": "m", "input": "hello"}
     reply = stack.send(body, path="/v1/embeddings")
     assert reply.status == 200

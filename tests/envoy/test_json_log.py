@@ -8,9 +8,10 @@ import pytest
 from extproc.planning.trace import open_trace, workload
 from extproc.planning.workload import NO_CAP
 from extproc.render.layout import Exchange, Options
-from tests.envoy.attached import SETS, attached
 from tests.envoy.client import chat
 from tests.envoy.modes import in_proxy_settings, write_seed
+from tests.envoy.pools import SETS
+from tests.envoy.stack import rendered_stack
 
 
 @pytest.mark.parametrize("exchange", ["body", "bodyless", "in-proxy"])
@@ -20,7 +21,7 @@ def test_a_plan_reads_the_log_of_requests(tmp_path: Path, exchange: Exchange) ->
     options = Options(exchange=exchange, usage="access-log", json_log=str(log))
     settings = in_proxy_settings(tmp_path)
     write_seed(tmp_path, SETS, settings)  # which only one of them reads
-    with attached(tmp_path / "run", SETS, settings, options) as stack:
+    with rendered_stack(tmp_path / "run", SETS, settings, options) as stack:
         answers = [
             stack.send(chat("word " * 200, max_tokens=50)),
             stack.send(chat("word " * 3000)),

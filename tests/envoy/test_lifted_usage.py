@@ -1,7 +1,6 @@
 """Usage that Envoy's filters lift from answers of every API, plain and streamed: to the token."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,11 +9,10 @@ from extproc.demo import answers
 from extproc.demo.answers import Answer
 from extproc.demo.pool import Behaviour
 from extproc.render.lifting import EVENT_BYTES
-from tests.envoy.attached import Attached
 from tests.envoy.client import CHAT, chat
-from tests.envoy.counts import OBSERVATIONS
-from tests.envoy.modes import ENTRIES, count, running
-from tests.envoy.stack import until
+from tests.envoy.conftest import Start
+from tests.envoy.counts import ENTRIES, OBSERVATIONS
+from tests.envoy.stack import Stack, until
 from tests.envoy.version import version
 
 TEXT = "hello there " * 20
@@ -29,35 +27,33 @@ SETS = {"default": {"short": 2048, "long": 1_000_000}}
 COUNTS = ("prompt_tokens", "completion_tokens")
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attached]:
-    """One for all: each test looks at what it has added."""
-    with running(tmp_path_factory.mktemp("lifted"), ("body", "access-log"), sets=SETS) as stack:
-        yield stack
+@pytest.fixture
+def stack(shared_mode: Start) -> Stack:
+    """One for all, that reads usage from the access log."""
+    return shared_mode(("body", "access-log"), sets=SETS)
 
 
-def added(stack: Attached, path: str, **fields: Any) -> tuple[int, ...]:
+def added(stack: Stack, path: str, **fields: Any) -> tuple[int, ...]:
     """Send a request; return by how many tokens the counts of prompts and completions have grown."""
-    before = {metric: count(stack, metric) for metric in (ENTRIES, *(f"dualpool_{name}_total" for name in COUNTS))}
+    before = {metric: stack.count(metric) for metric in (ENTRIES, *(f"dualpool_{name}_total" for name in COUNTS))}
     assert stack.send({**BODIES[path], **fields}, path=path).status == 200
-    until(lambda: count(stack, ENTRIES) == before[ENTRIES] + 1 == count(stack, OBSERVATIONS))
-    return tuple(int(count(stack, name) - was) for name, was in before.items() if name != ENTRIES)
+    until(lambda: stack.count(ENTRIES) == before[ENTRIES] + 1 == stack.count(OBSERVATIONS))
+    return tuple(int(stack.count(name) - was) for name, was in before.items() if name != ENTRIES)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", BODIES)
-def test_every_api(stack: Attached, path: str, stream: bool) -> None:
+def test_every_api(stack: Stack, path: str, stream: bool) -> None:
     """Prompt and completion are learned as the answer reports them."""
-    stack.behave(Behaviour(completion=33))
-    before = count(stack, ENTRIES)
+    stack.pools.behave(Behaviour(completion=33))
     usage = stack.send(BODIES[path], path=path).json()["usage"]
-    until(lambda: count(stack, ENTRIES) == before + 1)
+    until(lambda: stack.count(ENTRIES) == 1)
     assert added(stack, path, stream=stream) == (usage.get("prompt_tokens", usage.get("input_tokens")), 33)
-    assert count(stack, OBSERVATIONS, verdict="no_usage") == 0
+    assert stack.count(OBSERVATIONS, verdict="no_usage") == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_cached_tokens_of_responses(stack: Attached, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+def test_cached_tokens_of_responses(stack: Stack, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     """They lie in the details of the input, in an event within the response."""
     whole = answers.whole
 
@@ -66,10 +62,9 @@ def test_cached_tokens_of_responses(stack: Attached, monkeypatch: pytest.MonkeyP
         return {**body, "usage": {**body["usage"], "input_tokens_details": {"cached_tokens": 32}}}
 
     monkeypatch.setattr(answers, "whole", cached)
-    stack.behave(Behaviour(completion=7))
-    before = count(stack, "dualpool_cached_tokens_total")
+    stack.pools.behave(Behaviour(completion=7))
     assert added(stack, "/v1/responses", stream=stream)[1] == 7
-    assert count(stack, "dualpool_cached_tokens_total") == before + 32
+    assert stack.count("dualpool_cached_tokens_total") == 32
 
 
 _CACHED = {"input_tokens": 9, "cache_read_input_tokens": 32, "output_tokens": 1}
@@ -84,7 +79,7 @@ _CACHED = {"input_tokens": 9, "cache_read_input_tokens": 32, "output_tokens": 1}
     ids=["zeros at the end", "the cache at the end alone"],
 )
 def test_a_prompt_counted_twice(
-    stack: Attached, monkeypatch: pytest.MonkeyPatch, first: dict[str, int], last: dict[str, int]
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, first: dict[str, int], last: dict[str, int]
 ) -> None:
     """Anthropic's two events may each count the prompt: one without its cached part, or not at all."""
     events = (
@@ -93,7 +88,6 @@ def test_a_prompt_counted_twice(
     )
     streamed = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
     monkeypatch.setattr(answers, "events", lambda _path, _answer: iter(streamed))
-    stack.behave(Behaviour())
     assert added(stack, "/v1/messages", stream=True) == (41, 7)
 
 
@@ -104,21 +98,20 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_at_once")
-def test_long_events(stack: Attached) -> None:
+def test_long_events(stack: Stack) -> None:
     """An event that comes in pieces, longer than 8 KiB, Envoy's default bound, does not hide its usage."""
-    stack.behave(Behaviour(completion=5_000, piece=4_000, pace=0.001))
+    stack.pools.behave(Behaviour(completion=5_000, piece=4_000, pace=0.001))
     assert added(stack, "/v1/responses", stream=True)[1] == 5_000  # 30 kB of text, all of it in the last event
 
 
 @pytest.mark.usefixtures("_at_once")
 @pytest.mark.skipif(version() < (1, 39), reason="Envoy 1.38 sees such an event if it comes fast")
-def test_events_beyond_the_bound(stack: Attached) -> None:
+def test_events_beyond_the_bound(stack: Stack) -> None:
     """An event of over 1 MiB arrives as it was sent; its usage is not seen, which is counted."""
     # Slowly, so that Envoy finds a part of it: what it reads at once it takes apart at once, however much it is.
-    stack.behave(Behaviour(completion=240_000, piece=100_000, pace=0.05))
-    unseen = count(stack, OBSERVATIONS, verdict="no_usage")
+    stack.pools.behave(Behaviour(completion=240_000, piece=100_000, pace=0.05))
     reply = stack.send({**BODIES["/v1/responses"], "stream": True}, path="/v1/responses")
     last = reply.body.rpartition(b"data: ")[2]
     assert json.loads(last)["response"]["usage"]["output_tokens"] == 240_000
     assert len(last) > EVENT_BYTES
-    until(lambda: count(stack, OBSERVATIONS, verdict="no_usage") == unseen + 1)
+    until(lambda: stack.count(OBSERVATIONS, verdict="no_usage") == 1)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from extproc.demo.envoy import Tree, connection_manager
+from tests.envoy.changes import short_by_default
 from tests.envoy.client import chat
 from tests.envoy.counts import OBSERVATIONS
-from tests.envoy.modes import MODES, Mode, count, heard, name, running, short_by_default
+from tests.envoy.modes import MODES, Mode, heard, mode_stack, name
 
 FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
 GZIP = "type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip"
@@ -49,10 +50,10 @@ def surrounded(tree: Tree) -> Tree:
 @pytest.mark.parametrize("mode", MODES, ids=name)
 def test_filters_on_both_sides(tmp_path: Path, mode: Mode) -> None:
     """Requests land by their budget, each teaches once, and the client gets the packed answer it asked for."""
-    with running(tmp_path, mode, surrounded) as stack:
+    with mode_stack(tmp_path, mode, surrounded) as stack:
         for words, pool in ((4, "short"), (4000, "long")):
             reply = stack.send(chat("word " * words, max_tokens=10), headers={"accept-encoding": "gzip"})
             assert (reply.status, stack.reached(reply)) == (200, [pool])
             assert reply.headers["content-encoding"] == "gzip"
         heard(stack, mode, 2)
-        assert count(stack, OBSERVATIONS, verdict="used") == 2
+        assert stack.count(OBSERVATIONS, verdict="used") == 2

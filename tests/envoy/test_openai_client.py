@@ -6,19 +6,12 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.envoy.counts import AT_REST, observed
-from tests.envoy.stack import Pools, Stack, until
+from tests.envoy.counts import AT_REST, OBSERVATIONS
+from tests.envoy.stack import Stack, until
 
 MESSAGES: Any = [{"role": "user", "content": "How are you?"}]
 MODEL = "m"
 LONG = "word " * 4000
-
-
-@pytest.fixture
-def stack(shared_stack: Stack, pools: Pools) -> Stack:
-    """The stack of this module, its pools' logs empty."""
-    assert shared_stack.pools is pools
-    return shared_stack
 
 
 def options(stack: Stack) -> dict[str, Any]:
@@ -27,50 +20,49 @@ def options(stack: Stack) -> dict[str, Any]:
 
 def paths(stack: Stack) -> tuple[list[str], list[str]]:
     """Paths of the requests that reached the short and the long pool."""
-    short, long = stack.pools.short.pool.received, stack.pools.long.pool.received
+    short, long = stack.pools["short"].pool.received, stack.pools["long"].pool.received
     return [r.path for r in short], [r.path for r in long]
 
 
-def test_a_chat_completion(stack: Stack) -> None:
+def test_a_chat_completion(shared_stack: Stack) -> None:
     """The answer is whole, its usage true, and it came from the short pool."""
-    with OpenAI(**options(stack)) as client:
+    with OpenAI(**options(shared_stack)) as client:
         answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=20)
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 20
-    assert paths(stack) == (["/v1/chat/completions"], [])
+    assert paths(shared_stack) == (["/v1/chat/completions"], [])
 
 
-async def test_a_chat_completion_asynchronously(stack: Stack) -> None:
+async def test_a_chat_completion_asynchronously(shared_stack: Stack) -> None:
     """The asynchronous client gets the same."""
-    async with AsyncOpenAI(**options(stack)) as client:
+    async with AsyncOpenAI(**options(shared_stack)) as client:
         answer = await client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": LONG}], max_tokens=20
         )
     assert answer.usage is not None
     assert answer.usage.prompt_tokens > 4000
-    assert paths(stack) == ([], ["/v1/chat/completions"])
+    assert paths(shared_stack) == ([], ["/v1/chat/completions"])
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_stream(stack: Stack, asked: bool) -> None:
+def test_a_stream(shared_stack: Stack, asked: bool) -> None:
     """Every chunk arrives; usage comes last when it was asked for, and is learned from only then."""
-    before = observed(stack, verdict="used")
     extra: Any = {"stream_options": {"include_usage": True}} if asked else {}
-    with OpenAI(**options(stack)) as client:
+    with OpenAI(**options(shared_stack)) as client:
         chunks = list(
             client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=20, stream=True, **extra)
         )
     said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert len(said.split()) == 20
     assert (chunks[-1].usage is not None) == asked
-    until(lambda: AT_REST in stack.dualpool.get("/metrics"))
-    assert observed(stack, verdict="used") - before == asked
+    until(lambda: AT_REST in shared_stack.service.get("/metrics"))
+    assert shared_stack.count(OBSERVATIONS, verdict="used") == asked
 
 
-async def test_a_stream_asynchronously(stack: Stack) -> None:
+async def test_a_stream_asynchronously(shared_stack: Stack) -> None:
     """The asynchronous client reads a stream to its end."""
-    async with AsyncOpenAI(**options(stack)) as client:
+    async with AsyncOpenAI(**options(shared_stack)) as client:
         stream = await client.chat.completions.create(
             model=MODEL, messages=MESSAGES, max_tokens=20, stream=True, stream_options={"include_usage": True}
         )
@@ -79,9 +71,9 @@ async def test_a_stream_asynchronously(stack: Stack) -> None:
     assert chunks[-1].usage.completion_tokens == 20
 
 
-def test_completions_embeddings_and_responses(stack: Stack) -> None:
+def test_completions_embeddings_and_responses(shared_stack: Stack) -> None:
     """The other APIs of the client pass as well."""
-    with OpenAI(**options(stack)) as client:
+    with OpenAI(**options(shared_stack)) as client:
         completion = client.completions.create(model=MODEL, prompt="How are you?")
         embedding = client.embeddings.create(model=MODEL, input=["How are you?", "Well."], encoding_format="float")
         response = client.responses.create(model=MODEL, input="How are you?", max_output_tokens=20)
@@ -89,29 +81,32 @@ def test_completions_embeddings_and_responses(stack: Stack) -> None:
     assert completion.usage.completion_tokens == 16
     assert len(embedding.data) == 2
     assert len(response.output_text.split()) == 20
-    assert paths(stack) == (["/v1/completions", "/v1/embeddings", "/v1/responses"], [])
+    assert paths(shared_stack) == (["/v1/completions", "/v1/embeddings", "/v1/responses"], [])
 
 
-def test_a_streamed_response(stack: Stack) -> None:
+def test_a_streamed_response(shared_stack: Stack) -> None:
     """Events of the Responses API arrive under their names."""
     with (
-        OpenAI(**options(stack)) as client,
+        OpenAI(**options(shared_stack)) as client,
         client.responses.stream(model=MODEL, input="How?", max_output_tokens=20) as streamed,
     ):
         events = list(streamed)
     assert [events[0].type, events[-1].type] == ["response.created", "response.incomplete"]
 
 
-def test_the_list_of_models(stack: Stack) -> None:
+def test_the_list_of_models(shared_stack: Stack) -> None:
     """A request without a body goes to the long pool, whose context is the fleet's."""
-    with OpenAI(**options(stack)) as client:
+    with OpenAI(**options(shared_stack)) as client:
         models = list(client.models.list())
     assert [model.id for model in models] == ["stand-in"]
-    assert paths(stack) == ([], ["/v1/models"])
+    assert paths(shared_stack) == ([], ["/v1/models"])
 
 
-def test_a_request_no_pool_holds_is_refused_as_by_the_pool(stack: Stack) -> None:
+def test_a_request_no_pool_holds_is_refused_as_by_the_pool(shared_stack: Stack) -> None:
     """The error is the long pool's own."""
-    with OpenAI(**options(stack)) as client, pytest.raises(openai.BadRequestError, match="maximum context length"):
+    with (
+        OpenAI(**options(shared_stack)) as client,
+        pytest.raises(openai.BadRequestError, match="maximum context length"),
+    ):
         client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=200_000)
-    assert paths(stack) == ([], ["/v1/chat/completions"])
+    assert paths(shared_stack) == ([], ["/v1/chat/completions"])

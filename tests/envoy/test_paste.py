@@ -12,8 +12,10 @@ from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
 from extproc.render.layout import Options
 from extproc.render.target import render
+from tests.envoy.changes import patient
 from tests.envoy.client import chat, send
-from tests.envoy.stack import POOLS, Pools, healthy, patient, until
+from tests.envoy.pools import Pools, section
+from tests.envoy.stack import healthy, until
 
 MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
@@ -75,10 +77,8 @@ def pasted(tree: Tree, snippet: Tree) -> Tree:
 
 def test_pasted_and_taken_out_again(tmp_path: Path, pools: Pools) -> None:
     """Pasted, it routes by budget beside the other filters; taken out, everything goes where it went."""
-    servers = {"short": pools.short, "long": pools.long}
-    sets = [{**pool, "endpoints": [f"{HOST}:{servers[str(pool['name'])].port}"]} for pool in POOLS["default"]]
-    settings = {"pools": {"default": sets}}
-    before = foreign(pools.long.port)
+    settings = {"pools": section(pools=pools)}
+    before = foreign(pools["long"].port)
     with Service(settings, tmp_path) as service:
         options = Options(service=f"{HOST}:{service.port}")
         text = render("envoy-filter", Config.model_validate(settings), options)["envoy-filter.yaml"]

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from extproc.demo.service import Service
-from tests.envoy.conftest import StartStack
+from tests.envoy.changes import served_by
+from tests.envoy.conftest import Start
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, healthy, served_by, until
+from tests.envoy.pools import POOLS
+from tests.envoy.stack import Stack, healthy, until
 from tests.process.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
@@ -31,7 +33,7 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(tmp_path: Path, start_stack: StartStack) -> Iterator[Replicas]:
+def replicas(tmp_path: Path, start_stack: Start) -> Iterator[Replicas]:
     with RedisServer(tmp_path) as redis, ExitStack() as running:
         settings = {"pools": POOLS, "state": {"redis": {"url": redis.url}, "interval_seconds": 0.2}}
         one, other = (running.enter_context(Service(settings, tmp_path / name)) for name in "ab")
@@ -44,7 +46,7 @@ def test_two_replicas_converge_to_one_ratio(replicas: Replicas) -> None:
     """Each sees half of the answers, and both end with the figures of all of them."""
     with Load(replicas.stack.url) as load:
         until(load.more(60))
-    answers = len(replicas.stack.pools.short.pool.received)
+    answers = len(replicas.stack.pools["short"].pool.received)
     until(lambda: replicas.samples() == [answers, answers])
     one, other = (service.state()["learned"]["linear"] for service in replicas.services)
     assert one == other

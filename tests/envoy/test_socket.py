@@ -4,23 +4,16 @@ from pathlib import Path
 
 from extproc.config import Config
 from extproc.demo.envoy import Envoy, with_addresses
-from extproc.demo.pool_server import HOST
-from tests.envoy.attached import rendered
 from tests.envoy.client import chat, send
-from tests.envoy.stack import Pools, healthy, until
+from tests.envoy.pools import Pools, section
+from tests.envoy.stack import healthy, rendered, until
 from tests.process.talk import serving
 
 
 def test_workers_are_found_at_their_sockets(tmp_path: Path, pools: Pools) -> None:
     """Envoy finds each, with nothing changed in what was rendered but where it listens itself."""
-    members = [
-        {"name": server.pool.name, "capacity": server.pool.capacity, "endpoints": [f"{HOST}:{server.port}"]}
-        for server in (pools.short, pools.long)
-    ]
-    settings = {
-        "pools": {"default": members},
-        "server": {"listen": f"unix://{tmp_path}/dualpool.sock", "workers": 2},
-    }
+    server = {"listen": f"unix://{tmp_path}/dualpool.sock", "workers": 2}
+    settings = {"pools": section(pools=pools), "server": server}
     tree = with_addresses(rendered(Config.model_validate(settings)), {})
     with serving(tmp_path, settings), Envoy(tree, tmp_path / "envoy") as envoy:
         until(lambda: healthy(envoy) == 2)

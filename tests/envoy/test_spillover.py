@@ -12,10 +12,11 @@ from extproc.demo import tokens
 from extproc.demo.envoy import Tree
 from extproc.demo.pool import Behaviour
 from extproc.render.layout import Options
-from tests.envoy.attached import SETS, Attached, attached
+from tests.envoy.changes import hasty_log
 from tests.envoy.client import Reply, chat
-from tests.envoy.modes import count, hasty_log
-from tests.envoy.stack import until
+from tests.envoy.conftest import Start
+from tests.envoy.pools import SETS
+from tests.envoy.stack import Stack, rendered_stack, until
 
 MARK = 8
 NOT_YET = "nobody.invalid:9901"
@@ -23,8 +24,6 @@ LITTLE = chat("How are you?", max_tokens=10)
 QUICK = {"enabled": True, "interval_seconds": 0.05, "waiting": 4}
 REQUESTS = {"short": MARK, "long": 64}
 LOGGED = Options(usage="access-log")
-
-Start = Callable[..., Attached]
 
 
 @pytest.fixture
@@ -38,19 +37,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
             options: Options | None = None,
             change: Callable[[Tree], Tree] = lambda tree: tree,
             **settings: Any,
-        ) -> Attached:
+        ) -> Stack:
             tokens.count("")  # a pool that loads its vocabulary at a request answers nobody meanwhile
             settings = {"spillover": {**QUICK, **spillover}, **settings}
             behaviour = Behaviour(metrics=not hidden)
-            return running.enter_context(attached(tmp_path, SETS, settings, options, change, behaviour=behaviour))
+            return running.enter_context(
+                rendered_stack(tmp_path, SETS, settings, options, behaviour, change=change)
+            )
 
         yield begin
 
 
 @contextmanager
-def crowd(stack: Attached, many: int, slots: int = 256) -> Iterator[list["Future[Reply]"]]:
+def crowd(stack: Stack, many: int, slots: int = 256) -> Iterator[list["Future[Reply]"]]:
     """Have `many` short requests held in the short pool, `slots` of them running, until left; all must succeed."""
-    pool = stack.servers["short"].pool
+    pool = stack.pools["short"].pool
     before = pool.behaviour
     pool.behaviour = Behaviour(held=True, slots=slots, metrics=before.metrics)
     with ThreadPoolExecutor(many) as threads:
@@ -62,17 +63,17 @@ def crowd(stack: Attached, many: int, slots: int = 256) -> Iterator[list["Future
     assert {future.result().status for future in sent} == {200}
 
 
-def pools(stack: Attached) -> dict[str, Any]:
+def pools(stack: Stack) -> dict[str, Any]:
     found: dict[str, Any] = stack.service.state()["spillover"]["pools"]
     return found
 
 
-def is_saturated(stack: Attached, source: str) -> bool:
+def is_saturated(stack: Stack, source: str) -> bool:
     level = pools(stack).get("short", {})
     return bool(level.get("saturated")) and level["source"] == source
 
 
-def has_room(stack: Attached, source: str) -> bool:
+def has_room(stack: Stack, source: str) -> bool:
     found = pools(stack)
     return all(
         not found[p]["saturated"] and found[p]["source"] == source if p in found else False
@@ -80,21 +81,21 @@ def has_room(stack: Attached, source: str) -> bool:
     )
 
 
-def spills_and_comes_back(stack: Attached, source: str, many: int, slots: int = 256) -> None:
+def spills_and_comes_back(stack: Stack, source: str, many: int, slots: int = 256) -> None:
     """The whole of it, by the pools' own logs."""
     until(lambda: has_room(stack, source))
     assert stack.lands(LITTLE) == "short"
     with crowd(stack, many, slots):
         until(lambda: is_saturated(stack, source))
         assert [stack.lands(LITTLE) for _ in range(3)] == ["long"] * 3
-        assert count(stack, "dualpool_requests_total", chosen="short", pool="long", reason="spillover") == 3
-        assert count(stack, "dualpool_spillovers_total", acted="true", pool="short", to="long") == 3
-        assert count(stack, "dualpool_pool_saturated", pool="short") == 1
-        assert count(stack, "dualpool_pool_pressure", pool="short", source=source) >= 1
+        assert stack.count("dualpool_requests_total", chosen="short", pool="long", reason="spillover") == 3
+        assert stack.count("dualpool_spillovers_total", acted="true", pool="short", to="long") == 3
+        assert stack.count("dualpool_pool_saturated", pool="short") == 1
+        assert stack.count("dualpool_pool_pressure", pool="short", source=source) >= 1
         assert pools(stack)["short"]["why"] == "saturated: at its mark or above"
     until(lambda: has_room(stack, source))
     assert stack.lands(LITTLE) == "short"
-    assert count(stack, "dualpool_pool_saturated", pool="short") == 0
+    assert stack.count("dualpool_pool_saturated", pool="short") == 0
 
 
 def test_by_vllms_metrics(start: Start) -> None:
@@ -109,7 +110,7 @@ def test_by_envoys_gauges(start: Start) -> None:
     spills_and_comes_back(stack, "envoy", many=MARK)
 
 
-def name_envoy(stack: Attached) -> None:
+def name_envoy(stack: Stack) -> None:
     """Name the admin port that Envoy got: Envoy starts after the service, which notices the changed file."""
     file = stack.service.process.log.parent / "dualpool.yaml"
     text = file.read_text("utf-8")
@@ -127,7 +128,7 @@ def test_by_the_access_log(start: Start) -> None:
 def test_a_request_that_only_the_largest_pool_holds_goes_there_whatever_is_full(start: Start) -> None:
     """A full long pool passes nothing on, and takes nothing over."""
     stack = start({})
-    long = stack.servers["long"].pool
+    long = stack.pools["long"].pool
     until(lambda: has_room(stack, "vllm"))
     with ThreadPoolExecutor(7) as threads, crowd(stack, 6, 2):
         until(lambda: is_saturated(stack, "vllm"))
@@ -135,7 +136,7 @@ def test_a_request_that_only_the_largest_pool_holds_goes_there_whatever_is_full(
         much = [threads.submit(stack.send, chat("word " * 4000, max_tokens=10)) for _ in range(6)]
         until(lambda: pools(stack)["long"]["saturated"])
         little = threads.submit(stack.send, LITTLE)
-        until(lambda: stack.servers["short"].pool.waiting == 5)
+        until(lambda: stack.pools["short"].pool.waiting == 5)
         long.behaviour = Behaviour()
     assert {stack.reached(f.result())[0] for f in much} == {"long"}
     assert (little.result().status, stack.reached(little.result())) == (200, ["short"])
@@ -144,19 +145,19 @@ def test_a_request_that_only_the_largest_pool_holds_goes_there_whatever_is_full(
 def test_shadow_mode_counts(start: Start) -> None:
     """Nothing is sent elsewhere for it, and what would have been is counted."""
     stack = start({}, routing={"shadow": True})
-    server = stack.servers["short"].pool
+    server = stack.pools["short"].pool
     server.waiting = 4  # nobody is sent to the short pool in shadow mode: somebody else fills it
     until(lambda: is_saturated(stack, "vllm"))
     assert stack.lands(LITTLE) == "long"
-    assert count(stack, "dualpool_spillovers_total", acted="false", pool="short", to="long") == 1
-    assert count(stack, "dualpool_requests_total", chosen="short", pool="long", reason="shadow") == 1
+    assert stack.count("dualpool_spillovers_total", acted="false", pool="short", to="long") == 1
+    assert stack.count("dualpool_requests_total", chosen="short", pool="long", reason="shadow") == 1
 
 
 def test_servers_that_do_not_answer_change_nothing(start: Start) -> None:
     """Of a pool that says nothing nothing is known: requests go where they would without spillover."""
     stack = start({"stale_seconds": 0.2}, hidden=True)
-    until(lambda: count(stack, "dualpool_pressure_questions_total", result="failed", source="vllm") >= 4)
+    until(lambda: stack.count("dualpool_pressure_questions_total", result="failed", source="vllm") >= 4)
     with crowd(stack, 6, 2):
-        until(lambda: stack.servers["short"].pool.waiting == 4)
+        until(lambda: stack.pools["short"].pool.waiting == 4)
         assert pools(stack)["short"]["source"] is None
     assert stack.lands(LITTLE) == "short"

@@ -10,9 +10,10 @@ import yaml
 from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.demo.envoy import binary, connection_manager, shipped
 from extproc.render.typed import check
+from tests.envoy.changes import ext_proc
 from tests.envoy.client import chat
-from tests.envoy.conftest import StartStack
-from tests.envoy.stack import WRONG_PRIOR, Stack, ext_proc
+from tests.envoy.conftest import Start
+from tests.envoy.stack import WRONG_PRIOR, Stack
 
 STANDALONE = Path(__file__).parents[2] / "envoy" / "standalone"
 FILE = STANDALONE / "envoy.yaml"
@@ -77,25 +78,22 @@ def _endpoint(tree: dict[str, Any], cluster: str) -> str:
 
 def test_a_short_request_reaches_the_short_pool_and_a_long_one_the_long_pool(stack: Stack) -> None:
     """The shipped configuration, the service and two pools route by budget."""
-    little = stack.send(chat("How are you?", max_tokens=10))
-    much = stack.send(chat("word " * 4000, max_tokens=10))
-    assert (little.status, stack.reached(little)) == (200, ["short"])
-    assert (much.status, stack.reached(much)) == (200, ["long"])
+    assert stack.lands(chat("How are you?", max_tokens=10)) == "short"
+    assert stack.lands(chat("word " * 4000, max_tokens=10)) == "long"
 
 
-def test_without_the_service_everything_goes_long(start_stack: StartStack) -> None:
+def test_without_the_service_everything_goes_long(start_stack: Start) -> None:
     """Nobody answers ext_proc: the request does not fail, whatever header it claims its pool with."""
     stack = start_stack(service=False)
-    reply = stack.send(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"})
-    assert (reply.status, stack.reached(reply)) == (200, ["long"])
+    assert stack.lands(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"}) == "long"
 
 
-def test_a_refused_request_is_answered_by_the_long_pool(start_stack: StartStack) -> None:
+def test_a_refused_request_is_answered_by_the_long_pool(start_stack: Start) -> None:
     """A 400 of the short pool is retried once, on the long pool; the client sees only the success."""
     stack = start_stack(settings=WRONG_PRIOR)
     reply = stack.send(chat("a1 b2 c3 d4 " * 500, max_tokens=10))
     assert reply.status == 200
     assert stack.reached(reply) == ["short", "long"]
-    assert [r.status for r in stack.pools.received(stack.pools.short, reply)] == [400]
+    assert [r.status for r in stack.pools.received("short", reply)] == [400]
     retries = "cluster.short-then-long.upstream_rq_retry"  # docs/operations.md names it
     assert stack.envoy.stats(f"{retries}$") == {retries: 1}

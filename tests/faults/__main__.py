@@ -10,20 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from extproc.demo import tokens
-from extproc.demo.pool import Pool
-from extproc.demo.pool_server import PoolServer
-from tests.envoy.stack import LONG_CAPACITY, SHORT_CAPACITY, Pools
+from tests.envoy.pools import running_pools
 from tests.faults.ground import Ground, Outcome
 from tests.faults.scenarios import NEEDS_REDIS, SCENARIOS
 
 
 def _run(name: str) -> Outcome:
     with TemporaryDirectory(prefix="dualpool-") as directory, ExitStack() as stack:
-        short, long = (
-            stack.enter_context(PoolServer(Pool(pool, capacity)))
-            for pool, capacity in (("short", SHORT_CAPACITY), ("long", LONG_CAPACITY))
-        )
-        return SCENARIOS[name](Ground(Path(directory), Pools(short, long), stack.enter_context(ExitStack())))
+        pools = stack.enter_context(running_pools())
+        return SCENARIOS[name](Ground(Path(directory), pools, stack.enter_context(ExitStack())))
 
 
 def main(texts: list[str]) -> int:

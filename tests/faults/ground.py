@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from extproc.demo.service import Service
 from tests.envoy.load import Sent
-from tests.envoy.stack import Pools, Stack, running
+from tests.envoy.pools import Pools
+from tests.envoy.stack import Stack, shipped_stack
 
 T = TypeVar("T")
 
@@ -47,13 +48,13 @@ class Ground:
 
     def __init__(self, directory: Path, pools: Pools, stack: ExitStack) -> None:
         self.directory = directory
-        self.pools = pools
+        self._pools = pools
         self._stack = stack
         self._numbers = itertools.count()
 
-    def start(self, pools: Pools | None = None, **options: Any) -> Stack:
-        """Start an Envoy, with a service unless told otherwise (see `running`)."""
-        return self.enter(running(self.place(), pools or self.pools, **options))
+    def start(self, **options: Any) -> Stack:
+        """Start an Envoy, with a service unless told otherwise (see `shipped_stack`)."""
+        return self.enter(shipped_stack(self.place(), self._pools, **options))
 
     def service(self, settings: dict[str, Any]) -> Service:
         """Start a service."""

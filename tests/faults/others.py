@@ -10,9 +10,11 @@ from contextlib import contextmanager
 import aiohttp
 
 from extproc.demo.process import Process
+from tests.envoy.changes import at, served_by
 from tests.envoy.client import CHAT, chat
 from tests.envoy.load import Load, Sent
-from tests.envoy.stack import LONG_CAPACITY, POOLS, SHORT_CAPACITY, WRONG_PRIOR, at, healthy, served_by, until
+from tests.envoy.pools import LONG_CAPACITY, POOLS, SHORT_CAPACITY
+from tests.envoy.stack import WRONG_PRIOR, healthy, until
 from tests.faults.ground import Figure, Ground, Outcome, added
 from tests.faults.services import streamed
 from tests.process.redis_server import RedisServer
@@ -82,7 +84,7 @@ def burst_of_misroutes(ground: Ground) -> Outcome:
             return list(await asyncio.gather(*(one(session) for _ in range(50))))
 
     sent = asyncio.run(burst())
-    assert sum(r.status == 400 for r in stack.pools.short.pool.received) > 25
+    assert sum(r.status == 400 for r in stack.pools["short"].pool.received) > 25
     return Outcome(sent)
 
 
@@ -126,5 +128,5 @@ def redis_of_no_use(ground: Ground) -> Outcome:
         until(load.more(10))
     until(agree)
     before, during = ([s for s in load.sent if (s.started < began) is early] for early in (True, False))
-    sent_long = len(stack.pools.long.pool.received)
+    sent_long = len(stack.pools["long"].pool.received)
     return Outcome(load.sent, [Figure("sent long for it", sent_long, 0), *added("meanwhile", before, during)])

@@ -10,9 +10,11 @@ import yaml
 
 from extproc.demo.pool import Behaviour
 from extproc.demo.service import Service
+from tests.envoy.changes import served_at, served_by
 from tests.envoy.client import chat
 from tests.envoy.load import Load
-from tests.envoy.stack import POOLS, Stack, healthy, served_at, served_by, until
+from tests.envoy.pools import POOLS
+from tests.envoy.stack import Stack, healthy, until
 from tests.faults.ground import Figure, Ground, Outcome, added
 from tests.process.talk import serving
 
@@ -28,8 +30,8 @@ def kill(service: Service) -> None:
 def killed_ten_times(ground: Ground) -> Outcome:
     """The service is killed and restarted ten times."""
     stack = ground.start()
-    settings = {"pools": POOLS, "server": {"listen": f"127.0.0.1:{stack.dualpool.port}"}}
-    service = stack.dualpool
+    settings = {"pools": POOLS, "server": {"listen": f"127.0.0.1:{stack.service.port}"}}
+    service = stack.service
     with Load(stack.url) as load:
         until(load.more(5))
         for _ in range(10):
@@ -49,14 +51,14 @@ def streamed() -> dict[str, Any]:
 def stopped(ground: Ground) -> Outcome:
     """The service is stopped (SIGSTOP) for five seconds, while answers are streamed through it too."""
     stack = ground.start(hasty=True)
-    stack.pools.short.pool.behaviour = stack.pools.long.pool.behaviour = Behaviour(pace=0.05)
+    stack.pools.behave(Behaviour(pace=0.05))
     with Load(stack.url, users=1) as load, Load(stack.url, users=2, body=streamed) as streams:
         until(load.more(30))
         began = time.monotonic()
-        stack.dualpool.process.send_signal(signal.SIGSTOP)
+        stack.service.process.send_signal(signal.SIGSTOP)
         until(lambda: time.monotonic() > began + STOPPED_SECONDS)
         ended = time.monotonic()
-        stack.dualpool.process.send_signal(signal.SIGCONT)
+        stack.service.process.send_signal(signal.SIGCONT)
         until(load.more(5))
     before = [s for s in load.sent if s.started < began]
     during = [s for s in load.sent if began + 1 < s.started < ended]
@@ -84,7 +86,7 @@ def rolling_restart(ground: Ground) -> Outcome:
             ground.service({"pools": POOLS, "server": {**drain, "listen": f"127.0.0.1:{replica.port}"}})
             until(lambda: healthy(stack.envoy) == 2)
         until(load.more(20))
-    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
+    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools["long"].pool.received), 0)])
 
 
 def worker_signalled(ground: Ground, number: signal.Signals, for_good: bool = False) -> Outcome:
@@ -124,10 +126,10 @@ def reloaded_a_hundred_times(ground: Ground) -> Outcome:
             (file.parent / "new.yaml").write_text(text, "utf-8")
             noticed = partial(_more_reloads, stack, broken, _reloads(stack, broken))
             (file.parent / "new.yaml").replace(file)
-            stack.dualpool.process.send_signal(signal.SIGHUP)
+            stack.service.process.send_signal(signal.SIGHUP)
             until(noticed)
         until(load.more(10))
-    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools.long.pool.received), 0)])
+    return Outcome(load.sent, [Figure("sent long for it", len(stack.pools["long"].pool.received), 0)])
 
 
 def _more_reloads(stack: Stack, broken: bool, before: float) -> bool:
@@ -136,7 +138,7 @@ def _more_reloads(stack: Stack, broken: bool, before: float) -> bool:
 
 def _reloads(stack: Stack, broken: bool) -> float:
     sample = f'dualpool_config_reloads_total{{result="{"rejected" if broken else "ok"}"}} '
-    lines = stack.dualpool.get("/metrics").splitlines()
+    lines = stack.service.get("/metrics").splitlines()
     return sum(float(line.removeprefix(sample)) for line in lines if line.startswith(sample))
 
 
@@ -151,7 +153,7 @@ def overloaded(ground: Ground) -> Outcome:
         enough = load.more(2000)
         while not enough():
             most = max(most, _exchanges(stack))
-    short, long = (pool.pool.received for pool in (stack.pools.short, stack.pools.long))
+    short, long = (pool.pool.received for pool in (stack.pools["short"], stack.pools["long"]))
     asked = len(short)
     checked = _checks_passed(stack)
     # A check that the crowd has slowed down may still fail after it, and Envoy takes a second to believe in health.
@@ -174,5 +176,5 @@ def _checks_passed(stack: Stack) -> float:
 
 def _exchanges(stack: Stack) -> float:
     name = "dualpool_exchanges_in_flight "
-    lines = stack.dualpool.get("/metrics").splitlines()
+    lines = stack.service.get("/metrics").splitlines()
     return max(float(line.removeprefix(name)) for line in lines if line.startswith(name))

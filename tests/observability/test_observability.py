@@ -18,9 +18,8 @@ from extproc.demo.envoy import connection_manager
 from extproc.demo.pool_server import HOST
 from extproc.demo.process import Process
 from extproc.render.typed import any_of
-from tests.envoy.attached import Attached, attached
 from tests.envoy.client import chat
-from tests.envoy.stack import until
+from tests.envoy.stack import Stack, rendered_stack, until
 
 OBSERVABILITY = Path(__file__).parents[2] / "envoy" / "observability"
 DOCS = OBSERVABILITY.parents[1] / "docs"
@@ -77,13 +76,13 @@ def with_access_log(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def prometheus(directory: Path, stack: Attached) -> Iterator[str]:
+def prometheus(directory: Path, stack: Stack) -> Iterator[str]:
     """Scrape `stack` under the jobs of the shipped configuration; yields the address."""
     config = yaml.safe_load((OBSERVABILITY / "prometheus.yaml").read_text())
     config["global"] = {"scrape_interval": "1s"}
     config["rule_files"] = []
     targets = {"dualpool:9902": stack.service.admin, "envoy:9901": stack.envoy.admin}
-    targets |= {f"{name}:8000": f"{HOST}:{server.port}" for name, server in stack.servers.items()}
+    targets |= {f"{name}:8000": f"{HOST}:{server.port}" for name, server in stack.pools.items()}
     for group in (group for job in config["scrape_configs"] for group in job["static_configs"]):
         group["targets"] = [targets[target] for target in group["targets"]]
     file = directory / "prometheus.yaml"
@@ -117,7 +116,7 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
     waiting = {re.sub(r"\$__rate_interval", "1m", expression) for expression in expressions}
     sets = {"default": {"short": 4096, "long": 131_072}}
     with (
-        attached(tmp_path, sets, settings, change=with_access_log) as stack,
+        rendered_stack(tmp_path, sets, settings, change=with_access_log) as stack,
         prometheus(tmp_path, stack) as address,
     ):
 

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from tests.envoy.stack import POOLS, until
+from tests.envoy.pools import POOLS
+from tests.envoy.stack import until
 from tests.process.talk import serving
 
 HANGING = """
