@@ -95,7 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--envoy",
         type=_version,
         metavar="X.Y",
-        help="oldest version of Envoy that has to run it, 1.36 or later (default: 1.40)",
+        help="oldest version of Envoy that has to run it, {}.{} or later (default: {}.{})".format(
+            *OLDEST, *defaults.envoy
+        ),
     )
     parser.add_argument(
         "--json-log",
