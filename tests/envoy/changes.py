@@ -15,6 +15,12 @@ def ext_proc(tree: Tree) -> Tree:
     return settings
 
 
+def cluster(tree: Tree, name: str) -> Tree:
+    """Return the cluster `name`, to be changed in place."""
+    found: Tree = next(c for c in tree["static_resources"]["clusters"] if c["name"] == name)
+    return found
+
+
 PATIENCE = "10s"
 
 
@@ -26,10 +32,10 @@ def patient(tree: Tree) -> Tree:
     for http_filter in connection_manager(tree)["http_filters"]:
         if "message_timeout" in http_filter.get("typed_config", ()):
             http_filter["typed_config"]["message_timeout"] = PATIENCE
-    for cluster in tree["static_resources"]["clusters"]:
-        for check in cluster.get("health_checks", ()):
+    for each in tree["static_resources"]["clusters"]:
+        for check in each.get("health_checks", ()):
             check["timeout"] = PATIENCE
-        for options in cluster.get("typed_extension_protocol_options", {}).values():
+        for options in each.get("typed_extension_protocol_options", {}).values():
             http2 = options.get("explicit_http_config", {}).get("http2_protocol_options", {})
             if "connection_keepalive" in http2:
                 http2["connection_keepalive"]["timeout"] = PATIENCE
@@ -49,8 +55,7 @@ def served_by(*ports: int) -> Callable[[Tree], Tree]:
     """Return a change to Envoy's configuration: replicas of the service, at `ports`, in place of one."""
 
     def change(tree: Tree) -> Tree:
-        cluster = next(c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool")
-        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
+        cluster(tree, "dualpool")["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
             {"endpoint": {"address": {"socket_address": {"address": ANY_PORT[0], "port_value": port}}}}
             for port in ports
         ]
@@ -64,7 +69,7 @@ def served_at(listen: str, workers: int) -> Callable[[Tree], Tree]:
 
     def change(tree: Tree) -> Tree:
         clusters = tree["static_resources"]["clusters"]
-        place = [cluster["name"] for cluster in clusters].index("dualpool")
+        place = [each["name"] for each in clusters].index("dualpool")
         clusters[place] = plain(service(Options(service=listen, workers=workers)))
         return tree
 

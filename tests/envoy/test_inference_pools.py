@@ -13,6 +13,7 @@ from extproc.demo.pool import Pool
 from extproc.demo.pool_server import HOST, PoolServer
 from extproc.render.clusters import HTTP_OPTIONS
 from extproc.render.typed import any_of
+from tests.envoy.changes import cluster
 from tests.envoy.client import MARKER, chat
 from tests.envoy.picker import DESTINATION, PREFILL, Picker
 from tests.envoy.pools import SETS
@@ -38,10 +39,10 @@ def with_pickers(tree: Tree, ports: dict[str, int]) -> Tree:
         off = any_of(f"{EXT_PROC}.ExtProcPerRoute", {"disabled": True})
         route["typed_per_filter_config"] = {filter_of(other): off for other in ports if other != pool}
         route["route"] = {"cluster": pool, "timeout": "0s"}
-    kept = [c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool"]
+    kept = cluster(tree, "dualpool")
     pools = [_following_cluster(pool) for pool in ports]
     pickers = [_picker_cluster(pool, port) for pool, port in ports.items()]
-    tree["static_resources"]["clusters"] = [*kept, *pools, *pickers]
+    tree["static_resources"]["clusters"] = [kept, *pools, *pickers]
     return tree
 
 

@@ -10,7 +10,7 @@ import yaml
 from extproc.config import DEFAULT_POOL_SET, Config
 from extproc.demo.envoy import binary, connection_manager, shipped
 from extproc.render.typed import check
-from tests.envoy.changes import ext_proc
+from tests.envoy.changes import cluster, ext_proc
 from tests.envoy.client import chat
 from tests.envoy.conftest import Start
 from tests.envoy.stack import WRONG_PRIOR, Stack
@@ -70,9 +70,9 @@ def test_it_agrees_with_the_defaults_of_the_service() -> None:
     assert _endpoint(tree, "dualpool") == config.server.listen
 
 
-def _endpoint(tree: dict[str, Any], cluster: str) -> str:
-    found = next(c for c in tree["static_resources"]["clusters"] if c["name"] == cluster)
-    address = found["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+def _endpoint(tree: dict[str, Any], name: str) -> str:
+    assignment = cluster(tree, name)["load_assignment"]
+    address = assignment["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
     return f"{address['address']}:{address['port_value']}"
 
 

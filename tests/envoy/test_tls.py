@@ -9,7 +9,7 @@ import pytest
 
 from extproc.demo.envoy import Tree
 from extproc.demo.service import Service
-from tests.envoy.changes import at
+from tests.envoy.changes import at, cluster
 from tests.envoy.client import chat
 from tests.envoy.conftest import Start
 from tests.envoy.load import Load
@@ -50,9 +50,9 @@ def by_tls(port: int, pki: Path, own: str | None) -> Callable[[Tree], Tree]:
 
     def change(tree: Tree) -> Tree:
         tree = at(dualpool=port)(tree)
-        cluster = next(c for c in tree["static_resources"]["clusters"] if c["name"] == "dualpool")
         typed = {"@type": kind, "common_tls_context": context}
-        cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": typed}
+        socket = {"name": "envoy.transport_sockets.tls", "typed_config": typed}
+        cluster(tree, "dualpool")["transport_socket"] = socket
         return tree
 
     return change

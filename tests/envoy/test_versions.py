@@ -5,6 +5,7 @@ from pathlib import Path
 
 from extproc.demo.envoy import Tree, binary
 from extproc.render.layout import Options
+from tests.envoy.changes import cluster
 from tests.envoy.client import chat
 from tests.envoy.pools import SETS
 from tests.envoy.stack import WRONG_PRIOR, rendered_stack
@@ -29,8 +30,7 @@ def test_a_misroute_is_answered_by_the_long_pool(tmp_path: Path, envoy: Version)
 
 def without_servers(tree: Tree) -> Tree:
     """The short pool's name leads nowhere."""
-    (short,) = [cluster for cluster in tree["static_resources"]["clusters"] if cluster["name"] == "short"]
-    short["load_assignment"]["endpoints"] = []
+    cluster(tree, "short")["load_assignment"]["endpoints"] = []
     return tree
 
 
