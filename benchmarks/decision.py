@@ -1,4 +1,4 @@
-"""The pure decision: a request body to a pool, in this process, without gRPC or Envoy."""
+"""The pure decision: a request body to a pool, in this process, without gRPC or Envoy, with either estimator."""
 
 import functools
 import json
@@ -12,6 +12,9 @@ from extproc.routing.router import Head, Router
 
 SIZES = {"1 kB": 1_000, "32 kB": 32_000, "1 MB": 1_000_000}
 REPEATS = 7
+ESTIMATORS = ("linear", "ratio")
+"""The default first."""
+
 HEAD = Head(method="POST", path="/v1/chat/completions")
 TEXT = "The quick brown fox, jumping over 13 lazy dogs, asks: what does a token cost?\n"
 
@@ -23,11 +26,11 @@ def body(size: int) -> bytes:
     return json.dumps({"model": "m", "messages": messages, "max_tokens": 64}).encode()
 
 
-def measure() -> dict[str, float]:
+def measure(estimator: str) -> dict[str, float]:
     """Microseconds of a decision by size of the text: the median over `REPEATS` of the mean of a run."""
     # A pool that nothing here outgrows: a body too large for the smaller pools would not be parsed at all.
     pools = ({"name": "short", "capacity": 10_000_000}, {"name": "long", "capacity": 100_000_000})
-    config = Config.model_validate({"pools": {"default": pools}})
+    config = Config.model_validate({"pools": {"default": pools}, "estimation": {"estimator": estimator}})
     learner = new_learner(config)
     router = Router(config, new_budgeter(config, learner))
     figures = {}
@@ -42,11 +45,13 @@ def measure() -> dict[str, float]:
     return figures
 
 
-def main() -> dict[str, float]:
-    """Measure, print, and return what was measured."""
-    figures = measure()
-    for name, microseconds in figures.items():
-        print(f"{name:>6}: {microseconds:9.1f} µs per decision, {1e6 / microseconds:9,.0f} decisions/s")
+def main() -> dict[str, dict[str, float]]:
+    """Measure, print, and return what was measured, by estimator."""
+    figures = {estimator: measure(estimator) for estimator in ESTIMATORS}
+    for estimator, by_size in figures.items():
+        for name, microseconds in by_size.items():
+            rate = 1e6 / microseconds
+            print(f"{estimator:>6} {name:>6}: {microseconds:9.1f} µs per decision, {rate:9,.0f} decisions/s")
     return figures
 
 
