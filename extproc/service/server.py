@@ -28,6 +28,10 @@ ACCESS_LOG_SERVICE = "envoy.service.accesslog.v3.AccessLogService"
 SOCKET_SECONDS = 1.0
 """How long another process on our socket may take to accept a connection."""
 
+RESET_SECONDS = 0.1
+"""How long a complete exchange is kept for Envoy to reset, which it does at once or at the end of the answer. A status
+that meets this reset costs time, and grpc.aio never frees what it took (grpc/grpc#43360)."""
+
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # a body may be as long as Envoy's buffer is set
@@ -126,21 +130,21 @@ def _processor(current: Callable[[], Context], body_seconds: float) -> Processor
         limit = _limit(exchange, body_seconds)
         try:
             # read() and write() are cheaper than a generator over an iterator: 6 % of an exchange of four messages.
-            while (message := await call.read()) is not grpc.aio.EOF:
+            while not exchange.complete and (message := await call.read()) is not grpc.aio.EOF:
                 reply = exchange.handle(message)
                 if exchange.decided:
                     limit.cancel()
                 if reply is None:
                     return
                 await call.write(reply)
-                if exchange.complete:
-                    return  # before Envoy resets the stream, which leaks memory in grpc.aio (grpc/grpc#43360)
         except asyncio.CancelledError:
-            if not exchange.given_up:  # reset by Envoy: sending a status would leak more
+            if not exchange.given_up:  # reset by Envoy: sending a status would leak memory
                 raise
         finally:
             limit.cancel()
             exchange.close()
+        if exchange.complete:
+            await asyncio.sleep(RESET_SECONDS)
 
     return process
 

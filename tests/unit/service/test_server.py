@@ -105,19 +105,37 @@ async def test_an_undecodable_message_alone_ends_the_call() -> None:
     assert harness.count("dualpool_exchanges_total", end="undecodable") == 1
 
 
+async def whole_exchange(call: "grpc.aio.StreamStreamCall", status: str = "200") -> None:
+    """Do an exchange to its end: that of the answer, or its headers where they say that it is not read."""
+    await exchange(call, pb.ProcessingRequest(request_headers=headers(CHAT)))
+    await exchange(call, pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True)))
+    await exchange(call, pb.ProcessingRequest(response_headers=answer_headers(status=status)))
+    if status == "200":
+        await exchange(call, pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
+
+
 @pytest.mark.parametrize("status", ["200", "503"])
 async def test_a_complete_exchange_is_ended_by_the_service(status: str) -> None:
-    """Nothing is waited for after the end of the answer, or after headers of one that is not read."""
+    """Where Envoy does not reset it, nothing else is waited for."""
     async with serving(Harness()) as (channel, _):
         call = process(channel)
-        await exchange(call, pb.ProcessingRequest(request_headers=headers(CHAT)))
-        body = pb.HttpBody(body=BODY, end_of_stream=True)
-        await exchange(call, pb.ProcessingRequest(request_body=body))
-        await exchange(call, pb.ProcessingRequest(response_headers=answer_headers(status=status)))
-        if status == "200":
-            await exchange(call, pb.ProcessingRequest(response_body=pb.HttpBody(body=b"{}", end_of_stream=True)))
+        await whole_exchange(call, status)
         assert await call.read() is grpc.aio.EOF
         assert await call.code() == grpc.StatusCode.OK
+
+
+async def test_no_status_meets_the_reset_of_a_complete_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Envoy resets a stream with the last reply, so a status would be lost; the exchange is counted as ended."""
+    monkeypatch.setattr(module, "RESET_SECONDS", 60.0)
+    harness = Harness()
+    async with serving(harness) as (channel, _):
+        call = process(channel)
+        await whole_exchange(call)
+        # What the service had sent before comes before this answer.
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert harness.count("dualpool_exchanges_total", end="closed") == 1
+        assert not call.done()
+        call.cancel()
 
 
 async def test_entries_that_have_arrived_are_read_though_the_call_is_reset() -> None:
