@@ -1,4 +1,4 @@
-"""`make bench`: the pure decision, then every way to exchange against no filter and against the reference.
+"""`make bench`: the pure decision, memory, then every way to exchange against no filter and against the reference.
 
 The rows run in turn on one machine with one upstream, so that what else the machine does meets all of them; several
 times over, each time started anew. Medians over these rounds, and their spread, are printed. Ratios count, not the
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decision
+from benchmarks import decision, memory
 from benchmarks.load import Workload, run
 from benchmarks.rows import ROWS, Row, cpu_seconds, running
 from benchmarks.table import markdown
@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 
 WORKLOADS = (
     Workload("1 kB, JSON, 1 connection", 1_000, 0, 1, 600),
+    Workload("1 kB, JSON, 32 connections", 1_000, 0, 32, 1600),
     Workload("1 kB, JSON, 64 connections", 1_000, 0, 64, 3200),
     Workload("64 kB, JSON, 1 connection", 64_000, 0, 1, 240),
     Workload("64 kB, JSON, 64 connections", 64_000, 0, 64, 960),
@@ -91,13 +92,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="where results are written")
     args = parser.parse_args()
     decisions = decision.main()
+    held = memory.main()
     samples: list[dict[str, Any]] = []
     for number in range(args.rounds):
         samples += measure_all(args.rows)
         print(f"round {number + 1} of {args.rounds}", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    whole = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "samples": samples}
+    before = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "memory_mb": held}
+    whole = {**before, "samples": samples}
     text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{targets(samples)}\n\n{markdown(samples)}"
     print(text)
     args.output.mkdir(exist_ok=True)
