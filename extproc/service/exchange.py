@@ -55,6 +55,8 @@ class Exchange:
         self._end: ExchangeEnd = "closed"
         self.complete = False
         """Whether nothing more is expected from Envoy, so that the service may end the stream."""
+        self.answered = False
+        """Whether the answer has begun, at whose end Envoy resets the stream."""
 
     def handle(self, message: bytes) -> bytes | None:
         """Return the reply to a serialized `ProcessingRequest`; None when the stream is to be closed.
@@ -136,6 +138,7 @@ class Exchange:
             return self._request_headers(request)
         if kind == "request_body":
             return self._request_body(request.request_body)
+        self.answered = True
         if kind == "response_headers":
             return self._response_headers(request)
         if kind == "response_body":

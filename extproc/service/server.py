@@ -29,8 +29,8 @@ SOCKET_SECONDS = 1.0
 """How long another process on our socket may take to accept a connection."""
 
 RESET_SECONDS = 0.1
-"""How long a complete exchange is kept for Envoy to reset, which it does at once or at the end of the answer. A
-status that meets this reset costs time, and grpc.aio never frees what it took (grpc/grpc#43360)."""
+"""How long an exchange that is complete with its answer is kept for Envoy to reset, which it does at once. A status
+that meets this reset costs time, and grpc.aio never frees what it took (grpc/grpc#43360)."""
 
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
@@ -143,7 +143,7 @@ def _processor(current: Callable[[], Context], body_seconds: float) -> Processor
         finally:
             limit.cancel()
             exchange.close()
-        if exchange.complete:
+        if exchange.complete and exchange.answered:
             await asyncio.sleep(RESET_SECONDS)
 
     return process

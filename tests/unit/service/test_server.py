@@ -65,6 +65,17 @@ async def test_an_exchange_over_the_wire() -> None:
 NO_MORE = (("dualpool-answers", "false"), ("dualpool-body", "false"))
 
 
+async def test_a_decision_that_hears_nothing_of_its_answer_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes up none of `server.max_exchanges` while the answer is on its way."""
+    monkeypatch.setattr(module, "RESET_SECONDS", 60.0)
+    async with asyncio.timeout(30), serving(Harness()) as (channel, _):
+        call = channel.stream_stream(METHOD)(metadata=(("dualpool-answers", "false"),))
+        await exchange(call, pb.ProcessingRequest(request_headers=headers(CHAT)))
+        await exchange(call, pb.ProcessingRequest(request_body=pb.HttpBody(body=BODY, end_of_stream=True)))
+        assert await call.read() is grpc.aio.EOF
+        assert await call.code() == grpc.StatusCode.OK
+
+
 async def test_headers_alone_are_one_message_and_its_answer() -> None:
     """Where nothing else comes the call is over with the answer, without a word of its client's."""
     harness = Harness()
