@@ -14,7 +14,7 @@ from tests.envoy.changes import hasty_log, short_by_default
 from tests.envoy.client import CHAT, MARKER, chat
 from tests.envoy.conftest import Start
 from tests.envoy.counts import OBSERVATIONS
-from tests.envoy.modes import BODY, LOGGED, MODES, UNSEEN, Mode, arrived, heard, name
+from tests.envoy.modes import BODY, IN_PROXY, LOGGED, MODES, UNSEEN, Mode, arrived, heard, name
 
 SHORT = chat("word " * 200, max_tokens=50)
 LONG = chat("word " * 3000, max_tokens=50)
@@ -35,6 +35,14 @@ def test_requests_land_and_each_teaches(shared_mode: Start, mode: Mode) -> None:
         assert stack.count(metric, pool="long") == (0 if mode == BODY else 6)
     learned = stack.service.state()["learned"]
     assert (bool(learned["linear"]), bool(learned["ratios"])) == (mode not in UNSEEN, mode in UNSEEN)
+
+
+@pytest.mark.parametrize("mode", [BODY, IN_PROXY], ids=name)
+def test_the_routing_header_may_have_another_name(start_mode: Start, mode: Mode) -> None:
+    """It is set, read and taken from clients under that name, whether the service sets it or Envoy's filter."""
+    stack = start_mode(mode, routing={"header": "x-pool"})
+    assert stack.lands(SHORT, headers={"x-pool": "long"}) == "short"
+    assert stack.lands(LONG, headers={"x-pool": "short"}) == "long"
 
 
 @pytest.mark.parametrize("mode", UNSEEN, ids=name)

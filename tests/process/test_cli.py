@@ -155,6 +155,18 @@ def test_sigterm_lets_open_exchanges_end_and_exits_with_0(tmp_path: Path) -> Non
         assert service.process.popen.wait(timeout=60) == 0
 
 
+def test_sigterm_does_not_wait_for_an_exchange_that_never_ends(tmp_path: Path) -> None:
+    """After `drain_seconds` it is cut, and the exit code is 0 all the same."""
+    server = {"drain_seconds": 0.1, "body_seconds": 3600}
+    with serving(tmp_path, {"server": server}) as service, grpc.insecure_channel(service.address) as channel:
+        messages: SimpleQueue[bytes | None] = SimpleQueue()
+        answers = channel.stream_stream(METHOD)(iter(messages.get, None))
+        messages.put(HEADERS)
+        assert pool_of(answers) == "long"
+        assert service.process.stop(signal.SIGTERM) == 0
+        messages.put(None)
+
+
 def pool_of(answers: Iterator[bytes]) -> str:
     """The pool that the next of `answers` names."""
     return pool(pb.ProcessingResponse.FromString(next(answers)))
