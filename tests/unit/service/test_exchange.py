@@ -184,6 +184,7 @@ def test_modes_that_cannot_route_by_body_go_to_the_default_pool(mode: int) -> No
     harness = Harness()
     answer = harness.send(modes=(mode, MODE.NONE), request_headers=headers(CHAT))
     assert pool(answer) == "long"
+    assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="no_length") == 1
     passed = harness.send(request_body=pb.HttpBody(body=BODY, end_of_stream=True))
     assert passed == pb.ProcessingResponse(request_body=pb.BodyResponse())
 
@@ -454,7 +455,8 @@ def test_messages_out_of_order_or_repeated_are_answered(kind: str) -> None:
         answer = harness.exchange.handle(request.SerializeToString())
         assert pb.ProcessingResponse.FromString(answer or b"").WhichOneof("response") == kind
     harness.exchange.close()
-    assert harness.count("dualpool_exchanges_total", end="failed") == 0
+    assert harness.count("dualpool_exchanges_total", end="closed") == 1
+    assert harness.count("dualpool_exchanges_in_flight") == 0
 
 
 @pytest.mark.parametrize(("message", "end"), [(b"", "unknown_message"), (b"\xff\xff\xff", "undecodable")])
