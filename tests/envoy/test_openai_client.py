@@ -45,6 +45,14 @@ async def test_a_chat_completion_asynchronously(shared_stack: Stack) -> None:
     assert paths(shared_stack) == ([], ["/v1/chat/completions"])
 
 
+def test_packed_answers_are_not_asked_for(shared_stack: Stack) -> None:
+    """The client takes them, but their usage could not be read: the pool is not told."""
+    with OpenAI(**options(shared_stack)) as client:
+        client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=20)
+    (received,) = shared_stack.pools["short"].pool.received
+    assert "accept-encoding" not in received.headers
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_stream(shared_stack: Stack, asked: bool) -> None:
     """Every chunk arrives; usage comes last when it was asked for, and is learned from only then."""
