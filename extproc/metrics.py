@@ -5,7 +5,6 @@ the pools are, how many workers serve.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
@@ -372,8 +371,7 @@ class _Learned(Collector):
             fitted.add_metric([entry["model"]], entry["samples"])
         for entry in learned.get("ratios", ()):
             values = [entry["model"], entry["category"], entry["basis"]]
-            if math.isfinite(entry["bytes_per_token"]):
-                ratio.add_metric(values, entry["bytes_per_token"])
+            ratio.add_metric(values, entry["bytes_per_token"])
             samples.add_metric(values, entry["samples"])
         return ratio, samples, error, fitted
 

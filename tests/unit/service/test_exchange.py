@@ -137,6 +137,16 @@ def test_a_buffered_body_before_trailers_is_whole() -> None:
     assert pool(harness.send(request_body=pb.HttpBody(body=BODY))) == "short"
 
 
+def test_a_decision_is_timed_and_its_budget_counted() -> None:
+    """From the body to its pool; the budget is prompt and cap."""
+    harness = Harness()
+    clock = iter((1.0, 1.25)).__next__
+    harness.exchange = Exchange(msgspec.structs.replace(harness.context, clock=clock))
+    harness.ask()
+    assert harness.count("dualpool_decision_seconds_sum") == 0.25
+    assert harness.count("dualpool_budget_tokens_sum") == 104 + 9
+
+
 def test_metadata_carries_decision_and_observation() -> None:
     """Everything the learner and an access log need is in namespace dualpool."""
     metadata = Harness().ask().dynamic_metadata.fields["dualpool"].struct_value
