@@ -82,7 +82,7 @@ def _json_tools(random_: random.Random) -> tuple[str, Body]:
 
 
 def _hashes(random_: random.Random) -> tuple[str, Body]:
-    """Far more tokens a byte than what is taken for the same class: the estimate must miss some of these."""
+    """Far more tokens a byte than what is taken for the same class."""
     return CHAT, {"messages": [_user(texts.piece(texts.hashes(), _size(random_, 7000), random_))]}
 
 
