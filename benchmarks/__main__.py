@@ -101,7 +101,9 @@ def main() -> None:
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
     before = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "memory_mb": held}
     whole = {**before, "samples": samples}
-    text = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds\n\n{targets(samples)}\n\n{markdown(samples)}"
+    alone = f"```\n{decision.text(decisions)}\n{memory.text(held)}\n```"
+    title = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds"
+    text = "\n\n".join((title, targets(samples), alone, markdown(samples)))
     print(text)
     args.output.mkdir(exist_ok=True)
     stem = args.output / f"{now:%Y-%m-%d}"

@@ -45,13 +45,19 @@ def measure(estimator: str) -> dict[str, float]:
     return figures
 
 
+def text(figures: dict[str, dict[str, float]]) -> str:
+    """A line for each figure."""
+    return "\n".join(
+        f"{estimator:>6} {size:>6}: {microseconds:9.1f} µs per decision, {1e6 / microseconds:9,.0f} decisions/s"
+        for estimator, by_size in figures.items()
+        for size, microseconds in by_size.items()
+    )
+
+
 def main() -> dict[str, dict[str, float]]:
     """Measure, print, and return what was measured, by estimator."""
     figures = {estimator: measure(estimator) for estimator in ESTIMATORS}
-    for estimator, by_size in figures.items():
-        for name, microseconds in by_size.items():
-            rate = 1e6 / microseconds
-            print(f"{estimator:>6} {name:>6}: {microseconds:9.1f} µs per decision, {rate:9,.0f} decisions/s")
+    print(text(figures))
     return figures
 
 

@@ -33,11 +33,15 @@ def held(pid: int) -> float:
     return pages * resource.getpagesize() / 1e6
 
 
+def text(figures: dict[int, float]) -> str:
+    """A line for each figure."""
+    return "\n".join(f"memory after {requests:6,} requests: {mb:5.1f} MB" for requests, mb in figures.items())
+
+
 def main() -> dict[int, float]:
     """Measure, print, and return what was measured."""
     figures = measure()
-    for requests, megabytes in figures.items():
-        print(f"memory after {requests:6,} requests: {megabytes:5.1f} MB")
+    print(text(figures))
     return figures
 
 
