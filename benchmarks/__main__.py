@@ -1,4 +1,4 @@
-"""`make bench`: the pure decision, memory, then every way to exchange against no filter and against the reference.
+"""`make bench`: the pure decision, memory, counts, then all ways to exchange against no filter and the reference.
 
 The rows run in turn on one machine with one upstream, so that what else the machine does meets all of them; several
 times over, each time started anew. Medians over these rounds, and their spread, are printed. Ratios count, not the
@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decision, memory
+from benchmarks import counts, decision, memory
 from benchmarks.load import Workload, run
-from benchmarks.rows import ROWS, Row, cpu_seconds, running
+from benchmarks.rows import FLUSH_SECONDS, ROWS, Row, cpu_seconds, running
 from benchmarks.table import markdown
 from benchmarks.targets import targets
 
@@ -34,9 +34,6 @@ WORKLOADS = (
     Workload("1 kB, 500 events, 1 connection", 1_000, 500, 1, 1),
     Workload("1 kB, 500 events, 64 connections", 1_000, 500, 64, 192),
 )
-
-FLUSH_SECONDS = 1.3
-"""Until the access log has sent its last batch, whose work belongs to the run before."""
 
 IDLE_SECONDS = 4.0
 
@@ -93,6 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     decisions = decision.main()
     held = memory.main()
+    counted = counts.main()
     samples: list[dict[str, Any]] = []
     for number in range(args.rounds):
         samples += measure_all(args.rows)
@@ -100,10 +98,10 @@ def main() -> None:
     now = datetime.datetime.now(datetime.UTC)
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
     before = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "memory_mb": held}
-    whole = {**before, "samples": samples}
-    alone = f"```\n{decision.text(decisions)}\n{memory.text(held)}\n```"
+    whole = {**before, "counts": counted, "samples": samples}
+    alone = "\n".join((decision.text(decisions), memory.text(held), counts.text(counted)))
     title = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds"
-    text = "\n\n".join((title, targets(samples), alone, markdown(samples)))
+    text = "\n\n".join((title, targets(samples), f"```\n{alone}\n```", markdown(samples)))
     print(text)
     args.output.mkdir(exist_ok=True)
     stem = args.output / f"{now:%Y-%m-%d}"

@@ -28,6 +28,9 @@ end
 PATIENCE = "10s"
 """How long Envoy waits for a message: a busy machine is not to make it give up on a row."""
 
+FLUSH_SECONDS = 1.3
+"""Until the access log has sent its last batch, whose work belongs to the run before."""
+
 MODES: dict[str, tuple[Exchange, Usage]] = {
     "body + response body": ("body", "response-body"),
     "body + access log": ("body", "access-log"),
@@ -39,11 +42,15 @@ ROWS = ("no filter", "Lua bytes/4", "reference", *MODES)
 
 @dataclass(frozen=True)
 class Row:
-    """A running row. `process`: of the service or the reference, None where there is neither."""
+    """A running row.
+
+    `process`: of the service or the reference, None where there is neither. `service`: Dualpool's, if it has one.
+    """
 
     name: str
     envoy: Envoy
     process: Process | None
+    service: Service | None = None
 
 
 def cpu_seconds(row: Row) -> float:
@@ -73,7 +80,7 @@ def _start(stack: ExitStack, name: str, directory: Path, upstream: int) -> Row:
     directory.mkdir(parents=True)
     settings = settings_of(directory, upstream)
     exchange, usage = MODES.get(name, ("body", "response-body"))
-    process, port = None, 1
+    process, port, service = None, 1, None
     if name in MODES:
         if exchange == "in-proxy":
             seed = render("in-proxy-filter", Config.model_validate(settings), Options())
@@ -86,7 +93,7 @@ def _start(stack: ExitStack, name: str, directory: Path, upstream: int) -> Row:
     tree: Tree = yaml.safe_load(render("envoy", Config.model_validate(settings), options)["envoy.yaml"])
     _change(name, tree)
     envoy = stack.enter_context(Envoy(with_addresses(tree, {"dualpool": ("127.0.0.1", port)}), directory))
-    return Row(name, envoy, process)
+    return Row(name, envoy, process, service)
 
 
 def settings_of(directory: Path, upstream: int) -> dict[str, Any]:

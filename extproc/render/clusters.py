@@ -13,6 +13,9 @@ from extproc.service.workers import address as worker_address
 MANY = 20_000
 """Connections, requests, retries at once. Envoy's default, 1,024, is soon reached by answers that last a minute."""
 
+LOG_ROOM = 256 * 1024 * 1024
+"""Bytes that may wait on the connection to the service. The default of 1 MiB is a few request bodies."""
+
 IDLE_COMMENT = (
     "# vLLM closes connections that are idle for 5 s. Close them here first, so that no request is caught by it."
 )
@@ -59,6 +62,7 @@ def service(options: Options) -> Tree:
         ],
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": _breakers(),
+        **(_log_room() if options.usage == "access-log" else {}),
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: any_of(
                 HTTP_OPTIONS,
@@ -75,6 +79,14 @@ def service(options: Options) -> Tree:
         },
         "load_assignment": _assignment(SERVICE_CLUSTER, endpoints),
         **({"lb_policy": "LEAST_REQUEST"} if options.workers > 1 else {}),
+    }
+
+
+def _log_room() -> Tree:
+    return {
+        "# The access log waits while more than this waits on its connection, and what does not fit its own buffer "
+        "meanwhile is dropped. Request bodies take the same connection.": None,
+        "per_connection_buffer_limit_bytes": LOG_ROOM,
     }
 
 
