@@ -97,8 +97,14 @@ def main() -> None:
         print(f"round {number + 1} of {args.rounds}", flush=True)
     now = datetime.datetime.now(datetime.UTC)
     machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    before = {"time": now.isoformat(), "machine": machine, "decision_us": decisions, "memory_mb": held}
-    whole = {**before, "counts": counted, "samples": samples}
+    whole = {
+        "time": now.isoformat(),
+        "machine": machine,
+        "decision_us": decisions,
+        "memory_mb": held,
+        "counts": counted,
+        "samples": samples,
+    }
     alone = "\n".join((decision.text(decisions), memory.text(held), counts.text(counted)))
     title = f"{now:%Y-%m-%d}, {machine}, {args.rounds} rounds"
     text = "\n\n".join((title, targets(samples), f"```\n{alone}\n```", markdown(samples)))

@@ -4,8 +4,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from benchmarks.load import Workload, run
 from benchmarks.rows import FLUSH_SECONDS, MODES, Row, running
 
@@ -38,10 +36,7 @@ def with_service(row: Row) -> dict[str, int]:
 def learned(row: Row) -> int:
     """Answers that the service of `row` has learned from."""
     assert row.service is not None
-    families = text_string_to_metric_families(row.service.get("/metrics"))
-    samples = (sample for family in families for sample in family.samples)
-    found = [s for s in samples if s.name == "dualpool_observations_total" and s.labels["verdict"] in LEARNED]
-    return int(sum(sample.value for sample in found))
+    return int(sum(row.service.count("dualpool_observations_total", verdict=verdict) for verdict in LEARNED))
 
 
 def without_service(row: Row) -> dict[str, int]:

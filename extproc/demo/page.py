@@ -14,3 +14,12 @@ def page(address: str, path: str) -> str:
     with _DIRECT.open(f"http://{address}{path}", timeout=ANSWER_SECONDS) as answer:
         text: str = answer.read().decode()
         return text
+
+
+def total(text: str, metric: str, **labels: str) -> float:
+    """Sum a metric on a page of metrics, `text`, over the series that have `labels`."""
+    found = 0.0
+    for line in text.splitlines():
+        if line.startswith(f"{metric}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            found += float(line.rpartition(" ")[2])
+    return found

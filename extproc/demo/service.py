@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import yaml
 
-from extproc.demo.page import page
+from extproc.demo.page import page, total
 from extproc.demo.process import Process
 
 
@@ -47,6 +47,10 @@ class Service:
     def get(self, path: str) -> str:
         """Return the admin page at `path`."""
         return page(self.admin, path)
+
+    def count(self, metric: str, **labels: str) -> float:
+        """Return a metric, summed over the series that have `labels`."""
+        return total(self.get("/metrics"), metric, **labels)
 
     def state(self) -> dict[str, Any]:
         """Return /state."""

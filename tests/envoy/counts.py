@@ -8,12 +8,3 @@ AT_REST = "dualpool_exchanges_in_flight 0.0"
 ACTIVE = "http.llm.downstream_rq_active"
 WRITTEN = "access_logs.grpc_access_log.logs_written"
 """Envoy's own."""
-
-
-def total(page: str, metric: str, **labels: str) -> float:
-    """Sum a metric on a page of metrics over the series that have `labels`."""
-    found = 0.0
-    for line in page.splitlines():
-        if line.startswith(f"{metric}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
-            found += float(line.rpartition(" ")[2])
-    return found

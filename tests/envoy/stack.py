@@ -11,6 +11,7 @@ import yaml
 
 from extproc.config import Config
 from extproc.demo.envoy import Address, Envoy, Tree, shipped, with_addresses
+from extproc.demo.page import total
 from extproc.demo.pool import Behaviour
 from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
@@ -18,7 +19,7 @@ from extproc.render.layout import Options
 from extproc.render.target import render
 from tests.envoy.changes import patient
 from tests.envoy.client import Reply, send
-from tests.envoy.counts import ACTIVE, AT_REST, ENTRIES, WRITTEN, total
+from tests.envoy.counts import ACTIVE, AT_REST, ENTRIES, WRITTEN
 from tests.envoy.pools import POOLS, SETS, Pools, PoolSets, running_pools, section
 
 WRONG_PRIOR = {"estimation": {"estimator": "ratio", "prior_bytes_per_token": 16, "deviations": 0}}
@@ -79,7 +80,7 @@ class Stack:
 
     def count(self, metric: str, **labels: str) -> float:
         """Sum a metric of the service over the series that have `labels`: what a test has added to it."""
-        return total(self.service.get("/metrics"), metric, **labels) - total(self.before, metric, **labels)
+        return self.service.count(metric, **labels) - total(self.before, metric, **labels)
 
     def reasons(self) -> dict[str, int]:
         """Requests that the service has decided, by reason."""

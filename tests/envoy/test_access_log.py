@@ -9,7 +9,7 @@ from extproc.demo.pool import Behaviour
 from extproc.demo.service import Service
 from tests.envoy.client import chat
 from tests.envoy.conftest import Start
-from tests.envoy.counts import ENTRIES, OBSERVATIONS, WRITTEN, total
+from tests.envoy.counts import ENTRIES, OBSERVATIONS, WRITTEN
 from tests.envoy.load import Load
 from tests.envoy.modes import IN_PROXY, LOGGED, Mode, name
 from tests.envoy.stack import Stack, healthy, until
@@ -21,7 +21,7 @@ SHORT = chat("word " * 20, max_tokens=50)
 
 
 def entries(service: Service) -> float:
-    return total(service.get("/metrics"), ENTRIES)
+    return service.count(ENTRIES)
 
 
 def kill(stack: Stack) -> None:
@@ -49,8 +49,8 @@ def test_any_replica_learns_from_any_entry(start_mode: Start, tmp_path: Path, mo
             until(lambda: healthy(stack.envoy))
             stack.pools.behave(Behaviour())
             until(load.more(5))
-            until(lambda: total(service.get("/metrics"), OBSERVATIONS) >= 5)
-            assert total(service.get("/metrics"), OBSERVATIONS, verdict="used")
+            until(lambda: service.count(OBSERVATIONS) >= 5)
+            assert service.count(OBSERVATIONS, verdict="used")
     assert load.failed() == []
 
 

@@ -3,12 +3,11 @@
 import contextlib
 import http.client
 import json
-import resource
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.memory import held
 from extproc.demo.pool import Behaviour
 from tests.envoy.client import CHAT, chat, connect
 from tests.envoy.counts import AT_REST, OBSERVATIONS
@@ -92,21 +91,16 @@ def test_a_body_of_another_path_is_not_held_back(shared_stack: Stack) -> None:
         assert connection.recv(12) == b"HTTP/1.1 404"  # before the last chunk was sent
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
 def test_a_body_of_50_mb_passes_whole(shared_stack: Stack) -> None:
     """Every byte arrives at the long pool, and the service keeps none of them."""
     shared_stack.pools["long"].pool.behaviour = Behaviour(status=503)
-    before = resident(shared_stack.service.process.pid)
+    before = held(shared_stack.service.process.pid)
     body = json.dumps(chat("secret " * 7_500_000, max_tokens=5)).encode()
     reply = shared_stack.send(body, timeout=120)
     (received,) = shared_stack.pools.received("long", reply)
     assert (reply.status, received.size) == (503, len(body))
     assert shared_stack.count("dualpool_requests_total", pool="long", reason="oversized") == 1
-    assert resident(shared_stack.service.process.pid) < before + len(body) / 2
+    assert held(shared_stack.service.process.pid) < before + len(body) / 2e6
 
 
 def test_chunked_transfer_and_no_content_type(shared_stack: Stack) -> None:
