@@ -3,8 +3,9 @@
 from pathlib import PurePath
 
 from extproc.body.bounds import LARGEST_BODY
+from extproc.render.answers import ANSWER_BUFFER, answer_filters
 from extproc.render.layout import Layout, Options, Usage
-from extproc.render.lifting import ANSWER_BUFFER, answer_filters, request_filter
+from extproc.render.lifting import request_filter
 from extproc.render.text import Tree
 from extproc.render.typed import TYPE_URL, any_of
 from extproc.service.in_proxy import RESOURCE

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 import msgspec
 
 from extproc.config import Config
+from extproc.render.answers import READ_ANSWERS
 from extproc.render.clusters import MANY, retrying, service
 from extproc.render.envoy import manager_parts
 from extproc.render.filters import buffer_bytes, http_filters
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of, name_clashes, qualified
-from extproc.render.lifting import ANSWER_FILTERS, READ_ANSWERS
-from extproc.render.routes import IDLE, READ, retry_policy, retrying_cluster
+from extproc.render.routes import IDLE, retry_policy, retrying_cluster
 from extproc.render.text import Tree
 from extproc.render.typed import any_of, awake, check
 
@@ -51,9 +51,8 @@ def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tr
     """
     if options.exchange == "in-proxy":
         raise RenderError(["--exchange in-proxy: only with Envoy's own configuration: its file has to be shared"])
-    if options.usage == "access-log" and (
-        taken := name_clashes(layout, {READ: "the route of answers that are read"})
-    ):
+    reading = {answers.route: "the route of answers that are read" for answers in READ_ANSWERS}
+    if options.usage == "access-log" and (taken := name_clashes(layout, reading)):
         raise RenderError(taken)
     options = msgspec.structs.replace(
         options, envoy=_WITH_AGGREGATE, service=f"{_service_host(options)}:{GRPC_PORT}"
@@ -101,11 +100,13 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
 
 
 def _read(layout: Layout, options: Options) -> list[Tree]:
-    """Where a request begins whose answer is read by filters."""
+    """Where requests begin whose answers are read by filters."""
     if options.usage != "access-log":
         return []
     default = _route(layout, layout.default, options)
-    return [{**default, "name": READ, "match": [{"uri": {"regex": READ_ANSWERS}}]}]
+    return [
+        {**default, "name": answers.route, "match": [{"uri": {"regex": answers.paths}}]} for answers in READ_ANSWERS
+    ]
 
 
 def _destination(host: str, options: Options) -> Tree:
@@ -131,7 +132,8 @@ def _backend(layout: Layout, pool: str, options: Options) -> tuple[str, int]:
 
 def _filter(layout: Layout, options: Options) -> Tree:
     filters = http_filters(layout, options)
-    asking = [tree for tree in filters if tree["name"] not in ANSWER_FILTERS]
+    reading = {name for answers in READ_ANSWERS for name in answers.filters}
+    asking = [tree["name"] for tree in filters if tree["name"] not in reading]
     at_manager = {"listener": {"filterChain": {"filter": {"name": _MANAGER}}}}
     before_router = {"filter": {"name": _MANAGER, "subFilter": {"name": "envoy.filters.http.router"}}}
     parts = manager_parts(layout, options)
@@ -154,7 +156,7 @@ def _filter(layout: Layout, options: Options) -> Tree:
             _patch("CLUSTER", "ADD", service(options)),
             *(_patch("CLUSTER", "ADD", _retrying(layout, pool, options)) for pool in layout.larger),
             *(_route_patch(layout, pool, options, _awake(asking)) for pool in layout.pools),
-            *_read_patch(options, filters),
+            *_read_patches(options, asking),
         ],
     }
     return named("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, _beside_gateway(options), spec)
@@ -169,8 +171,8 @@ def _asleep(http_filter: Tree) -> Tree:
     }
 
 
-def _awake(filters: Iterable[Tree]) -> Tree:
-    return {"typed_per_filter_config": {tree["name"]: awake() for tree in filters}}
+def _awake(filters: Iterable[str]) -> Tree:
+    return {"typed_per_filter_config": {name: awake() for name in filters}}
 
 
 def _beside_gateway(options: Options) -> Options:
@@ -194,12 +196,19 @@ def _route_patch(layout: Layout, pool: str, options: Options, fields: Tree) -> T
     return _patch("HTTP_ROUTE", "MERGE", {"route": action, **fields}, _at_route(pool, options))
 
 
-def _read_patch(options: Options, filters: list[Tree]) -> list[Tree]:
-    """Where answers begin that filters read for their usage."""
+def _read_patches(options: Options, asking: list[str]) -> list[Tree]:
+    """Where requests begin whose answers are read. `asking`: names of the filters that decide."""
     if options.usage != "access-log":
         return []
-    route = {"route": {"idle_timeout": IDLE}, **_awake(filters)}
-    return [_patch("HTTP_ROUTE", "MERGE", route, _at_route(READ, options))]
+    return [
+        _patch(
+            "HTTP_ROUTE",
+            "MERGE",
+            {"route": {"idle_timeout": IDLE}, **_awake([*asking, *answers.filters])},
+            _at_route(answers.route, options),
+        )
+        for answers in READ_ANSWERS
+    ]
 
 
 def _at_route(name: str, options: Options) -> Tree:

@@ -1,14 +1,11 @@
 """Routes: by the header that the decision sets, the largest pool for everything else."""
 
+from extproc.render.answers import READ_ANSWERS, Answers
 from extproc.render.layout import Layout, Options
-from extproc.render.lifting import ANSWER_FILTERS, READ_ANSWERS
 from extproc.render.text import Tree
 from extproc.render.typed import any_of, awake
 
 IDLE = "600s"
-
-READ = "read-answers"
-"""Name of the route of answers that filters read."""
 
 COMPOSITE_SINCE = (1, 40)
 """Envoy version whose composite cluster passes on the requests of a pool without servers.
@@ -24,7 +21,7 @@ def virtual_host(layout: Layout, options: Options) -> Tree:
         "domains": ["*"],
         "# The usage in a compressed answer cannot be read, so none is asked for.": None,
         "request_headers_to_remove": ["accept-encoding"],
-        "routes": [*routes, *([_read(layout)] if options.usage == "access-log" else []), _default(layout)],
+        "routes": [*routes, *(_reading(layout) if options.usage == "access-log" else []), _default(layout)],
     }
 
 
@@ -67,14 +64,19 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
     }
 
 
-def _read(layout: Layout) -> Tree:
-    """Where a request begins whose answer teaches; the filters are chosen by its first route."""
+def _reading(layout: Layout) -> list[Tree]:
+    """Where requests begin whose answers teach; the filters are chosen by the first route of a request."""
+    first, *others = [_read(layout, answers) for answers in READ_ANSWERS]
+    comment = "# Answers whose usage is read. Others may be of any size and kind, and are left alone."
+    return [{comment: None, **first}, *others]
+
+
+def _read(layout: Layout, answers: Answers) -> Tree:
     return {
-        "# Answers whose usage is read. Others may be of any size and kind, and are left alone.": None,
-        "name": READ,
-        "match": {"safe_regex": {"regex": READ_ANSWERS}},
+        "name": answers.route,
+        "match": {"safe_regex": {"regex": answers.paths}},
         "route": _to_default(layout),
-        "typed_per_filter_config": {name: awake() for name in ANSWER_FILTERS},
+        "typed_per_filter_config": {name: awake() for name in answers.filters},
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from extproc.demo import answers
 from extproc.demo.answers import Answer
 from extproc.demo.pool import Behaviour
-from extproc.render.lifting import EVENT_BYTES
+from extproc.render.answers import EVENT_BYTES
 from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import Start
 from tests.envoy.counts import ENTRIES, OBSERVATIONS

@@ -62,7 +62,7 @@ def test_ambiguous_name(other: dict[str, Any]) -> None:
             "short-then-long",
             "the cluster of short and, for what that refuses, long has this name: give",
         ),
-        ("istio", "read-answers", "the route of answers that are read has this name: give"),
+        ("istio", "read-chat", "the route of answers that are read has this name: give"),
         (
             "envoy-gateway",
             "long-fallback",
