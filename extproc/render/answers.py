@@ -26,7 +26,7 @@ _EVENT_RULES = "envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata"
 
 
 class Answers(NamedTuple):
-    """Answers whose usage is read alike. `whole`: rules for JSON answers. `events`: for each event of a stream.
+    """Answers of `apis`, whose usage is read alike. `whole`: rules for JSON. `events`: for each event of a stream.
 
     Envoy tries every rule on every event, and one that finds nothing costs it most: so each dialect has filters of
     its own, with no other rules.
