@@ -6,7 +6,7 @@ from typing import NamedTuple
 from extproc.body.facts import Api
 from extproc.body.paths import SUFFIXES
 from extproc.render.lifting import JSON, RULES, rule
-from extproc.render.text import Tree
+from extproc.render.text import Tree, commented
 from extproc.render.typed import any_of
 from extproc.service.metadata import AT_START, USAGE_NAMESPACE
 
@@ -98,12 +98,11 @@ def answer_filters() -> list[Tree]:
     A route wakes them (`extproc.render.typed.awake`) whose answers are those of a model server: an event that is no
     object (`data: 1`) ends Envoy with a segmentation fault, up to 1.40.
     """
-    first, *others = [tree for answers in READ_ANSWERS for tree in _reading(answers)]
-    comment = (
+    return commented(
         "# Lift usage from answers into metadata, for the access log: filters for each API, for JSON and for "
-        "streams. A field that is missing or null is left out. Active only on the routes that enable them."
+        "streams. A field that is missing or null is left out. Active only on the routes that enable them.",
+        [tree for answers in READ_ANSWERS for tree in _reading(answers)],
     )
-    return [{comment: None, **first}, *others]
 
 
 def _reading(answers: Answers) -> list[Tree]:

@@ -1,4 +1,4 @@
-"""Envoy's own filters that read bodies in place of the service, and the access log that tells it of them."""
+"""Envoy's own filter that reads request bodies in place of the service, and the access logs."""
 
 from extproc.body.fields import ANY_CAP
 from extproc.body.lifted import REQUEST_FIELDS
@@ -7,6 +7,8 @@ from extproc.render.typed import any_of
 from extproc.service.metadata import LIFTED_NAMESPACE, NAMESPACE, USAGE_NAMESPACE
 
 JSON = "(?i)application/json *(;.*)?"
+"""Content types (a regular expression) of bodies that are read."""
+
 RULES = "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata"
 
 

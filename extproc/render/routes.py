@@ -2,7 +2,7 @@
 
 from extproc.render.answers import READ_ANSWERS, Answers
 from extproc.render.layout import Layout, Options
-from extproc.render.text import Tree
+from extproc.render.text import Tree, commented
 from extproc.render.typed import any_of, awake
 
 IDLE = "600s"
@@ -66,9 +66,10 @@ def _route(layout: Layout, pool: str, options: Options) -> Tree:
 
 def _reading(layout: Layout) -> list[Tree]:
     """Where requests begin whose answers teach; the filters are chosen by the first route of a request."""
-    first, *others = [_read(layout, answers) for answers in READ_ANSWERS]
-    comment = "# Answers whose usage is read. Others may be of any size and kind, and are left alone."
-    return [{comment: None, **first}, *others]
+    return commented(
+        "# Answers whose usage is read. Others may be of any size and kind, and are left alone.",
+        [_read(layout, answers) for answers in READ_ANSWERS],
+    )
 
 
 def _read(layout: Layout, answers: Answers) -> Tree:

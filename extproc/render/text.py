@@ -27,6 +27,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def commented(comment: str, trees: list[Tree]) -> list[Tree]:
+    """Return `trees` with `comment` (and its `#`) above the first."""
+    first, *others = trees
+    return [{comment: None, **first}, *others]
+
+
 def to_yaml(*documents: Tree) -> str:
     """Write documents, one after the other."""
     return "---\n".join("".join(f"{line}\n" for line in _mapping(document, 0)) for document in documents)

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
+from extproc.body.fields import UNCAPPED_APIS
+from extproc.body.paths import SUFFIXES
 from extproc.cli import main
 from extproc.config import Config
 from extproc.demo.envoy import connection_manager
+from extproc.render.answers import READ_ANSWERS
 from extproc.render.layout import Options, RenderError
 from extproc.render.target import render
 from extproc.service.in_proxy import RESOURCE
@@ -187,3 +190,9 @@ def test_command_that_cannot_write(tmp_path: Any, capsys: pytest.CaptureFixture[
     config.write_text(yaml.safe_dump({"pools": {"default": POOLS}}))
     assert main(["render", "envoy", "--config", str(config), "--output", str(config / "out")]) == 2
     assert capsys.readouterr().err == f"--output: {config / 'out'}: cannot be written: Not a directory\n"
+
+
+def test_every_answer_that_teaches_is_read_by_one_pair_of_filters() -> None:
+    """Those without output tokens are left alone: they may be of any size."""
+    read = sorted(api for answers in READ_ANSWERS for api in answers.apis)
+    assert read == sorted({api for _, api in SUFFIXES} - UNCAPPED_APIS)
