@@ -66,19 +66,25 @@ def service(options: Options) -> Tree:
         "typed_extension_protocol_options": {
             HTTP_OPTIONS: any_of(
                 HTTP_OPTIONS,
-                {
-                    "explicit_http_config": {
-                        "http2_protocol_options": {
-                            "# A streamed answer that is passing through a service that hangs would freeze. "
-                            "This cuts the connection, and the answer goes on without the service.": None,
-                            "connection_keepalive": {"interval": "0.5s", "timeout": "0.25s"},
-                        }
-                    }
-                },
+                {"explicit_http_config": {"http2_protocol_options": _keepalive(options)}},
             )
         },
         "load_assignment": _assignment(SERVICE_CLUSTER, endpoints),
         **({"lb_policy": "LEAST_REQUEST"} if options.workers > 1 else {}),
+    }
+
+
+def _keepalive(options: Options) -> Tree:
+    if options.usage == "access-log":
+        return {
+            "# Cuts a connection that leads nowhere. No sooner, since the access log on it is lost with it, and a "
+            "busy machine answers late.": None,
+            "connection_keepalive": {"interval": "0.5s", "timeout": "5s"},
+        }
+    return {
+        "# A streamed answer that is passing through a service that hangs would freeze. This cuts the connection, "
+        "and the answer goes on without the service.": None,
+        "connection_keepalive": {"interval": "0.5s", "timeout": "0.25s"},
     }
 
 

@@ -1,5 +1,6 @@
 """The access log through a real Envoy: any replica learns from any entry, and what is lost shows."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,16 +8,19 @@ import pytest
 from benchmarks.load import Workload, run
 from extproc.demo.pool import Behaviour
 from extproc.demo.service import Service
+from tests.envoy.changes import hasty_log
 from tests.envoy.client import chat
 from tests.envoy.conftest import Start
 from tests.envoy.counts import ENTRIES, OBSERVATIONS, WRITTEN
 from tests.envoy.load import Load
-from tests.envoy.modes import IN_PROXY, LOGGED, Mode, name
-from tests.envoy.stack import Stack, healthy, until
+from tests.envoy.modes import IN_PROXY, LOGGED, Mode, name, options
+from tests.envoy.stack import Stack, healthy, rendered_stack, until
 from tests.envoy.version import version
 
 DROPPED = "access_logs.grpc_access_log.logs_dropped"
 HELD_UP = "access_logs.grpc_access_log.grpc_entries_flush_failed"
+FAILED_CHECKS = "cluster.dualpool.health_check.failure"
+CUT = "cluster.dualpool.http2.keepalive_timeout"
 SHORT = chat("word " * 20, max_tokens=50)
 
 
@@ -77,6 +81,19 @@ def test_no_entry_is_dropped_while_bodies_wait(start_mode: Start) -> None:
     assert told(stack) == (requests, 0)
     assert not sum(stack.envoy.stats(HELD_UP).values())  # before 1.39 it is not counted
     until(lambda: stack.count(ENTRIES) == requests)
+
+
+def test_no_entry_is_lost_while_the_service_hangs_for_a_second(tmp_path: Path) -> None:
+    """Envoy stops asking, but does not cut the connection that the log is on."""
+    with rendered_stack(tmp_path, options=options(LOGGED[0]), change=hasty_log, hasty=True) as stack:
+        stack.lands(SHORT)
+        stack.service.process.send_signal(signal.SIGSTOP)
+        stack.lands(SHORT)
+        until(lambda: stack.envoy.stats(FAILED_CHECKS)[FAILED_CHECKS] >= 2)
+        stack.lands(SHORT)
+        stack.service.process.send_signal(signal.SIGCONT)
+        until(lambda: stack.count(ENTRIES) == 3)
+        assert stack.envoy.stats(CUT) == {CUT: 0}
 
 
 def test_what_is_lost_shows(start_mode: Start, tmp_path: Path) -> None:
