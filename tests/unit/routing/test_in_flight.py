@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from extproc.config import Spillover
 from extproc.routing.in_flight import BUCKET_SECONDS, ENOUGH, MOST_POOLS, InFlight, standing
 
 LONGEST = 60.0
@@ -14,7 +15,7 @@ class Clock:
     """A clock that stands still until told."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 200 * BUCKET_SECONDS
 
     def __call__(self) -> float:
         return self.now
@@ -88,6 +89,15 @@ def test_it_does_not_drift(clock: Clock) -> None:
         clock.now += 5
     assert (present(clock, count) or {})["short"] <= 1
     assert sum(len(buckets) for buckets in count.tally(LONGEST).values()) <= 2 * LONGEST / BUCKET_SECONDS + 2
+
+
+def test_a_busy_pool_is_few_counts(clock: Clock) -> None:
+    """With hundreds of pools, going through all counts at every look must not hold up requests."""
+    count, longest = InFlight("a", clock), Spillover().longest_request_seconds
+    for _ in range(int(3 * longest)):
+        count.end("short", count.begin("short"))
+        clock.now += 1
+    assert len(count.tally(longest)["short"]) < 50
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from extproc.budget.observation import Observation
 from extproc.metrics import Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.pb import dualpool_extproc_pb2 as extproc
-from extproc.routing.in_flight import InFlight
+from extproc.routing.in_flight import BUCKET_SECONDS, InFlight
 from extproc.service.access_log import TURN, AccessLog, read
 from extproc.service.context import Context
 from extproc.service.messages import READ_WHOLE
@@ -413,7 +413,7 @@ def test_decisions_of_the_proxy_are_counted_one_by_one() -> None:
 def test_an_entry_ends_the_request_whose_ticket_it_carries() -> None:
     """It is in its pool no longer."""
     harness = Harness()
-    counted = InFlight("service", lambda: 1000.0)
+    counted = InFlight("service", lambda: 200 * BUCKET_SECONDS)
     tickets = [counted.begin("short") for _ in range(2)]
     made = entry(USAGE)
     made.common_properties.metadata.filter_metadata["dualpool"].update({"ticket": tickets[0]})

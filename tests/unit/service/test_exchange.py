@@ -14,7 +14,7 @@ from extproc.budget.features import text_bytes
 from extproc.config import Config
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
-from extproc.routing.in_flight import InFlight
+from extproc.routing.in_flight import BUCKET_SECONDS, InFlight
 from extproc.service.answer import ANSWER_LIMIT, Answer
 from extproc.service.compose import compose
 from extproc.service.exchange import Exchange
@@ -107,7 +107,7 @@ def test_headers_without_room_for_another_are_left_alone(most: int, length: int)
 def test_a_cut_body_is_long_and_ends_the_exchange(length: int | None) -> None:
     """In BUFFERED_PARTIAL a body without its end is longer than Envoy's buffer, however much of it is there."""
     harness = Harness()
-    counted = InFlight("service", lambda: 1000.0)
+    counted = InFlight("service", lambda: 200 * BUCKET_SECONDS)
     harness.exchange = Exchange(msgspec.structs.replace(harness.context, in_flight=counted))
     announced = {} if length is None else {"content-length": str(length)}
     assert pool(harness.send(request_headers=headers({**CHAT, **announced}))) == "long"
@@ -581,7 +581,7 @@ def test_a_fault_of_ours_is_answered_in_kind(monkeypatch: pytest.MonkeyPatch, me
 def test_a_fault_of_ours_ends_the_exchange_of_a_cut_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """The request would hang if it were answered; nobody would tell of its end."""
     harness = Harness()
-    counted = InFlight("service", lambda: 1000.0)
+    counted = InFlight("service", lambda: 200 * BUCKET_SECONDS)
     harness.exchange = Exchange(msgspec.structs.replace(harness.context, in_flight=counted))
     monkeypatch.setattr(harness.context.router, "decide", broken)
     harness.send(request_headers=CHAT_HEADERS)
@@ -637,7 +637,7 @@ def test_a_header_may_hold_bytes_that_are_no_text() -> None:
 def test_a_request_carries_the_ticket_that_its_decision_was_counted_by() -> None:
     """By it the access log tells that the request has left its pool."""
     harness = Harness()
-    counted = InFlight("service", lambda: 1000.0)
+    counted = InFlight("service", lambda: 200 * BUCKET_SECONDS)
     harness.exchange = Exchange(msgspec.structs.replace(harness.context, in_flight=counted))
     ticket = harness.ask().dynamic_metadata.fields["dualpool"].struct_value.fields["ticket"].string_value
     assert counted.tally(60.0) == {"short": {200: (1, 0)}}
