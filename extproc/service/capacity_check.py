@@ -25,6 +25,9 @@ ANSWER_SECONDS = 2.0
 ANSWER_LIMIT = 4 * 1024 * 1024
 """Bytes read of an answer: vLLM writes some 500 for each model and adapter. This many are parsed in 40 ms."""
 
+MOST_AT_ONCE = 128
+"""Servers asked at once: on many systems a process may open 1,024 descriptors, and Envoy needs some of them."""
+
 Verdict = Literal["equal", "differs", "unknown"]
 
 
@@ -37,10 +40,11 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 async def compare(pools: Mapping[str, tuple[Pool, ...]]) -> list[Comparison]:
-    """Ask every endpoint of every pool, all at once. Takes `ANSWER_SECONDS` at most."""
+    """Ask every endpoint of every pool, `MOST_AT_ONCE` at once, each for `ANSWER_SECONDS` at most."""
+    places = asyncio.Semaphore(MOST_AT_ONCE)
     return await asyncio.gather(
         *(
-            _compare(f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint)
+            _compare(places, f"pools.{name}.{i}.capacity: {pool.capacity}", pool, endpoint)
             for name, members in pools.items()
             for i, pool in enumerate(members)
             for endpoint in pool.endpoints
@@ -48,10 +52,11 @@ async def compare(pools: Mapping[str, tuple[Pool, ...]]) -> list[Comparison]:
     )
 
 
-async def _compare(key: str, pool: Pool, endpoint: str) -> Comparison:
+async def _compare(places: asyncio.Semaphore, key: str, pool: Pool, endpoint: str) -> Comparison:
     url = f"http://{endpoint}{PATH}"
     try:
-        page = await fetch(*host_and_port(endpoint), PATH, ANSWER_SECONDS, ANSWER_LIMIT)
+        async with places:
+            page = await fetch(*host_and_port(endpoint), PATH, ANSWER_SECONDS, ANSWER_LIMIT)
         lengths = _lengths(page)
     except (FetchError, ValueError, RecursionError) as error:
         return Comparison(pool.name, "unknown", f"{key}: {url} cannot be read: {error}")
@@ -95,6 +100,7 @@ class CapacityCheck:
         for text in sorted(troubles - self._said):
             log.warning("%s", text)
         self._said = troubles
-        self._metrics.capacities_compared(
-            {pool: [c.verdict for c in comparisons if c.pool == pool] for pool in {c.pool for c in comparisons}}
-        )
+        verdicts: dict[str, list[str]] = {}
+        for found in comparisons:
+            verdicts.setdefault(found.pool, []).append(found.verdict)
+        self._metrics.capacities_compared(verdicts)

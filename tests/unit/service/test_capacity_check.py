@@ -92,6 +92,25 @@ def test_nobody_there(serve: Serve) -> None:
     assert [c.verdict for c in asked("127.0.0.1:1", serve(models(8192)))] == ["unknown", "equal"]
 
 
+def test_not_all_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand connections at once would leave no descriptor for Envoy's."""
+    asking: list[int] = []
+    most = 0
+
+    async def fetch(_host: str, port: int, *_: object) -> bytes:
+        nonlocal most
+        asking.append(port)
+        most = max(most, len(asking))
+        await asyncio.sleep(0)
+        asking.remove(port)
+        return models(8192)
+
+    monkeypatch.setattr(module, "fetch", fetch)
+    found = asked(*(f"127.0.0.1:{port}" for port in range(1, 1001)))
+    assert [c.verdict for c in found] == 1000 * ["equal"]
+    assert most == module.MOST_AT_ONCE
+
+
 def test_report(caplog: pytest.LogCaptureFixture) -> None:
     """A mismatch is counted by pool, and warned of once as long as it stays the same."""
     registry = CollectorRegistry()
