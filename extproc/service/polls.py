@@ -58,8 +58,9 @@ class Polls(Generic[T]):
             self._tasks.pop(key).cancel()
             self._seen.pop(key[0], None)
         self._failing &= {address for address, _ in wanted}
-        for key in wanted - self._tasks.keys():
-            self._tasks[key] = asyncio.create_task(self._ask_again(*key))
+        new = wanted - self._tasks.keys()
+        for number, key in enumerate(new):
+            self._tasks[key] = asyncio.create_task(self._ask_again(*key, number / len(new)))
 
     def last(self, address: str, age: float) -> list[T]:
         """Return the last values of each server at `address`; none when they are older than `age` seconds."""
@@ -73,7 +74,9 @@ class Polls(Generic[T]):
         await asyncio.gather(*tasks, return_exceptions=True)
         self._resolver.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask_again(self, address: str, terms: Terms) -> None:
+    async def _ask_again(self, address: str, terms: Terms, share: float) -> None:
+        """Ask every interval. `share`: of an interval to wait first; a thousand answers at once hold up others."""
+        await asyncio.sleep(share * terms.interval)
         while True:
             try:
                 await self._ask(address, terms.timeout)

@@ -114,7 +114,7 @@ def waiting(number: int) -> Callable[[], str]:
     return lambda: f"vllm:num_requests_waiting {number}\n"
 
 
-async def test_all_servers_are_asked_at_once_whoever_hangs() -> None:
+async def test_all_servers_are_asked_whoever_hangs() -> None:
     """One that never answers and one that is not there delay nobody."""
     source = VllmSource()
     async with serving(lambda: None, waiting(5), waiting(15)) as addresses:
@@ -126,6 +126,22 @@ async def test_all_servers_are_asked_at_once_whoever_hangs() -> None:
         assert (reading.pressure, reading.figures["waiting"]) == (1.0, 20)
         await until(lambda: source.results()["failed"])
         await source.close()
+
+
+async def test_servers_are_asked_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spread over the interval: the pages of a thousand, read at once, would hold up requests."""
+    asked = []
+
+    async def ask(_polls: object, address: str, _timeout: float) -> None:
+        asked.append(address)
+
+    monkeypatch.setattr(Polls, "_ask", ask)
+    polls = Polls("/metrics", read_servers, time.monotonic)
+    polls.follow([f"127.0.0.1:{port}" for port in range(1, 5)], Terms(interval=3600, timeout=1))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(asked) == 1
+    await polls.close()
 
 
 async def test_a_name_stands_for_all_its_addresses() -> None:
