@@ -185,7 +185,8 @@ class Categories(Settings):
         256,
         ge=4,
         le=4096,
-        description="Most learned figures of each kind to keep; beyond it the least recently used is dropped",
+        description="Most learned figures of each kind to keep; beyond it the least recently used is dropped. "
+        "Answer lengths take one for each model and one for each of its classes of text: up to 6 a model",
     )
 
 
