@@ -89,7 +89,7 @@ class Stack:
             counts[entry["reason"]] = counts.get(entry["reason"], 0) + entry["requests"]
         return counts
 
-    def _at_rest(self) -> bool:
+    def at_rest(self) -> bool:
         """No request is under way, no exchange is open, and every entry of the access log has come."""
         figures, page = self.envoy.stats(f"{ACTIVE}|{WRITTEN}"), self.service.get("/metrics")
         quiet = not figures[ACTIVE] and AT_REST in page
@@ -97,7 +97,7 @@ class Stack:
 
     def anew(self) -> "Stack":
         """Return it as another test may use it: at rest, its pools work, nothing received, counts at 0."""
-        until(self._at_rest)
+        until(self.at_rest)
         self.pools.reset()
         return replace(self, before=self.service.get("/metrics"))
 
