@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from extproc.config import Server
+from extproc.config_rules import ALL_ADDRESSES
 from extproc.service.errors import StartError
 
 log = logging.getLogger(__name__)
@@ -54,10 +56,19 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 2 * MOST_CLIENTS
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
+        host, port = address
+        if host in ALL_ADDRESSES:  # of both families, as gRPC takes it
+            host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler)
         self._clients: dict[socket.socket, None] = {}
         self._lock = threading.Lock()
+
+    def server_bind(self) -> None:
+        """Bind, and ask no name server for our name, as `HTTPServer` does: it may take 10 s."""
+        if self.server_address[0] == "::":
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client on a thread of its own."""
@@ -96,6 +107,7 @@ class Admin:
         self._registry = registry
         self._state = state
         self._loop = loop
+        self._host = settings.admin.rpartition(":")[0]
         pages: dict[str, Callable[[], Page]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -111,10 +123,9 @@ class Admin:
         self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)
 
     @property
-    def address(self) -> tuple[str, int]:
-        """The host and port bound, with the port the kernel chose when 0 was asked for."""
-        host, port = self._server.server_address[:2]
-        return str(host), port
+    def address(self) -> str:
+        """HOST:PORT as configured, with the port the kernel chose when 0 was asked for."""
+        return f"{self._host}:{self._server.server_address[1]}"
 
     def start(self) -> None:
         """Serve until `stop`."""

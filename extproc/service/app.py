@@ -103,8 +103,7 @@ class App:
         admin = Admin(settings, self._health, registry, lambda: describe(self._core, registry), loop)
         admin.start()
         try:
-            host, port = admin.address
-            yield f"{host}:{port}"
+            yield admin.address
         finally:
             admin.stop()
 

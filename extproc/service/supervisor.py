@@ -118,7 +118,7 @@ class Supervisor:
         keepers = [asyncio.create_task(self._keep_running(worker)) for worker in range(settings.workers)]
         async with background(sync.run(), self._reloader.run(), watch.run()):
             admin.start()
-            log.info("%d workers on %s, admin on %s:%d", settings.workers, settings.listen, *admin.address)
+            log.info("%d workers on %s, admin on %s", settings.workers, settings.listen, admin.address)
             await self._stopping.wait()
             await self._stop(keepers, settings.lame_duck_seconds + settings.drain_seconds + KILL_SECONDS)
         await sync.close()
