@@ -30,7 +30,7 @@ from extproc.service.reload import Reloader
 from extproc.service.sharing import publish, tallies
 from extproc.service.tls import credentials
 from extproc.service.watch import Watch
-from extproc.service.workers import METRICS_VARIABLE, SHARE_SECONDS, Pulse, shared_directory, wait_or_kill
+from extproc.service.workers import METRICS_VARIABLE, SHARE_SECONDS, Pulse, room, shared_directory, wait_or_kill
 from extproc.state.file import FileStore
 from extproc.state.store import Store
 from extproc.state.sync import Sync
@@ -76,10 +76,11 @@ class Supervisor:
 
     async def run(self) -> None:
         """Start the workers, serve until SIGTERM or SIGINT, stop them. Raises `StartError`."""
-        with shared_directory() as shared:
+        config = self._core.config
+        with shared_directory(room(config.server.workers, config.categories.limit)) as shared:
             self._shared = shared
             self._registry.register(_AllProcesses(str(shared.path), self._own))
-            hand_over(shared, self._core.config, self._reloader.seen)
+            hand_over(shared, config, self._reloader.seen)
             watch = self._watch()
             export_pressure(self._registry, lambda: self._core.pool_state.board.levels, watch.results)
             await self._serve(watch)
@@ -178,7 +179,7 @@ class Supervisor:
             self._stopping.set()
         shared.forget(worker)
         mark_process_dead(worker, str(shared.path))
-        return f"ended with {code}"
+        return f"ended with {code}" if code >= 0 else f"was ended by a signal: {signal.strsignal(-code)}"
 
     async def _stop(self, keepers: list[asyncio.Task[None]], seconds: float) -> None:
         """Let the workers drain for `seconds`, and kill those that have not ended by then."""

@@ -30,6 +30,7 @@ import msgspec
 from prometheus_client import values
 from prometheus_client.values import MultiProcessValue
 
+from extproc.service.errors import StartError
 from extproc.state.file import FileStore
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,10 @@ START_LOOKS = 60
 MEMORY = Path("/dev/shm")
 PREFIX = "dualpool-"
 LOCK = "lock"
+METRICS_BYTES = 1_000_000
+MODEL_BYTES = 28_000
+"""The most that the metrics of a worker, and the state of a model, take in the directory."""
+
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -178,18 +183,37 @@ def _stamped(path: Path) -> int:
         return 0
 
 
-@contextmanager
-def shared_directory() -> Iterator[SharedDirectory]:
-    """Make a directory, in memory where the system allows, and remove it at the end.
+def room(workers: int, models: int) -> int:
+    """Return the bytes that the directory of so many workers may come to hold."""
+    return workers * METRICS_BYTES + 2 * models * MODEL_BYTES  # the state is written beside the one it replaces
 
-    Directories left by services that were killed are removed too: they may hold a password.
+
+@contextmanager
+def shared_directory(needed: int = 0) -> Iterator[SharedDirectory]:
+    """Make a directory, in memory where `needed` bytes are free there, and remove it at the end.
+
+    Directories left by services that were killed are removed too: they may hold a password. Raises `StartError`
+    when there is no place for it.
     """
-    base = MEMORY if os.access(MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    for left in base.glob(f"{PREFIX}*/{LOCK}"):
-        _remove_unless_held(left)
-    new = tempfile.TemporaryDirectory(prefix=PREFIX, dir=base, ignore_cleanup_errors=True)
+    new = tempfile.TemporaryDirectory(prefix=PREFIX, dir=_place(needed), ignore_cleanup_errors=True)
     with new as name, _held(Path(name) / LOCK):
         yield SharedDirectory(Path(name))
+
+
+def _place(needed: int) -> Path:
+    """Return where to make the directory. Without room a worker would die of SIGBUS at a write to its metrics."""
+    places = [MEMORY]
+    with suppress(FileNotFoundError):  # none can be written
+        places.append(Path(tempfile.gettempdir()))
+    for place in places:
+        for left in place.glob(f"{PREFIX}*/{LOCK}"):
+            _remove_unless_held(left)
+        if os.access(place, os.W_OK) and shutil.disk_usage(place).free >= needed:
+            return place
+    raise StartError(
+        f"server.workers: they share a directory in {MEMORY} or, if that is too small, in that for temporary files "
+        f"(TMPDIR, /tmp): neither can be written and has {needed / 1e6:.0f} MB free"
+    )
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def test_a_killed_worker_is_replaced_and_its_counts_go_on(workers: tuple[Serving
         messages.put(None)
     assert exchange(other) == "short"
     until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
+    assert "was ended by a signal: Killed" in service.process.output()
     until(lambda: service.metric("dualpool_workers_up") == 2)
     assert exchange(one) == "short"
     until(lambda: service.samples() == 3)

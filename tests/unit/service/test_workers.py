@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from extproc.service import workers
+from extproc.service.errors import StartError
 from extproc.service.workers import (
     HUNG_LOOKS,
     START_LOOKS,
@@ -135,6 +139,31 @@ def test_nothing_is_removed_through_a_link(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "dualpool-x").symlink_to(kept)
     with shared_directory():
         assert (kept / "lock").exists()
+
+
+def test_a_place_without_room_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory comes first; where there is no room anywhere, the service does not start."""
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    free = {memory: SimpleNamespace(free=9), disk: SimpleNamespace(free=10)}
+    for place in free:
+        place.mkdir()
+    monkeypatch.setattr(workers, "MEMORY", memory)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr(shutil, "disk_usage", free.__getitem__)
+    for needed, place in ((9, memory), (10, disk)):
+        with shared_directory(needed) as shared:
+            assert shared.path.parent == place
+    with pytest.raises(StartError, match=r"server\.workers: "), shared_directory(11):
+        pass
+
+
+def test_where_nothing_can_be_written_the_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a read-only root without a /tmp and with no memory to share."""
+    monkeypatch.setattr(workers, "MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+    with pytest.raises(StartError, match=r"server\.workers: "), shared_directory():
+        pass
 
 
 def test_old_signs_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
