@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -31,3 +33,34 @@ def test_a_call_that_envoy_resets_is_no_error(capsys: pytest.CaptureFixture[str]
     assert [(line["level"], line["logger"], line["message"]) for line in lines] == [
         ("error", CORE, "Unexpected [x] raised")
     ]
+
+
+UNREAD = """
+import logging, os
+from contextlib import suppress
+from extproc.service import logs
+
+read, write = os.pipe()
+os.dup2(write, 2)
+os.set_blocking(read, False)
+other = os.open(f"/proc/self/fd/{write}", os.O_WRONLY | os.O_NONBLOCK)
+logs.configure("info")
+with suppress(BlockingIOError):
+    while True:
+        os.write(other, b"x" * 4096)
+logging.warning("one")
+logging.warning("two")
+with suppress(BlockingIOError):
+    while True:
+        os.read(read, 4096)
+logging.warning("three")
+logging.warning("four")
+print(os.read(read, 4096).decode())
+"""
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody() -> None:
+    """Lines that its pipe does not take are lost; the next one says how many."""
+    done = subprocess.run([sys.executable, "-c", UNREAD], capture_output=True, text=True, timeout=60, check=True)
+    lines = [json.loads(line) for line in done.stdout.split()]
+    assert [(line["message"], line.get("lost")) for line in lines] == [("three", 2), ("four", None)]
