@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
+from types import FrameType
+from typing import NoReturn
 
 from extproc import __version__
 
@@ -46,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = next((a for a in arguments if not a.startswith("-")), "")
     if named == "serve":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to: the file is yet to be read
+        signal.signal(signal.SIGTERM, _end)  # until then too: without a handler process 1 of a container ignores it
     for variable, value in ENVIRONMENT.get(named, {}).items():
         os.environ.setdefault(variable, value)
     for name, summary in COMMANDS.items():
@@ -87,6 +90,10 @@ def run() -> int:
         _discard()
         print(f"standard output: cannot be written: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    os._exit(128 + number)  # an exception might be caught by what is being imported
 
 
 def _discard() -> None:

@@ -187,6 +187,16 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         assert service.process.popen.wait(timeout=60) == 128 + signal.SIGINT
 
 
+def test_sigterm_during_the_start_ends_it(tmp_path: Path) -> None:
+    """By a handler: process 1 of a container has no other way to hear it. Here the start waits for its file."""
+    file = tmp_path / "dualpool.yaml"
+    os.mkfifo(file)
+    command = [sys.executable, "-m", "extproc", "serve", "--config", str(file)]
+    with subprocess.Popen(command) as process, file.open("wb"):  # which opens once it is open for reading too
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+
+
 PRINTED = [
     ("check", "good.yaml"),
     ("reference",),
