@@ -142,7 +142,7 @@ def _container(config: Config) -> Tree:
         "readinessProbe": {**_probe("/readyz"), "periodSeconds": 2, "timeoutSeconds": 2},
         "# A restart does not help a service that is slow for want of CPU, so it takes a minute of failures.": None,
         "livenessProbe": {**_probe("/healthz"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
-        "resources": {"requests": {"cpu": "500m", "memory": "192Mi"}, "limits": {"memory": "512Mi"}},
+        "resources": _resources(config.categories.limit),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -152,6 +152,14 @@ def _container(config: Config) -> Tree:
             {"name": "config", "mountPath": "/etc/dualpool", "readOnly": True},
             {"name": "tmp", "mountPath": str(TMP)},
         ],
+    }
+
+
+def _resources(models: int) -> Tree:
+    """Return what a pod needs that has learned so many models, each of which takes some 0.1 MB at the peak."""
+    return {
+        "requests": {"cpu": "500m", "memory": f"{176 + models // 16}Mi"},
+        "limits": {"memory": f"{448 + models // 4}Mi"},
     }
 
 

@@ -39,6 +39,17 @@ def test_not_offered(kind: str, options: dict[str, Any]) -> None:
         render(kind, SHARED, Options(**options))
 
 
+@pytest.mark.parametrize(("limit", "memory"), [(256, "512Mi"), (4096, "1472Mi")])
+def test_memory_follows_what_is_learned(limit: int, memory: str) -> None:
+    """With 4,096 models 512 MiB are used up before the first large body."""
+    categories = CONFIG.categories.model_copy(update={"limit": limit})
+    files = render("istio", CONFIG.model_copy(update={"categories": categories}), Options())
+    objects = yaml.safe_load_all(files["service.yaml"])
+    (deployment,) = (each for each in objects if each["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {"memory": memory}
+
+
 def test_istio_lifts_usage() -> None:
     """With usage from the access log, Istio's filter has the lifting filters, and one access log: Telemetry's."""
     files = render("istio", CONFIG, Options(exchange="bodyless", **ACCESS_LOG))
