@@ -1,10 +1,10 @@
 """Structured logs: one JSON object a line on standard error."""
 
 import logging
+import os
 import select
 import sys
 from datetime import UTC, datetime
-from typing import TextIO
 
 import msgspec
 
@@ -25,24 +25,36 @@ class _JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-class _StandardError(logging.StreamHandler[TextIO]):
+class _StandardError(logging.Handler):
     """Loses a line rather than wait for whoever reads the log, since requests would wait too.
 
-    A pipe that is said to be writable takes a line of up to 4 KiB. The next line says how many were lost before it.
+    A pipe that is said to be writable takes `PIPE_BUF` bytes. A longer line is written in pieces, and may be cut.
+    The next line says how many were lost or cut before it.
     """
 
     def __init__(self) -> None:
-        super().__init__(sys.stderr)
+        super().__init__()
         self._poll = select.poll()
         self._poll.register(2, select.POLLOUT)
         self._lost = 0
+        self._is_cut = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self._poll.poll(0):
-            self._lost += 1
-            return
-        record.lost, self._lost = self._lost, 0
-        super().emit(record)
+        try:
+            record.lost = self._lost
+            line = "\n" * self._is_cut + self.format(record) + "\n"
+            self._write(line.encode())
+        except Exception:
+            self.handleError(record)
+
+    def _write(self, line: bytes) -> None:
+        for start in range(0, len(line), select.PIPE_BUF):
+            if not self._poll.poll(0):
+                self._lost += 1
+                self._is_cut |= start > 0
+                return
+            os.write(2, line[start : start + select.PIPE_BUF])
+        self._lost, self._is_cut = 0, False
 
 
 def _is_no_reset(record: logging.LogRecord) -> bool:
@@ -52,7 +64,8 @@ def _is_no_reset(record: logging.LogRecord) -> bool:
 
 def configure(level: str) -> None:
     """Send every log record of `level` (debug, info, warning, error) and above to standard error."""
-    handler = _StandardError()
+    # Where standard error was closed before the start, its descriptor is by now another file's.
+    handler = logging.NullHandler() if sys.stderr is None else _StandardError()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_reset)
