@@ -205,9 +205,9 @@ def _place(needed: int) -> Path:
     places = [MEMORY]
     with suppress(FileNotFoundError):  # none can be written
         places.append(Path(tempfile.gettempdir()))
+    for left in [lock for place in places for lock in place.glob(f"{PREFIX}*/{LOCK}")]:
+        _remove_unless_held(left)
     for place in places:
-        for left in place.glob(f"{PREFIX}*/{LOCK}"):
-            _remove_unless_held(left)
         if os.access(place, os.W_OK) and shutil.disk_usage(place).free >= needed:
             return place
     raise StartError(

@@ -157,6 +157,19 @@ def test_a_place_without_room_is_passed_over(tmp_path: Path, monkeypatch: pytest
         pass
 
 
+def test_what_is_left_is_removed_in_all_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a service began when memory had no room, while it has now."""
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    lefts = [memory / "dualpool-x", disk / "dualpool-y"]
+    for left in lefts:
+        left.mkdir(parents=True)
+        (left / "lock").touch()
+    monkeypatch.setattr(workers, "MEMORY", memory)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    with shared_directory():
+        assert not any(left.exists() for left in lefts)
+
+
 def test_where_nothing_can_be_written_the_start_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a read-only root without a /tmp and with no memory to share."""
     monkeypatch.setattr(workers, "MEMORY", tmp_path / "nowhere")
