@@ -56,8 +56,10 @@ class Polls(Generic[T]):
         wanted = {(address, terms) for address in addresses}
         for key in self._tasks.keys() - wanted:
             self._tasks.pop(key).cancel()
-            self._seen.pop(key[0], None)
-        self._failing &= {address for address, _ in wanted}
+        named = {address for address, _ in wanted}
+        for address in self._seen.keys() - named:
+            del self._seen[address]
+        self._failing &= named
         new = wanted - self._tasks.keys()
         for number, key in enumerate(new):
             self._tasks[key] = asyncio.create_task(self._ask_again(*key, number / len(new)))

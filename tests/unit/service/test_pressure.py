@@ -197,6 +197,17 @@ async def test_another_configuration_is_followed() -> None:
         await source.close()
 
 
+async def test_other_terms_leave_what_is_known() -> None:
+    """Under a new interval servers are asked again one after the other; until then what they said holds."""
+    source = VllmSource()
+    async with serving(waiting(5), waiting(9)) as addresses:
+        source.follow(config(addresses, waiting=1))
+        await until(lambda: source.readings() and source.readings()["short"].figures["servers"] == 2)
+        source.follow(config(addresses, waiting=1, interval_seconds=30))
+        assert source.readings()["short"].figures["servers"] == 2
+        await source.close()
+
+
 async def test_a_server_that_comes_back_is_complained_about_again(caplog: pytest.LogCaptureFixture) -> None:
     """A server that was taken out of the configuration while it failed begins with a clean record.
 
