@@ -57,7 +57,8 @@ class InFlight:
 
     def tally(self, longest: float) -> Tally:
         """Return the counts, after dropping those too old for requests that last `longest` seconds at most."""
-        oldest = int((self._clock() - 2 * longest) // BUCKET_SECONDS)
+        judged = max(longest, BUCKET_SECONDS)  # at least a whole bucket, by which `standing` judges the access log
+        oldest = int((self._clock() - longest - judged) // BUCKET_SECONDS)
         self._tally = {
             pool: {bucket: counts for bucket, counts in buckets.items() if bucket >= oldest}
             for pool, buckets in self._tally.items()

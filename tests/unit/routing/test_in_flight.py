@@ -79,6 +79,19 @@ def test_a_log_that_loses_much_is_not_believed(clock: Clock) -> None:
     assert present(clock, count) is None
 
 
+def test_a_log_that_loses_much_is_never_believed(clock: Clock) -> None:
+    """Also where the longest request is shorter than a bucket: there is always one to judge the log by."""
+    count, longest = InFlight("a", clock), 10.0
+    for second in range(300):
+        for number in range(10):
+            ticket = count.begin("short")
+            if number % 2:
+                count.end("short", ticket)
+        clock.now += 1
+        believed = standing([count.tally(longest)], clock(), longest) is not None
+        assert believed == (second < BUCKET_SECONDS + longest - 1)
+
+
 def test_it_does_not_drift(clock: Clock) -> None:
     """One entry in a hundred lost, for a day: what is held of it is what one longest request's time loses."""
     count = InFlight("a", clock)
