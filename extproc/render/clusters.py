@@ -20,6 +20,11 @@ IDLE_COMMENT = (
     "# vLLM closes connections that are idle for 5 s. Close them here first, so that no request is caught by it."
 )
 
+HANG_COMMENT = (
+    "# A streamed answer that is passing through a service that hangs would freeze. This cuts the connection, and "
+    "the answer goes on without the service."
+)
+
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -82,8 +87,7 @@ def _keepalive(options: Options) -> Tree:
             "connection_keepalive": {"interval": "0.5s", "timeout": "5s"},
         }
     return {
-        "# A streamed answer that is passing through a service that hangs would freeze. This cuts the connection, "
-        "and the answer goes on without the service.": None,
+        HANG_COMMENT: None,
         "connection_keepalive": {"interval": "0.5s", "timeout": "0.25s"},
     }
 

@@ -1,7 +1,7 @@
 """Envoy Gateway: Gateway API and Envoy Gateway's own policies around the service."""
 
 from extproc.config import Config
-from extproc.render.clusters import IDLE_COMMENT, MANY
+from extproc.render.clusters import HANG_COMMENT, IDLE_COMMENT, MANY
 from extproc.render.filters import buffer_bytes
 from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of, name_clashes, qualified
@@ -226,6 +226,8 @@ def _extension_policy(layout: Layout, options: Options) -> Tree:
                     "healthyThreshold": 1,
                 },
             },
+            HANG_COMMENT: None,
+            "http2": {"connectionKeepalive": {"interval": "500ms", "timeout": "250ms"}},
             "connection": {"bufferLimit": buffer_bytes(layout)},
             "circuitBreaker": {
                 "maxConnections": MANY,

@@ -1,17 +1,22 @@
 """The manifests for Envoy Gateway, turned into an Envoy configuration by its own translator, in a real Envoy."""
 
+import http.client
+import json
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from extproc.demo.envoy import Envoy, Tree
+from extproc.demo.pool import Behaviour
 from extproc.demo.pool_server import HOST
 from extproc.demo.service import Service
 from tests.envoy.changes import PATIENCE
-from tests.envoy.client import chat
+from tests.envoy.client import CHAT, chat
 from tests.envoy.conftest import Start
 from tests.envoy.counts import ENTRIES, OBSERVATIONS
 from tests.envoy.egctl import digest, gateway, manager, recorded
@@ -28,20 +33,29 @@ def patient(tree: Tree) -> Tree:
     for cluster in tree["static_resources"]["clusters"]:
         for check in cluster.get("healthChecks", ()):
             check["timeout"] = PATIENCE
+        for options in cluster.get("typedExtensionProtocolOptions", {}).values():
+            http2 = options.get("explicitHttpConfig", {}).get("http2ProtocolOptions", {})
+            if "connectionKeepalive" in http2:
+                http2["connectionKeepalive"]["timeout"] = PATIENCE
     return tree
 
 
 @pytest.fixture
 def start(tmp_path: Path, pools: Pools) -> Iterator[Start]:
-    """Start the service and the gateway's Envoy; `change`: what to change in its configuration."""
+    """Start the service and the gateway's Envoy.
+
+    `change`: what to change in its configuration. `hasty`: keep its short timeouts.
+    """
     with ExitStack() as running:
 
-        def begin(change: Callable[[Tree], Tree] = lambda tree: tree, **settings: Any) -> Stack:
+        def begin(
+            change: Callable[[Tree], Tree] = lambda tree: tree, hasty: bool = False, **settings: Any
+        ) -> Stack:
             whole = {"pools": POOLS, **settings}
             service = running.enter_context(Service(whole, tmp_path))
             servers = {f"vllm-{name}": (HOST, server.port) for name, server in pools.items()}
             tree = gateway({**servers, "dualpool": (HOST, service.port)})
-            envoy = running.enter_context(Envoy(change(patient(tree)), tmp_path / "envoy"))
+            envoy = running.enter_context(Envoy(change(tree if hasty else patient(tree)), tmp_path / "envoy"))
             until(lambda: envoy.stats("extproc.*membership_healthy"))
             return Stack(envoy, pools, service, whole)
 
@@ -112,3 +126,19 @@ def test_without_the_service_everything_goes_long(start: Start) -> None:
     stack = start()
     stack.service.process.stop()
     assert stack.lands(chat("How are you?", max_tokens=10), headers={"x-token-pool": "short"}) == "long"
+
+
+def test_a_streamed_answer_goes_on_without_a_service_that_hangs(start: Start) -> None:
+    """Its connection is cut, and the rest of the answer passes it by."""
+    stack = start(hasty=True)
+    stack.pools.behave(Behaviour(pace=0.005, completion=130_000))  # lasts longer than the client waits
+    request = json.dumps(chat("How are you?", max_tokens=130_000, stream=True))
+    with closing(http.client.HTTPConnection(urlsplit(stack.url).netloc, timeout=30)) as client:
+        client.request("POST", CHAT, request, {"content-type": "application/json"})
+        response = client.getresponse()
+        assert response.read(1) == b"d"
+        stack.service.process.send_signal(signal.SIGSTOP)
+        try:
+            assert len(response.read(20_000)) == 20_000
+        finally:
+            stack.service.process.send_signal(signal.SIGCONT)

@@ -24,6 +24,9 @@ KUBERNETES = "1.34"
 UNCHECKED = {"InferencePool", "PodMonitor"}
 """Kinds no package has a schema for; of the first test_references.py says what they must hold."""
 
+NEWER = "EnvoyExtensionPolicy dualpool: /spec/extProc/0/backendSettings/http2/connectionKeepalive: no such field"
+"""Since Envoy Gateway 1.8, but in no package yet. Its translator follows it: see tests/envoy/egctl.py."""
+
 
 EVERY = [*(found for directory in SETS for found in objects(directory)), *documented()]
 
@@ -83,8 +86,7 @@ def problems(modules: Path, found: list[Object]) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer: list[str] = json.loads(done.stdout)
-    return answer
+    return [problem for problem in json.loads(done.stdout) if problem != NEWER]
 
 
 def test_custom_kinds(modules: Path) -> None:
