@@ -54,7 +54,7 @@ def serve(kind: str) -> None:
 
 
 async def _serve_aio(core: Core) -> None:
-    server, port = build("127.0.0.1:0", core.config.server, lambda: core.context, Health(core.router, 1.0))
+    server, port, _ = build("127.0.0.1:0", core.config.server, lambda: core.context, Health(core.router, 1.0))
     await server.start()
     print(f"serving (port {port})", flush=True)
     await server.wait_for_termination()

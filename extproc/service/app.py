@@ -71,7 +71,7 @@ class App:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `StartError`."""
         settings = self._core.config.server
         listen = settings.listen if self._worker is None else address(settings.listen, self._worker.number)
-        server, port = build(listen, settings, lambda: self._core.context, self._health)
+        server, port, logs = build(listen, settings, lambda: self._core.context, self._health)
         stopping = signals.listen(self._reloader.ask)
         await self._sync.start()
         with self._admin() as admin:
@@ -86,7 +86,7 @@ class App:
                 )
                 self._health.drain()
                 await asyncio.sleep(settings.lame_duck_seconds)
-                await server.stop(settings.drain_seconds)
+                await asyncio.gather(server.stop(settings.drain_seconds), logs.end())
             await self._sync.close()
         log.info("stopped")
 

@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -32,6 +33,9 @@ RESET_SECONDS = 0.1
 """How long an exchange that is complete with its answer is kept for Envoy to reset, which it does at once. A status
 that meets this reset costs time, and grpc.aio never frees what it took (grpc/grpc#43360)."""
 
+FLUSH_SECONDS = 1.5
+"""A bit more than Envoy keeps entries of the access log (`buffer_flush_interval`: 1 s) before it sends them."""
+
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port must be an error, not a lottery
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),  # a body may be as long as Envoy's buffer is set
@@ -49,28 +53,60 @@ OPTIONS = (
 
 def build(
     listen: str, settings: Server, current: Callable[[], Context], health: Health
-) -> tuple[grpc.aio.Server, int]:
-    """Return a server bound to `listen` (HOST:PORT or unix:///path), and its port, which means nothing of a socket.
+) -> tuple[grpc.aio.Server, int, "AccessLogStreams"]:
+    """Return a server bound to `listen` (HOST:PORT or unix:///path), its port, which means nothing of a socket, and
+    the streams of the access log, to be ended when the server stops.
 
     `listen`: stands for `settings.listen`, since each worker has its own. `current`: returns the context for a new
     exchange. Raises `StartError`.
     """
     # Health checks count as calls: where calls are refused they fail too, and Envoy soon stops asking.
     server = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=settings.max_exchanges)
-    access_log = AccessLog(current)
-
-    async def stream_access_logs(messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> bytes:
-        async for message in messages:
-            await in_turns(access_log.take(message))
-        return b""  # StreamAccessLogsResponse has no field
-
+    streams = AccessLogStreams(current)
     # Without (de)serializers gRPC passes bytes: the exchange and the access log decode their own messages.
-    logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(stream_access_logs)}
+    logs = {"StreamAccessLogs": grpc.stream_unary_rpc_method_handler(streams.serve)}
     server.add_generic_rpc_handlers(
         (_Exchanges(current, settings.body_seconds), grpc.method_handlers_generic_handler(ACCESS_LOG_SERVICE, logs))
     )
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
-    return server, _bind(server, listen, settings.tls)
+    return server, _bind(server, listen, settings.tls), streams
+
+
+class AccessLogStreams:
+    """Serves the streams of the access log. Envoy keeps them open, so a stop would wait for them in vain."""
+
+    def __init__(self, current: Callable[[], Context]) -> None:
+        self._access_log = AccessLog(current)
+        self._open: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    async def serve(self, messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext) -> bytes:
+        """Learn from the messages of one stream."""
+        call = asyncio.current_task()
+        assert call is not None
+        self._open.add(call)
+        try:
+            async for message in messages:
+                await in_turns(self._access_log.take(message))
+                if self._ending:
+                    break
+        except asyncio.CancelledError:
+            if call in self._open:  # reset by Envoy
+                raise
+        finally:
+            self._open.discard(call)
+        return b""  # StreamAccessLogsResponse has no field
+
+    async def end(self) -> None:
+        """End each after its next message, since then none is on its way, or when none comes.
+
+        Envoy sends what comes next to another replica, or waits.
+        """
+        self._ending = True
+        if self._open:
+            await asyncio.wait(self._open, timeout=FLUSH_SECONDS)
+        while self._open:
+            self._open.pop().cancel()
 
 
 async def in_turns(work: Iterator[None]) -> None:

@@ -31,7 +31,7 @@ async def serving(
     harness: Harness, limit: float = 10.0, settings: Server = DEFAULTS
 ) -> AsyncIterator[tuple[grpc.aio.Channel, Health]]:
     health = Health(harness.context.router, limit)
-    server, port = build("127.0.0.1:0", settings, lambda: harness.context, health)
+    server, port, _ = build("127.0.0.1:0", settings, lambda: harness.context, health)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -303,7 +303,7 @@ async def test_a_socket_that_somebody_listens_on_is_not_taken_over(tmp_path: Pat
         other.listen()
         with pytest.raises(StartError, match="another process does"):
             build(f"unix://{path}", DEFAULTS, lambda: harness.context, health)
-    server, _ = build(f"unix://{path}", DEFAULTS, lambda: harness.context, health)
+    server = build(f"unix://{path}", DEFAULTS, lambda: harness.context, health)[0]
     await server.start()
     await server.stop(0)
 
@@ -349,7 +349,7 @@ async def test_a_silent_connection_is_closed(
     quick = {**dict(module.OPTIONS), **dict.fromkeys(options, 100)}
     monkeypatch.setattr(module, "OPTIONS", tuple(quick.items()))
     harness = Harness()
-    server, port = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10))
+    server, port, _ = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10))
     await server.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(said)
@@ -362,7 +362,7 @@ async def test_a_taken_port_is_an_error() -> None:
     """Two services on one port must not share it in silence."""
     harness = Harness()
     health = Health(harness.context.router, 1.0)
-    server, port = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, health)
+    server, port, _ = build("127.0.0.1:0", DEFAULTS, lambda: harness.context, health)
     await server.start()
     with pytest.raises(StartError, match=r"server\.listen: '127\.0\.0\.1:\d+': cannot be listened on"):
         build(f"127.0.0.1:{port}", DEFAULTS, lambda: harness.context, health)
@@ -373,7 +373,7 @@ async def test_a_unix_socket_is_served(tmp_path: Path) -> None:
     """The service listens on a Unix socket as well."""
     harness = Harness()
     address = f"unix://{tmp_path}/dualpool.sock"
-    server, _ = build(address, DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
+    server = build(address, DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))[0]
     await server.start()
     async with grpc.aio.insecure_channel(address) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -387,7 +387,7 @@ async def test_a_unix_socket_may_be_connected_to_by_every_user(tmp_path: Path) -
     harness = Harness()
     before = os.umask(0o077)
     try:
-        server, _ = build(f"unix://{path}", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10.0))
+        server = build(f"unix://{path}", DEFAULTS, lambda: harness.context, Health(harness.context.router, 10))[0]
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666

@@ -41,7 +41,7 @@ def install(pki: Path, name: str, into: Path) -> Tls:
 @asynccontextmanager
 async def serving(tls: Tls) -> AsyncIterator[int]:
     harness = Harness()
-    server, port = build(
+    server, port, _ = build(
         "127.0.0.1:0", Server(tls=tls), lambda: harness.context, Health(harness.context.router, 10)
     )
     await server.start()
