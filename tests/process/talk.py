@@ -20,6 +20,7 @@ from tests.envoy.stack import until
 from tests.unit.service.test_exchange import CHAT, answer_headers, headers, pool
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
+LOG_METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 SERVER = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "lame_duck_seconds": 0, "drain_seconds": 1}
 QUICK = {"interval_seconds": 0.1}
 

@@ -13,10 +13,8 @@ from extproc.demo.pool_server import HOST, PoolServer
 from extproc.pb import dualpool_accesslog_pb2 as log_pb
 from extproc.pb import dualpool_extproc_pb2 as pb
 from tests.envoy.stack import until
-from tests.process.talk import decide, exchange, two_workers
+from tests.process.talk import LOG_METHOD, decide, exchange, two_workers
 from tests.unit.service.test_exchange import pool
-
-LOG = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
 def settings(pools: list[dict[str, Any]], **spillover: Any) -> dict[str, Any]:
@@ -59,7 +57,7 @@ def ended(address: str, decision: pb.ProcessingResponse) -> None:
     message = log_pb.StreamAccessLogsMessage()
     message.http_logs.log_entry.append(entry)
     with grpc.insecure_channel(address) as channel:
-        channel.stream_unary(LOG)(iter([message.SerializeToString()]), timeout=30, wait_for_ready=True)
+        channel.stream_unary(LOG_METHOD)(iter([message.SerializeToString()]), timeout=30, wait_for_ready=True)
 
 
 def test_what_one_worker_decides_and_another_hears_of_is_one_count(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import grpc
 from extproc.pb import dualpool_accesslog_pb2 as log_pb
 from tests.envoy.pools import POOLS
 from tests.envoy.stack import until
-from tests.process.talk import serving
-from tests.process.test_spillover import LOG
+from tests.process.talk import LOG_METHOD, serving
 
 HANGING = """
 import socket, sys, threading
@@ -48,7 +47,7 @@ def test_the_access_log_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
     settings = {"pools": POOLS, "server": {"drain_seconds": 300}}
     with serving(tmp_path, settings) as service, grpc.insecure_channel(service.address) as channel:
-        stream = channel.stream_unary(LOG).future(entries())
+        stream = channel.stream_unary(LOG_METHOD).future(entries())
         until(lambda: "dualpool_access_log_entries_total{" in service.get("/metrics")[1])
         try:
             assert service.process.stop() == 0
