@@ -24,6 +24,10 @@ HANG_COMMENT = (
     "# A streamed answer that is passing through a service that hangs would freeze. This cuts the connection, and "
     "the answer goes on without the service."
 )
+LOG_COMMENT = (
+    "# Cuts a connection that leads nowhere. No sooner, since the access log on it is lost with it, and a busy "
+    "machine answers late."
+)
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -80,16 +84,8 @@ def service(options: Options) -> Tree:
 
 
 def _keepalive(options: Options) -> Tree:
-    if options.usage == "access-log":
-        return {
-            "# Cuts a connection that leads nowhere. No sooner, since the access log on it is lost with it, and a "
-            "busy machine answers late.": None,
-            "connection_keepalive": {"interval": "0.5s", "timeout": "5s"},
-        }
-    return {
-        HANG_COMMENT: None,
-        "connection_keepalive": {"interval": "0.5s", "timeout": "0.25s"},
-    }
+    comment, timeout = (LOG_COMMENT, "5s") if options.usage == "access-log" else (HANG_COMMENT, "0.25s")
+    return {comment: None, "connection_keepalive": {"interval": "0.5s", "timeout": timeout}}
 
 
 def _log_room() -> Tree:

@@ -189,7 +189,7 @@ def room(workers: int, models: int) -> int:
 
 
 @contextmanager
-def shared_directory(needed: int = 0) -> Iterator[SharedDirectory]:
+def shared_directory(needed: int) -> Iterator[SharedDirectory]:
     """Make a directory, in memory where `needed` bytes are free there, and remove it at the end.
 
     Directories left by services that were killed are removed too: they may hold a password. Raises `StartError`

@@ -113,17 +113,17 @@ def test_what_a_killed_service_has_left_is_removed(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(workers, "MEMORY", tmp_path)
     script = "import os; from pathlib import Path; from extproc.service import workers\n"
     script += f"workers.MEMORY = Path({str(tmp_path)!r})\n"
-    script += "with workers.shared_directory() as shared: os.kill(os.getpid(), 9)"
+    script += "with workers.shared_directory(0) as shared: os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     (left,) = tmp_path.iterdir()
     (tmp_path / "dualpool-other").mkdir()
     with monkeypatch.context() as another_user:
         another_user.setattr(os, "geteuid", lambda: left.stat().st_uid + 1)
-        with shared_directory():
+        with shared_directory(0):
             assert left.exists()
-    with shared_directory() as one:
+    with shared_directory(0) as one:
         assert not left.exists()
-        with shared_directory() as other:
+        with shared_directory(0) as other:
             assert one.path.exists()
             assert {path.name for path in other.path.iterdir()} == {"lock"}
         assert one.path.exists()
@@ -137,7 +137,7 @@ def test_nothing_is_removed_through_a_link(tmp_path: Path, monkeypatch: pytest.M
     kept.mkdir()
     (kept / "lock").touch()
     (tmp_path / "dualpool-x").symlink_to(kept)
-    with shared_directory():
+    with shared_directory(0):
         assert (kept / "lock").exists()
 
 
@@ -166,7 +166,7 @@ def test_what_is_left_is_removed_in_all_places(tmp_path: Path, monkeypatch: pyte
         (left / "lock").touch()
     monkeypatch.setattr(workers, "MEMORY", memory)
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
-    with shared_directory():
+    with shared_directory(0):
         assert not any(left.exists() for left in lefts)
 
 
@@ -175,7 +175,7 @@ def test_where_nothing_can_be_written_the_start_says_so(tmp_path: Path, monkeypa
     monkeypatch.setattr(workers, "MEMORY", tmp_path / "nowhere")
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
-    with pytest.raises(StartError, match=r"server\.workers: "), shared_directory():
+    with pytest.raises(StartError, match=r"server\.workers: "), shared_directory(0):
         pass
 
 
