@@ -114,6 +114,7 @@ class Fit:
         "_root",
         "_rows",
         "_since_change",
+        "_solved",
         "_sums",
         "error",
         "recent_error",
@@ -124,6 +125,7 @@ class Fit:
     def __init__(self) -> None:
         self._moments = Moments()
         self.samples = 0
+        self._solved = 0  # samples that the weights were solved for
         self.weights: Array = PRIOR
         self._root: Array = np.diag(DEVIATION)
         self._rows = self._estimated()
@@ -172,8 +174,14 @@ class Fit:
             self._since_change = 0
         return changed
 
+    def settle(self) -> None:
+        """Solve for the weights of all observations so far, unless they are known."""
+        if self._solved != self.samples:
+            self._solve()
+
     def _solve(self) -> None:
         """Solve for weights and covariance."""
+        self._solved = self.samples
         matrix = self._moments.matrix
         precision = matrix[:-1, :-1] / NOISE**2 + _PRIOR_PRECISION
         information = matrix[:-1, -1] / NOISE**2 + _PRIOR_INFORMATION

@@ -160,12 +160,17 @@ class LinearEstimator:
         return {**table, **self._recent.take(), **self._raw.take()}
 
     def ready(self, table: Table) -> Iterator[None]:
-        """Do what takes time in `restore` beforehand, in small steps: solve for the weights that are new."""
+        """Do what takes time in `restore` beforehand, in small steps: solve for the weights that are new.
+
+        Also for those of a model learned here, whose last observations were not solved for yet: whoever else is
+        given the same sums solves for all of them, and all are to estimate alike.
+        """
         self._ready = {}
         for key, sums in table.items():
             if len(key) == 2 and key[0] == KIND:
                 fit = self._fit(key[1], sums)
                 if fit is not None:
+                    fit.settle()
                     self._ready[key[1]] = fit
             yield
 

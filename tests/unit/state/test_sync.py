@@ -117,6 +117,19 @@ async def test_two_learners_converge_to_the_same_figures(tmp_path: Path) -> None
     assert samples(one) == 80
 
 
+async def test_what_one_alone_has_learned_is_the_same_for_both(tmp_path: Path) -> None:
+    """The weights of a model are solved for at some observations only, but both end with those of all."""
+    one, two = learner("file", estimator=LinearEstimator), learner("file", estimator=LinearEstimator)
+    syncs = [sync(each, FileStore(tmp_path / "state", 3600)) for each in (one, two)]
+    for bytes_per_token in (4.0, 4.2):  # too near each other to be two tokenizers
+        teach(one, bytes_per_token, 50)
+    for each in (*syncs, *syncs):
+        await each.exchange()
+    mine, theirs = ({fit["model"]: fit["weights"] for fit in of.snapshot()["linear"]} for of in (one, two))
+    assert mine["m"] == pytest.approx(theirs["m"], rel=1e-9)
+    assert mine[""] == pytest.approx(theirs[""], rel=1e-9)
+
+
 async def test_a_broken_store_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Learning goes on, failure and recovery are logged once, and all is delivered when the store works again."""
     caplog.set_level("INFO")
