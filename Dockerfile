@@ -1,13 +1,15 @@
 # The service: only what `dualpool serve` needs, as nobody, on a read-only root. Target `demo` adds the stand-in pools.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-RUN python3 -m venv /opt/dualpool
-COPY requirements/serve.txt requirements/
-RUN /opt/dualpool/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/serve.txt
+RUN python3 -m venv /opt/build && python3 -m venv /opt/dualpool
+COPY requirements/build.txt requirements/serve.txt requirements/
+RUN /opt/build/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.txt && \
+    /opt/dualpool/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements/serve.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY extproc extproc
 COPY envoy envoy
-RUN /opt/dualpool/bin/pip install --no-cache-dir --no-deps .
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . && \
+    /opt/dualpool/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
 
 FROM build AS build-demo
 COPY requirements/demo.txt requirements/

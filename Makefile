@@ -77,6 +77,7 @@ lock: ## Pin the newest allowed dependencies again (versions and hashes, no addr
 	$(COMPILE) --all-extras pyproject.toml requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt --extra redis pyproject.toml -o requirements/serve.txt
 	$(COMPILE) -c requirements/dev.txt --extra demo pyproject.toml -o requirements/demo.txt
+	echo hatchling | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
 
 clean: ## Remove .venv and everything generated outside git
 	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

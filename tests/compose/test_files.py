@@ -30,6 +30,15 @@ def test_dockerfile() -> None:
     passes(str(TOOLS / "hadolint"), "Dockerfile")
 
 
+def test_what_is_copied_is_let_in() -> None:
+    """.dockerignore keeps everything out but what it names."""
+    lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines()]
+    copied = {source for line in lines if line[:1] == ["COPY"] and "--from" not in line[1] for source in line[1:-1]}
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert copied
+    assert copied == {name.removeprefix("!") for name in ignored if name.startswith("!")}
+
+
 def test_health_is_not_asked_of_a_proxy() -> None:
     """Docker hands the proxies of its own configuration to every container, and health checks would go there."""
     images = (ROOT / "Dockerfile").read_text().split("FROM ")
