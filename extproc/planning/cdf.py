@@ -21,9 +21,10 @@ POINTS_A_SEGMENT = 32
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 BUDGET_METRIC = "dualpool_budget_tokens"
-_UNREAD = re.compile(
-    r'^dualpool_requests_total{[^}]*\breason="(?:oversized|cut|slow|too_many)"[^}]*} (\S+)', re.MULTILINE
-)
+UNREAD = "oversized|cut|slow|too_many|too_deep|stored_prompt|many_headers|no_length"
+"""Reasons for which a request that a model may well answer has no budget."""
+
+_UNREAD = re.compile(rf'^dualpool_requests_total{{[^}}]*\breason="(?:{UNREAD})"[^}}]*}} (\S+)', re.MULTILINE)
 _BUCKET = re.compile(rf'^{BUDGET_METRIC}_bucket{{[^}}]*\ble="(?P<le>[^"]+)"[^}}]*}} (?P<count>\S+)', re.MULTILINE)
 
 
@@ -113,7 +114,7 @@ def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Wor
         note += f"; {beyond / total:.2%} are beyond the last bucket and taken as up to {2 * bounds[-1]:g}"
     unread = sum(_count(source, count) for count in _UNREAD.findall(text))
     if unread:
-        note += f"; {unread:.0f} more went long unread (too long, or cut) and are not in this plan"
+        note += f"; {unread:.0f} more went long unread and are not in this plan"
     weights = workload.weights * total
     return replace(workload, caps=workload.outputs, weights=weights, rows=int(total), notes=(*workload.notes, note))
 

@@ -16,7 +16,7 @@ from extproc.demo.pool_server import PoolServer
 from extproc.metrics import Metrics
 from extproc.planning.cdf import from_points, read_cdf, read_metrics
 from extproc.planning.errors import PlanError
-from extproc.routing.decision import Decision
+from extproc.routing.decision import Decision, Reason
 
 
 def test_share_at_a_point_is_its_fraction() -> None:
@@ -135,15 +135,16 @@ def test_unreachable_metrics() -> None:
 
 
 def test_requests_that_have_no_budget_are_told_of(tmp_path: Path) -> None:
-    """The longest are not read: a plan that left them out without a word would be too good."""
+    """A plan that left them out without a word would be too good. What no model answers is not missed."""
     metrics = Metrics(CollectorRegistry())
     pool = Pool(name="short", capacity=8192)
-    budgeted = Decision(pool, pool, "fits", Estimate(90, 100, "learned"), Reserve(10, "cap"), 110)
-    for decision in (budgeted, Decision(pool, pool, "oversized"), Decision(pool, pool, "cut")):
-        metrics.decided(decision, 0.0)
+    unread: tuple[Reason, ...] = ("oversized", "cut", "stored_prompt", "many_headers", "unknown_path", "no_prompt")
+    metrics.decided(Decision(pool, pool, "fits", Estimate(90, 100, "learned"), Reserve(10, "cap"), 110), 0.0)
+    for reason in unread:
+        metrics.decided(Decision(pool, pool, reason), 0.0)
     page = tmp_path / "metrics.prom"
     page.write_bytes(generate_latest(metrics.registry))
-    assert "2 more went long unread" in read_metrics(str(page)).notes[-1]
+    assert "4 more went long unread" in read_metrics(str(page)).notes[-1]
 
 
 def test_an_address_that_answers_in_another_language_is_one_line() -> None:
