@@ -1,6 +1,6 @@
 """Request logs of any shape, as one lazy table of time, input, output, cap and bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +29,9 @@ OpenAI and vLLM answers, whole and as lines of a batch output; of flat usage rec
 LATEST = 1e11
 """Seconds since 1970 (the year 5138): a number beyond it, before or after, is not a time."""
 
+CACHED = ("cache_read_input_tokens", "cache_creation_input_tokens")
+"""What Anthropic's `input_tokens` leaves out of a prompt, where they are beside it."""
+
 COLUMNS = tuple(NAMES)
 NEEDED = ("input", "output")
 
@@ -51,16 +54,19 @@ def scan(
         return _conversations(file, bytes_per_token), (note,)
     _require(path, file, columns)
     kinds = file.frame.collect_schema()
+
+    def count(value: pl.Expr) -> pl.Expr:
+        return _count(value, _kind(value, kinds))
+
     found = {name: _found(file, (columns[name],) if name in columns else NAMES[name]) for name in COLUMNS}
     if "cap" not in columns and RESERVE_SOURCE in file.columns and RESERVE in file.columns:
         found["cap"].append(
             pl.when(file.columns[RESERVE_SOURCE] == FROM_CAP).then(file.columns[RESERVE])  # otherwise null
         )
-    counts = [
-        _first([_count(value, _kind(value, kinds)) for value in found[name]], pl.Int64()).alias(name)
-        for name in COLUMNS
-        if name != "time"
-    ]
+    counted = {name: [count(value) for value in found[name]] for name in COLUMNS if name != "time"}
+    if "input" not in columns:
+        counted["input"] = list(_prompts(file, count))
+    counts = [_first(values, pl.Int64()).alias(name) for name, values in counted.items()]
     time = _first([_seconds(value, _kind(value, kinds)) for value in found["time"]], pl.Float64())
     readable = pl.when(time.abs() < LATEST).then(time)  # neither nan nor infinite
     return file.frame.select(readable.alias("time"), *counts, file.broken.alias("broken")), ()
@@ -68,6 +74,15 @@ def scan(
 
 def _found(file: File, names: tuple[str, ...]) -> list[pl.Expr]:
     return [file.columns[name] for name in names if name in file.columns]
+
+
+def _prompts(file: File, count: Callable[[pl.Expr], pl.Expr]) -> Iterator[pl.Expr]:
+    """Yield the tokens of a prompt by each name that is known."""
+    for name in NAMES["input"]:
+        if name in file.columns:
+            outer = name.removesuffix("input_tokens")
+            parts = [] if outer == name else _found(file, tuple(outer + part for part in CACHED))
+            yield sum((count(part).fill_null(0) for part in parts), count(file.columns[name]))
 
 
 def _require(path: Path, file: File, columns: Mapping[str, str]) -> None:

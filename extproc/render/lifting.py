@@ -62,7 +62,8 @@ def access_log(service_cluster: str) -> Tree:
 
 def json_log(path: str) -> Tree:
     """Return the access log that `dualpool plan` reads: a line of JSON a request, lengths and no content."""
-    usage = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
+    cached = ("cache_read_input_tokens", "cache_creation_input_tokens")  # Anthropic's, not in `input_tokens`
+    usage = ("prompt_tokens", "completion_tokens", "input_tokens", *cached, "output_tokens")
     decided = ("pool", "reason", "budget", "reserve", "reserve_source")
     fields = {name: _metadata(USAGE_NAMESPACE, name) for name in usage}
     fields |= {name: _metadata(LIFTED_NAMESPACE, name) for name in ANY_CAP}

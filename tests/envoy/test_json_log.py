@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from extproc.demo import answers
+from extproc.demo.answers import Answer
 from extproc.planning.trace import open_trace, workload
 from extproc.planning.workload import NO_CAP
 from extproc.render.layout import Exchange, Options
 from tests.envoy.client import chat
-from tests.envoy.modes import in_proxy_settings, write_seed
+from tests.envoy.modes import arrived, in_proxy_settings, write_seed
 from tests.envoy.pools import SETS
 from tests.envoy.stack import rendered_stack
 
@@ -35,3 +38,23 @@ def test_a_plan_reads_the_log_of_requests(tmp_path: Path, exchange: Exchange) ->
     assert read.outputs.tolist() == [u["completion_tokens"] for u in usage]
     assert read.caps.tolist() == [50, NO_CAP]
     assert (read.rows, read.bad) == (2, 1)
+
+
+def test_a_plan_reads_prompts_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anthropic's API counts what was found in the cache apart; `dualpool_prompt_tokens_total` holds both."""
+    whole = answers.whole
+
+    def cached(path: str, answer: Answer) -> dict[str, Any]:
+        usage = {"input_tokens": 9, "cache_read_input_tokens": 32, "output_tokens": 7}
+        return {**whole(path, answer), "usage": usage}
+
+    monkeypatch.setattr(answers, "whole", cached)
+    log = tmp_path / "requests.log"
+    options = Options(usage="access-log", json_log=str(log))
+    with rendered_stack(tmp_path / "run", options=options) as stack:
+        for _ in range(2):
+            stack.send(chat("hello", max_tokens=50), path="/v1/messages")
+        arrived(stack, 2)
+        assert stack.count("dualpool_prompt_tokens_total") == 2 * 41
+    read = workload(open_trace(log))
+    assert (read.inputs.tolist(), read.rows) == ([41], 2)

@@ -280,12 +280,15 @@ def test_names_with_dots(tmp_path: Path) -> None:
     ("usage", "time"),
     [
         ({"usage": {"input_tokens": 5, "output_tokens": 7}}, "created_at"),
+        ({"usage": {"input_tokens": 1, "cache_read_input_tokens": 4, "output_tokens": 7}}, "timestamp"),
+        ({"input_tokens": 2, "cache_creation_input_tokens": 3, "output_tokens": 7}, "start_time"),
+        ({"prompt_tokens": 5, "completion_tokens": 7, "cache_read_input_tokens": 4}, "start_time"),
         ({"response": {"body": {"usage": {"prompt_tokens": 5, "completion_tokens": 7}}}}, "timestamp"),
         ({"prompt_tokens": 5, "completion_tokens": 7, "input_tokens": None}, "start_time"),
     ],
 )
 def test_known_logs(tmp_path: Path, usage: dict[str, object], time: str) -> None:
-    """Answers of either API, batch output and flat records are recognised by their names."""
+    """Answers of each API, batch output and flat records are recognised by their names, cached parts included."""
     rows = "\n".join(json.dumps(usage | {time: 100 + t}) for t in (0, 4))
     read = workload(open_trace(write(tmp_path, rows, "log.jsonl")))
     assert (read.inputs.tolist(), read.outputs.tolist(), read.needs_rate().rate) == ([5], [7], 1 / 4)
