@@ -191,3 +191,16 @@ async def test_a_worker_shares_what_it_counted_and_takes_what_was_judged(tmp_pat
     await asyncio.gather(share, return_exceptions=True)
     assert pools.board.levels == LEVELS
     assert [sum(b for b, _ in t["short"].values()) if t else 0 for t in tallies(shared, 2)] == [0, 1]
+
+
+async def test_a_worker_stops_spilling_when_a_reload_says_so(tmp_path: Path) -> None:
+    """What was judged before is still there and not too old, though `/state` holds no pool any more."""
+    shared = SharedDirectory(tmp_path)
+    publish(shared, LEVELS)
+    pools = PoolState(Board(), InFlight("a"))
+    pools.board.levels = LEVELS
+    off = Config.model_validate({"spillover": {"enabled": False, "stale_seconds": 600}})
+    share = asyncio.create_task(Share(Worker(1, shared), lambda: off, pools).run())
+    await until(lambda: not pools.board.levels)
+    share.cancel()
+    await asyncio.gather(share, return_exceptions=True)
