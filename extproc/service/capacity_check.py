@@ -35,6 +35,7 @@ class Comparison(msgspec.Struct, frozen=True):
     """One server of one pool. `verdict`: `unknown` when the server could not be asked. `text`: for people."""
 
     pool: str
+    endpoint: str
     verdict: Verdict
     text: str
 
@@ -59,14 +60,15 @@ async def _compare(places: asyncio.Semaphore, key: str, pool: Pool, endpoint: st
             page = await fetch(*host_and_port(endpoint), PATH, ANSWER_SECONDS, ANSWER_LIMIT)
         lengths = _lengths(page)
     except (FetchError, ValueError, RecursionError) as error:
-        return Comparison(pool.name, "unknown", f"{key}: {url} cannot be read: {error}")
+        return Comparison(pool.name, endpoint, "unknown", f"{key}: {url} cannot be read: {error}")
     if not lengths:
-        return Comparison(pool.name, "unknown", f"{key}: {url} names no model with a max_model_len")
+        return Comparison(pool.name, endpoint, "unknown", f"{key}: {url} names no model with a max_model_len")
     wrong = {model: length for model, length in lengths.items() if length != pool.capacity}
     if wrong:
         told = ", ".join(f"{length} for {model!r}" for model, length in sorted(wrong.items()))
-        return Comparison(pool.name, "differs", f"{key}: {url} says max_model_len {told}: make them equal")
-    return Comparison(pool.name, "equal", f"{key}: {url} says the same")
+        text = f"{key}: {url} says max_model_len {told}: make them equal"
+        return Comparison(pool.name, endpoint, "differs", text)
+    return Comparison(pool.name, endpoint, "equal", f"{key}: {url} says the same")
 
 
 def _lengths(page: bytes) -> dict[str, int]:
@@ -101,6 +103,7 @@ class CapacityCheck:
             log.warning("%s", text)
         self._said = troubles
         verdicts: dict[str, list[str]] = {}
-        for found in comparisons:
-            verdicts.setdefault(found.pool, []).append(found.verdict)
+        # A pool may be in several sets.
+        for pool, _, verdict in {(found.pool, found.endpoint, found.verdict) for found in comparisons}:
+            verdicts.setdefault(pool, []).append(verdict)
         self._metrics.capacities_compared(verdicts)

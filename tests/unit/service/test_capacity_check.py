@@ -115,7 +115,7 @@ def test_report(caplog: pytest.LogCaptureFixture) -> None:
     """A mismatch is counted by pool, and warned of once as long as it stays the same."""
     registry = CollectorRegistry()
     check = CapacityCheck(dict, Metrics(registry))
-    wrong = [Comparison("short", "differs", "the mismatch"), Comparison("long", "equal", "")]
+    wrong = [Comparison("short", "a:1", "differs", "the mismatch"), Comparison("long", "b:1", "equal", "")]
     with caplog.at_level(logging.WARNING):
         check.report(wrong)
         check.report(wrong)
@@ -130,9 +130,19 @@ def test_a_pool_that_is_no_longer_asked_differs_from_nothing() -> None:
     """Its alert ends: it was removed, or its servers were."""
     registry = CollectorRegistry()
     check = CapacityCheck(dict, Metrics(registry))
-    check.report([Comparison("medium", "differs", "the mismatch")])
-    check.report([Comparison("short", "equal", "")])
+    check.report([Comparison("medium", "a:1", "differs", "the mismatch")])
+    check.report([Comparison("short", "b:1", "equal", "")])
     assert registry.get_sample_value("dualpool_capacity_servers", {"pool": "medium", "verdict": "differs"}) == 0
+
+
+def test_a_server_of_two_pool_sets_is_one(serve: Serve) -> None:
+    """Sets may share a pool, and the metric counts servers; both keys are told of."""
+    registry = CollectorRegistry()
+    shared = (Pool(name="long", capacity=8192, endpoints=(serve(models(4096)),)),)
+    found = asyncio.run(compare({"default": shared, "coder": shared}))
+    CapacityCheck(dict, Metrics(registry)).report(found)
+    assert registry.get_sample_value("dualpool_capacity_servers", {"pool": "long", "verdict": "differs"}) == 1
+    assert [c.text.partition(":")[0] for c in found] == ["pools.default.0.capacity", "pools.coder.0.capacity"]
 
 
 def test_a_server_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
