@@ -51,7 +51,8 @@ class Logged(msgspec.Struct, frozen=True):
     `end`: the request's outcome; `disconnected` when the client left before the answer was complete; `interim` when
     the request goes on (Envoy can be set to log at other times than the end). `pool`: where the request was first
     sent, "" when it never came to us. `served`: the pool that answered. `retries`: attempts after the first. Times
-    in seconds from the arrival of the request, 0 where Envoy gives none.
+    in seconds from the arrival of the request, 0 where Envoy gives none. `usage`: of a whole answer to a request
+    that was not read; that of others is in their observation.
     """
 
     end: End
@@ -60,6 +61,7 @@ class Logged(msgspec.Struct, frozen=True):
     retries: int
     first_byte_seconds: float
     seconds: float
+    usage: Usage | None = None
 
 
 # A `_created` series beside every counter would double each scrape, only to say when the process started.
@@ -231,7 +233,10 @@ class Metrics:
             self._error(self._category(observation.category)).observe(
                 observation.estimate / usage.prompt_tokens - 1
             )
-        labels = self._pool(pool), self._model(observation.model)
+        self._tokens(pool, observation.model, usage)
+
+    def _tokens(self, pool: str, model: str, usage: Usage) -> None:
+        labels = self._pool(pool), self._model(model)
         self._prompt_tokens(*labels).inc(usage.prompt_tokens or 0)
         self._completion_tokens(*labels).inc(usage.completion_tokens or 0)
         if usage.cached_tokens:
@@ -247,6 +252,8 @@ class Metrics:
             if entry.first_byte_seconds:
                 self._first_byte(served).observe(entry.first_byte_seconds)
             self._duration(served).observe(entry.seconds)
+            if entry.usage is not None:
+                self._tokens(entry.served, "", entry.usage)
         self._log_entries(pool, entry.end).inc()
 
     def access_log_undecodable(self) -> None:

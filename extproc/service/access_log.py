@@ -134,6 +134,7 @@ def read(entry: pb.HTTPAccessLogEntry, pools: Container[str]) -> Ended:
         retries=max(0, attempts - 1),
         first_byte_seconds=_seconds(common.time_to_first_upstream_rx_byte),
         seconds=_seconds(common.duration),
+        usage=usage if observation is None and cut is None else None,
     )
     return Ended(fields, logged, observation)
 

@@ -327,6 +327,15 @@ def test_requests_that_never_came_to_us(made: pb.HTTPAccessLogEntry, end: str) -
     assert harness.count("dualpool_observations_total", verdict="no_usage") == 0
 
 
+@pytest.mark.parametrize(("whole", "counted"), [(True, 1), (False, 0)])
+def test_tokens_of_requests_that_were_not_read(whole: bool, counted: int) -> None:
+    """The pool that answered had them, and they are the longest. What a part of an answer took is not known."""
+    harness = take(entry(USAGE, request=None, cluster="long", whole=whole))
+    assert harness.count("dualpool_prompt_tokens_total", pool="long", model="") == 100 * counted
+    assert harness.count("dualpool_completion_tokens_total", pool="long", model="") == 20 * counted
+    assert harness.count("dualpool_observations_total", verdict="used") == 0
+
+
 @pytest.mark.parametrize(
     ("said", "chosen", "counted"),
     [
