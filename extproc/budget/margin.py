@@ -87,9 +87,13 @@ class Errors:
         return np.reshape(self._counts.values, (SIZES, STEPS)) / self._counts.scale
 
     def sums(self) -> Sums:
-        """Return everything counted; cached until more is."""
+        """Return everything counted; cached until more is.
+
+        Margins follow from all of it afterwards: whoever is given the same sums has the same margins.
+        """
         if self._sums is None:
             self._sums = Sums(self.samples, KEEP**self.samples, self.counts.ravel())
+            self._excess.clear()
         return self._sums
 
     def margin(self, tokens: float, deviation: float, rate: float) -> float:

@@ -81,3 +81,13 @@ def test_a_hopeless_rate_is_answered_by_the_largest_step() -> None:
 def test_the_smallest_and_the_largest_sizes_have_a_margin(tokens: float) -> None:
     """They have a neighbour on one side only."""
     assert Errors().margin(tokens, 0.05, 0.001) > 0
+
+
+def test_whoever_is_given_the_counts_has_the_same_margin() -> None:
+    """Margins are computed again after some errors only, but then after those that are shared too."""
+    found = errors(random.Random(7), 70)
+    found.margin(3000.0, DEVIATION, RATE)
+    for _ in range(5):
+        found.add(cell_of(3000.0, 4.0))
+    given = Errors(found.sums())
+    assert found.margin(3000.0, DEVIATION, RATE) == given.margin(3000.0, DEVIATION, RATE)
