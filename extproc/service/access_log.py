@@ -22,6 +22,7 @@ from extproc.budget.observation import Observation, ending
 from extproc.metrics import End, Logged
 from extproc.pb import dualpool_accesslog_pb2 as pb
 from extproc.service.context import Context
+from extproc.service.logs import origin
 from extproc.service.metadata import (
     AT_START,
     NAMESPACE,
@@ -103,9 +104,8 @@ def _learn(context: Context, observation: Observation) -> Verdict:
     try:
         return context.learner.learn(observation)
     except Exception as error:
-        # The message of an exception may quote a prompt, so only its type is logged; the debug log has the rest.
         log.error("an access-log entry cannot be learned from: %s", type(error).__name__)
-        log.debug("learning failed", exc_info=True)
+        log.debug("learning failed:\n%s", origin(error))
         return "failed"
 
 

@@ -18,6 +18,7 @@ from extproc.routing.router import Head
 from extproc.routing.settings import NO_SETTINGS, RouteSettings
 from extproc.service.answer import Answer
 from extproc.service.context import Context
+from extproc.service.logs import origin
 from extproc.service.messages import CONTINUE, READ_NOTHING, READ_STREAM, READ_WHOLE, ask_for_answer, echo
 from extproc.service.metadata import LIFTED_NAMESPACE, plain
 from extproc.service.received import attempts_of, has_room, size_of, values_of
@@ -80,9 +81,8 @@ class Exchange:
             reply = self._handle(kind, request)
             self.complete |= self.decided and not self._settings.answers and not self._is_duplex
         except Exception as error:
-            # The message of an exception may quote a body, so only its type is logged; the debug log has the rest.
             log.error("exchange failed at %s: %s", kind, type(error).__name__)
-            log.debug("exchange failed", exc_info=True)
+            log.debug("exchange failed:\n%s", origin(error))
             self._end = "failed"
             reply = self._fallback(kind, told=not cut)
         return None if cut else reply

@@ -4,6 +4,7 @@ import logging
 import os
 import select
 import sys
+import traceback
 from datetime import UTC, datetime
 
 import msgspec
@@ -60,6 +61,11 @@ class _StandardError(logging.Handler):
 def _is_no_reset(record: logging.LogRecord) -> bool:
     """Whether a record is not gRPC's about a call that Envoy reset while its status was sent: a normal end."""
     return not str(record.msg).startswith("ExecuteBatchError raised in core")
+
+
+def origin(error: BaseException) -> str:
+    """Return the calls that led to `error`, for the log, without its message: that may quote a body."""
+    return "".join(traceback.format_tb(error.__traceback__))
 
 
 def configure(level: str) -> None:

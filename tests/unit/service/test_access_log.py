@@ -245,27 +245,26 @@ def test_an_observation_that_nobody_can_have_made_is_none(said: dict[str, Any]) 
 def test_an_entry_that_cannot_be_learned_from_costs_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is counted; the log tells the type of the error and nothing of the traffic, and no trace of it."""
+    """It is counted; the log tells the type of the error, at debug where it was, and nothing of the traffic."""
     harness = Harness()
     learn = harness.learner.estimator.learn
 
     def fail(observation: Observation) -> Verdict:
         if observation.estimate == 0:
-            raise OverflowError("secret")
+            raise OverflowError(observation.category)
         return learn(observation)
 
     monkeypatch.setattr(harness.learner.estimator, "learn", fail)
     bad = entry(USAGE, request=msgspec.structs.replace(REQUEST, estimate=0))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("DEBUG"):
         feed(harness.context, message(entry(USAGE), bad, entry(USAGE)))
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 3
     assert harness.count("dualpool_observations_total", verdict="used") == 2
     assert harness.count("dualpool_observations_total", verdict="failed") == 1
-    (record,) = caplog.records
-    assert (record.getMessage(), record.exc_info) == (
-        "an access-log entry cannot be learned from: OverflowError",
-        None,
-    )
+    assert [record.levelname for record in caplog.records] == ["ERROR", "DEBUG"]
+    assert caplog.messages[0] == "an access-log entry cannot be learned from: OverflowError"
+    assert "in fail" in caplog.messages[1]
+    assert REQUEST.category not in caplog.text
 
 
 def test_every_entry_teaches_and_is_counted() -> None:

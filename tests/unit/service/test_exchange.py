@@ -15,6 +15,7 @@ from extproc.config import Config
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.in_flight import BUCKET_SECONDS, InFlight
+from extproc.routing.router import Head
 from extproc.service.answer import ANSWER_LIMIT, Answer
 from extproc.service.compose import compose
 from extproc.service.exchange import Exchange
@@ -482,19 +483,21 @@ def test_unknown_messages_close_the_exchange(message: bytes, end: str) -> None:
 def test_a_fault_of_ours_sends_the_request_long(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception in the decision is counted, logged in one line without the traffic, and answered."""
+    """An exception in the decision is counted, logged without the traffic at any level, and answered."""
+    caplog.set_level("DEBUG")
     harness = Harness()
 
-    def broken(*_: Any, **__: Any) -> None:
-        raise ValueError("secret prompt")
+    def broken(_: Head, body: bytes, *__: Any) -> None:
+        raise ValueError(body)
 
     monkeypatch.setattr(harness.context.router, "decide", broken)
     assert pool(harness.ask()) == "long"
     harness.exchange.close()
     assert harness.count("dualpool_requests_total", pool="long", chosen="long", reason="error") == 1
     assert harness.count("dualpool_exchanges_total", end="failed") == 1
-    assert "secret" not in caplog.text
-    assert "Traceback" not in caplog.text
+    assert "exchange failed at request_body: ValueError" in caplog.text
+    assert "in broken" in caplog.text
+    assert "xxx" not in caplog.text
 
 
 def test_shadow_sends_long_and_counts_the_choice() -> None:
