@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -11,6 +12,7 @@ from extproc.cli import reference
 from extproc.config import Config
 from extproc.config_file import load
 from extproc.metrics import Metrics, export_learned, export_pressure, export_workers
+from extproc.routing.decision import Reason
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -67,6 +69,14 @@ def test_every_metric_is_in_the_table() -> None:
     page = (DOCS / "operations.md").read_text("utf-8").partition("## Metrics\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`dualpool_[^|]+) \|", page, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(names)
+
+
+def test_every_reason_is_in_the_table() -> None:
+    """The table of docs/how-it-works.md explains all reasons there are, and none that is not there."""
+    table = (DOCS / "how-it-works.md").read_text("utf-8").partition("| reason | meaning |\n")[2]
+    rows = " ".join(re.findall(r"^\| (`[^|]+) \|", table.partition("\n\n")[0], re.MULTILINE))
+    reasons = [reason for each in get_args(Reason) for reason in get_args(each)]
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted(reasons)
 
 
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
