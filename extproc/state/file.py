@@ -111,7 +111,7 @@ class FileStore:
         except OSError as error:
             log.warning("state.file: %s: %s; it is ignored (cannot be moved: %s)", self._path, reason, error)
         else:
-            log.warning("state.file: %s: %s; it is now %s, and learning starts anew", self._path, reason, aside)
+            log.warning("state.file: %s: %s; it is now %s, and a new file is begun", self._path, reason, aside)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

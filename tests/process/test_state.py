@@ -40,7 +40,7 @@ def test_a_torn_file_does_not_stop_the_start(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text("torn")
     with serving(tmp_path, {"state": {"file": str(path), **QUICK}}) as service:
-        assert "learning starts anew" in service.process.output()
+        assert "a new file is begun" in service.process.output()
         exchange(service.address)
         until(lambda: kept(path) == 1)
 

@@ -155,13 +155,13 @@ def test_an_exchange_without_news_on_either_side_says_so(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("data", [b"torn", b"", encode(table(1), 0.0)[:-3], b"x" * 100, b'{"x":' + b"[" * 10_000])
 def test_an_unreadable_file_is_set_aside(tmp_path: Path, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """It is kept under another name, the log says why, and learning starts anew."""
+    """It is kept under another name, the log says why, and a new file is begun."""
     path = tmp_path / "state.json"
     path.write_bytes(data)
     one = store(path)
     assert one.read() == {}
     assert (tmp_path / "state.json.set-aside").read_bytes() == data
-    assert "learning starts anew" in caplog.text
+    assert "a new file is begun" in caplog.text
     assert one.exchange(table(1), whole=table(1), limit=64) == table(1)
 
 
