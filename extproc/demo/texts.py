@@ -11,6 +11,7 @@ import importlib.metadata
 import inspect
 import json
 import random
+import re
 import shutil
 import statistics
 import textwrap
@@ -80,11 +81,16 @@ def _functions(module: ModuleType) -> Iterable[Callable[..., Any]]:
 
 def _tool(function: Callable[..., Any]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.values()
-    properties = {p.name: {"type": "string", "description": str(p)} for p in parameters}
+    properties = {p.name: {"type": "string", "description": _shown(p)} for p in parameters}
     required = [p.name for p in parameters if p.default is inspect.Parameter.empty]
     schema = {"type": "object", "properties": properties, "required": required}
     described = {"name": function.__name__, "description": inspect.getdoc(function), "parameters": schema}
     return {"type": "function", "function": described}
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    """A parameter without the address of a default that is a function, which differs from run to run."""
+    return re.sub(" at 0x[0-9a-f]+", "", str(parameter))
 
 
 def piece(text: str, size: int, random_: random.Random) -> str:

@@ -39,3 +39,8 @@ def test_tools_are_described_by_their_own_documentation() -> None:
     tool = next(t["function"] for t in texts.tools() if t["function"]["name"] == "median_low")
     assert tool["description"].startswith("Return the low median of numeric data.")
     assert tool["parameters"]["required"] == ["data"]
+
+
+def test_tools_are_the_same_at_every_run() -> None:
+    """No address of an object is in them, which another process has elsewhere."""
+    assert " at 0x" not in texts.compact(texts.tools())
