@@ -214,7 +214,7 @@ class Metrics:
         if decision.spilled is not None:
             acted = str(decision.reason == "spillover").lower()
             self._spillovers(decision.chosen.name, decision.spilled.name, acted).inc()
-        if decision.estimate is not None:
+        if decision.reserve is not None and decision.reserve.source != "unknown":  # else the output is not in it
             self._budget.observe(decision.budget)
 
     def observed(self, observation: Observation, verdict: Verdict, served: str = "") -> None:

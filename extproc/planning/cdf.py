@@ -21,10 +21,12 @@ POINTS_A_SEGMENT = 32
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 BUDGET_METRIC = "dualpool_budget_tokens"
-UNREAD = "oversized|cut|slow|too_many|too_deep|stored_prompt|many_headers|no_length"
-"""Reasons for which a request that a model may well answer has no budget."""
+UNANSWERED = "unknown_path|not_post|no_body|not_json|wrong_type|no_prompt"
+"""Reasons for which no model answers a request. All others have a budget, or may not be left out without a word."""
 
-_UNREAD = re.compile(rf'^dualpool_requests_total{{[^}}]*\breason="(?:{UNREAD})"[^}}]*}} (\S+)', re.MULTILINE)
+_ANSWERED = re.compile(
+    rf'^dualpool_requests_total{{(?![^}}]*\breason="(?:{UNANSWERED})")[^}}]*}} (\S+)', re.MULTILINE
+)
 _BUCKET = re.compile(rf'^{BUDGET_METRIC}_bucket{{[^}}]*\ble="(?P<le>[^"]+)"[^}}]*}} (?P<count>\S+)', re.MULTILINE)
 
 
@@ -112,9 +114,9 @@ def read_metrics(source: str, output_share: float = DEFAULT_OUTPUT_SHARE) -> Wor
     note = f"budgets (caps included) of {total:.0f} requests, not realised lengths"
     if beyond > 0:
         note += f"; {beyond / total:.2%} are beyond the last bucket and taken as up to {2 * bounds[-1]:g}"
-    unread = sum(_count(source, count) for count in _UNREAD.findall(text))
-    if unread:
-        note += f"; {unread:.0f} more went long unread and are not in this plan"
+    missing = sum(_count(source, count) for count in _ANSWERED.findall(text)) - total
+    if missing > 0:
+        note += f"; {missing:.0f} more have no budget and are not in this plan"
     weights = workload.weights * total
     return replace(workload, caps=workload.outputs, weights=weights, rows=int(total), notes=(*workload.notes, note))
 

@@ -91,8 +91,8 @@ def test_metrics_page_as_the_service_writes_it(tmp_path: Path) -> None:
     metrics = Metrics(registry)
     long = Pool(name="long", capacity=8192)
     for budget in (100, 100, 5_000, 100_000):
-        estimate = Estimate(budget, budget, "exact")
-        metrics.decided(Decision(pool=long, chosen=long, reason="shadow", estimate=estimate, budget=budget), 0.001)
+        estimate, reserve = Estimate(budget, budget, "exact"), Reserve(0, "cap")
+        metrics.decided(Decision(long, long, "shadow", estimate, reserve, budget), 0.001)
     page = tmp_path / "page.prom"
     page.write_bytes(generate_latest(registry))
     read = read_metrics(str(page))
@@ -135,16 +135,22 @@ def test_unreachable_metrics() -> None:
 
 
 def test_requests_that_have_no_budget_are_told_of(tmp_path: Path) -> None:
-    """A plan that left them out without a word would be too good. What no model answers is not missed."""
+    """A plan that left them out without a word, or took prompts for budgets, would be too good.
+
+    What no model answers is not missed.
+    """
     metrics = Metrics(CollectorRegistry())
     pool = Pool(name="short", capacity=8192)
     unread: tuple[Reason, ...] = ("oversized", "cut", "stored_prompt", "many_headers", "unknown_path", "no_prompt")
     metrics.decided(Decision(pool, pool, "fits", Estimate(90, 100, "learned"), Reserve(10, "cap"), 110), 0.0)
+    metrics.decided(Decision(pool, pool, "shadow", Estimate(90, 100, "learned"), Reserve(0, "unknown"), 100), 0.0)
     for reason in unread:
         metrics.decided(Decision(pool, pool, reason), 0.0)
     page = tmp_path / "metrics.prom"
     page.write_bytes(generate_latest(metrics.registry))
-    assert "4 more went long unread" in read_metrics(str(page)).notes[-1]
+    workload = read_metrics(str(page))
+    assert workload.rows == 1
+    assert "5 more have no budget" in workload.notes[-1]
 
 
 def test_an_address_that_answers_in_another_language_is_one_line() -> None:
