@@ -75,6 +75,9 @@ MODELS = {
 }
 
 
+LARGE_MEMORY = 70 * 2**30
+"""Bytes of a GPU from which on vLLM takes larger batches by default, unless it is an A100."""
+
 MOST_WHOLE, MOST_FIGURE = 10**9, 1e18
 """No count of a model, and no figure of a GPU, is above it."""
 
@@ -105,11 +108,13 @@ def find_gpu(name: str) -> Gpu:
             rule = f"must be a number above 0 and at most {MOST_FIGURE:g} (bytes, bytes/s, flop/s, $/h)"
             raise PlanError(f"{name}: {key}: {_shown(value)}: {rule}")
         values[key] = float(value)
+    called = str(record.get("name") or Path(name).stem)
+    large = values["memory"] >= LARGE_MEMORY and "a100" not in called.lower()
     return Gpu(
-        str(record.get("name") or Path(name).stem),
+        called,
         **values,
-        batched_tokens=_whole(name, record, "batched_tokens", 8192),
-        max_seqs=_whole(name, record, "max_seqs", 1024),
+        batched_tokens=_whole(name, record, "batched_tokens", 8192 if large else 2048),
+        max_seqs=_whole(name, record, "max_seqs", 1024 if large else 256),
         source=name,
     )
 

@@ -175,6 +175,24 @@ def test_gpu_of_ones_own(tmp_path: Path) -> None:
     assert (find_gpu(str(path)).memory, find_gpu(str(path)).max_seqs) == (180e9, 1024)
 
 
+@pytest.mark.parametrize(
+    ("name", "memory", "limits"),
+    [
+        ("H100", 75.2e9, (8192, 1024)),
+        ("L40S", 75.1e9, (2048, 256)),
+        ("NVIDIA A100-SXM4-80GB", 85e9, (2048, 256)),
+    ],
+)
+def test_gpu_of_ones_own_has_the_defaults_of_vllm(
+    tmp_path: Path, name: str, memory: float, limits: tuple[int, int]
+) -> None:
+    """vLLM has larger ones from 70 GiB of memory on, but not on an A100."""
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps(B200 | {"name": name, "memory": memory}))
+    gpu = find_gpu(str(path))
+    assert (gpu.batched_tokens, gpu.max_seqs) == limits
+
+
 @pytest.mark.parametrize("value", [0, -1, "80e9", None, True, math.inf, math.nan, 10**400])
 @pytest.mark.parametrize("key", ["memory", "bandwidth", "flops", "price"])
 def test_gpu_with_a_wrong_figure(tmp_path: Path, key: str, value: object) -> None:
