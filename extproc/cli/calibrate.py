@@ -134,7 +134,7 @@ def _tokens(path: Path, logged: Logged, tokenizer: str | None) -> int:
     """Return the true prompt tokens. Raises `LogError` when the log has several and none of them was asked for."""
     if tokenizer is None and len(logged.tokens) == 1:
         return next(iter(logged.tokens.values()))
-    found = logged.tokens.get(tokenizer or "")
+    found = logged.tokens.get(tokenizer or "", logged.tokens.get(""))
     if found is None:
         raise LogError(f"{path}: prompt_tokens: {sorted(logged.tokens)}: name one of them with --tokenizer")
     return found

@@ -73,6 +73,12 @@ def test_a_log_of_requests_and_answers(tmp_path: Path) -> None:
     assert state.is_file()
 
 
+def test_a_tokenizer_is_for_logs_that_name_some(tmp_path: Path) -> None:
+    """Counts without a name are those of the server that answered."""
+    lines = log(tmp_path / "log.jsonl", bodies())
+    assert main(["calibrate", lines, "--output", str(tmp_path / "state.json"), "--tokenizer", "llama3"]) == 0
+
+
 def test_calibrate_adds_to_what_the_file_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A model calibrated after another takes nothing from it, and a third log of the first adds to it."""
     state, lines = tmp_path / "state.json", log(tmp_path / "log.jsonl", bodies())
