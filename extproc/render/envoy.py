@@ -13,7 +13,7 @@ _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _HEADER_MUTATION = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
 
 _NODE: Tree = {
-    "# Needed to load filters from a file.": None,
+    "# `node` is needed to load filters from a file.": None,
     "node": {"id": "dualpool", "cluster": "dualpool"},
 }
 
@@ -22,9 +22,8 @@ def bootstrap(layout: Layout, options: Options) -> Tree:
     """Return a complete configuration. Raises `ValueError` if Envoy's types do not agree."""
     tree: Tree = {
         "# A complete Envoy in front of the pools, with Dualpool choosing between them, made by `dualpool render "
-        f"envoy`. {_versions(options)} If Dualpool is absent, slow "
-        f"or wrong, every request goes to {layout.default!r}, which holds them all.\n\n"
-        "To try it: dualpool serve --config dualpool.yaml & envoy -c envoy.yaml": None,
+        f"envoy`. {_versions(options)} {_away(layout, options)}\n\n"
+        "To try it: `envoy -c` with this file, `dualpool serve --config` with the one it was rendered from.": None,
         **(_NODE if options.exchange == "in-proxy" else {}),
         "admin": {"address": address(options.admin)},
         "static_resources": {"listeners": [_listener(layout, options)], "clusters": clusters(layout, options)},
@@ -59,6 +58,12 @@ def snippet(layout: Layout, options: Options) -> Tree:
 
 def _versions(options: Options) -> str:
     return f"For Envoy {'.'.join(map(str, options.envoy))} and later (`--envoy`)."
+
+
+def _away(layout: Layout, options: Options) -> str:
+    if options.exchange == "in-proxy":
+        return "While Dualpool is away, Envoy goes on deciding by the last figures."
+    return f"If Dualpool is absent, slow or wrong, every request goes to {layout.default!r}, which holds them all."
 
 
 def _listener(layout: Layout, options: Options) -> Tree:

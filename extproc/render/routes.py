@@ -16,12 +16,13 @@ That of 1.37 to 1.39 answers 503, and 1.36 has none; an aggregate cluster with a
 def virtual_host(layout: Layout, options: Options) -> Tree:
     """Return the virtual host that routes to the pools."""
     routes = [_route(layout, name, options) for name in layout.pools if name != layout.default]
+    routes += _reading(layout) if options.usage == "access-log" else []
     return {
         "name": "llm",
         "domains": ["*"],
         "# The usage in a compressed answer cannot be read, so none is asked for.": None,
         "request_headers_to_remove": ["accept-encoding"],
-        "routes": [*routes, *(_reading(layout) if options.usage == "access-log" else []), _default(layout)],
+        "routes": [*routes, _default(layout, options)],
     }
 
 
@@ -81,9 +82,10 @@ def _read(layout: Layout, answers: Answers) -> Tree:
     }
 
 
-def _default(layout: Layout) -> Tree:
+def _default(layout: Layout, options: Options) -> Tree:
+    away = "" if options.exchange == "in-proxy" else ", and everything while Dualpool is away"
     return {
-        "# Everything else, and everything while Dualpool is away: the pool that holds it all.": None,
+        f"# Everything else{away}: the pool that holds it all.": None,
         "name": layout.default,
         "match": {"prefix": "/"},
         "route": _to_default(layout),
