@@ -60,7 +60,8 @@ def markdown() -> Iterator[str]:
 def example() -> Iterator[str]:
     """Yield the lines of docs/dualpool.yaml."""
     yield "# Every key of Dualpool with its default: leave out what you do not change."
-    yield "# Made by `dualpool reference --yaml`; docs/configuration.md says the same as a table."
+    yield "# Made by `dualpool reference --yaml`; docs/configuration.md says the same as a table, and has the keys"
+    yield "# within pools, tls and redis."
     for name, field in Config.model_fields.items():
         yield ""
         section = _section(field)
