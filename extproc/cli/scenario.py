@@ -137,7 +137,7 @@ def scenario(args: argparse.Namespace) -> tuple[Scenario, Gpu, Model]:
 
 def output_shares(args: argparse.Namespace, scenario: Scenario) -> list[tuple[str, Scenario]]:
     """The scenario with other shares of output, where only totals are known."""
-    if any(_kind(name) == "trace" or "://" in name for name in args.source):
+    if any(_kind(name) == "trace" for name in args.source):
         return []
     cases = []
     for share in OUTPUT_SHARES:

@@ -4,6 +4,7 @@ import http.client
 import re
 import urllib.request
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -137,13 +138,17 @@ def _count(source: str, text: str) -> float:
 
 def _page(source: str) -> str:
     try:
-        if source.startswith(("http://", "https://")):
-            # A proxy that the environment names knows nothing of this machine.
-            proxies = urllib.request.ProxyHandler({} if urlsplit(source).hostname in LOOPBACK else None)
-            with urllib.request.build_opener(proxies).open(source, timeout=10) as answer:
-                page: bytes = answer.read()
-            return page.decode("utf-8", "replace")
-        return Path(source).read_text("utf-8")
+        return _fetched(source) if source.startswith(("http://", "https://")) else Path(source).read_text("utf-8")
     except (OSError, http.client.HTTPException, ValueError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise PlanError(f"{source}: cannot be read: {why}") from None
+
+
+@cache
+def _fetched(address: str) -> str:
+    """Ask once, however often a plan reads it: all of a plan is of the same requests."""
+    # A proxy that the environment names knows nothing of this machine.
+    proxies = urllib.request.ProxyHandler({} if urlsplit(address).hostname in LOOPBACK else None)
+    with urllib.request.build_opener(proxies).open(address, timeout=10) as answer:
+        page: bytes = answer.read()
+    return page.decode("utf-8", "replace")

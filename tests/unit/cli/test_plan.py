@@ -1,6 +1,9 @@
 """Rules of `dualpool plan`."""
 
 import json
+import threading
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -259,6 +262,24 @@ def test_distributions_stand_alone(trace: str, tmp_path: Path, capsys: pytest.Ca
     path.write_text("[[0, 0], [1000, 0.9], [20000, 1.0]]")
     code, _, err = plan(capsys, trace, str(path), "--rate", "100")
     assert (code, err) == (2, "cdf.json: is a distribution without a number of requests: give it by itself\n")
+
+
+def test_a_running_dualpool_is_asked_once_for_a_plan_by_every_output_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its budgets say nothing of output, on which the answer depends; and they go on growing."""
+    page = 'dualpool_budget_tokens_bucket{le="1024"} 90\ndualpool_budget_tokens_bucket{le="+Inf"} 100\n'
+    (tmp_path / "metrics").write_text(page)
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with HTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        code, out, err = plan(capsys, f"http://127.0.0.1:{server.server_port}/metrics", "--rate", "100")
+        server.shutdown()
+        thread.join()
+    assert code == 0
+    assert all(f"output {share}% of totals" in out for share in (10, 25, 50, 75))
+    assert err.count("GET /metrics") == 1
 
 
 def test_cdf_needs_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
