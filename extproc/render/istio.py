@@ -47,10 +47,8 @@ _MESSAGES = {
 def istio(config: Config, layout: Layout, options: Options) -> dict[str, list[Tree]]:
     """Return the manifests: the service, the gateway with its destinations, the filter, the access log.
 
-    Raises `RenderError` for the in-proxy exchange, whose file the gateway's pods would have to mount.
+    Raises `RenderError` for a pool that has the name of one of our routes, or that no Service can be.
     """
-    if options.exchange == "in-proxy":
-        raise RenderError(["--exchange in-proxy: only with Envoy's own configuration: its file has to be shared"])
     reading = {answers.route: "the route of answers that are read" for answers in READ_ANSWERS}
     if options.usage == "access-log" and (taken := name_clashes(layout, reading)):
         raise RenderError(taken)

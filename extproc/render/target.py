@@ -70,6 +70,8 @@ def render(kind: str, config: Config, options: Options) -> dict[str, str]:
         options, service=options.service or config.server.listen, workers=config.server.workers
     )
     pools = layout(config)
+    if kind in KUBERNETES and options.exchange == "in-proxy":  # the gateway's pods would have to mount its file
+        raise RenderError(["--exchange in-proxy: only with Envoy's own configuration: its file has to be shared"])
     check_options(pools, options)
     if kind in _OWN_CLUSTERS and (taken := name_problems(pools)):
         raise RenderError(taken)

@@ -39,6 +39,12 @@ def test_not_offered(kind: str, options: dict[str, Any]) -> None:
         render(kind, SHARED, Options(**options))
 
 
+def test_in_proxy_is_not_for_istio_whatever_else_is_given() -> None:
+    """Nobody is told to give this or that first, to hear in the end that it cannot be."""
+    with pytest.raises(RenderError, match=r"^--exchange in-proxy: only with Envoy's own configuration"):
+        render("istio", CONFIG, Options(exchange="in-proxy"))
+
+
 @pytest.mark.parametrize(("limit", "memory"), [(256, "512Mi"), (4096, "1472Mi")])
 def test_memory_follows_what_is_learned(limit: int, memory: str) -> None:
     """With 4,096 models 512 MiB are used up before the first large body."""
