@@ -107,13 +107,17 @@ def series(address: str, expression: str) -> list[Any]:
 
 
 def test_every_panel_shows_something(tmp_path: Path) -> None:
-    """Each query of the dashboard returns series on a live Prometheus that scrapes service, Envoy and pools."""
+    """Each query of the dashboard returns series on a live Prometheus that scrapes service, Envoy and pools.
+
+    Of several, each has a label that its legend can show.
+    """
     settings = {
         "state": {"file": str(tmp_path / "state"), "interval_seconds": 0.2},
         "spillover": {"enabled": True},
     }
     expressions = {target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]}
-    waiting = {re.sub(r"\$__rate_interval", "1m", expression) for expression in expressions}
+    asked = {re.sub(r"\$__rate_interval", "1m", expression) for expression in expressions}
+    waiting = set(asked)
     sets = {"default": {"short": 4096, "long": 131_072}}
     with (
         rendered_stack(tmp_path, sets, settings, change=with_access_log) as stack,
@@ -128,3 +132,5 @@ def test_every_panel_shows_something(tmp_path: Path) -> None:
 
         until(shown)
         assert waiting == set()
+        answers = {expression: series(address, expression) for expression in sorted(asked)}
+        assert [e for e, found in answers.items() if len(found) > 1 and not all(f["metric"] for f in found)] == []
