@@ -169,6 +169,13 @@ class Metrics:
         )
         for result in ("ok", "rejected"):
             self._reloads(result)  # exported from the start, so that the first increase is seen
+        self._reload_worked = Gauge(
+            "dualpool_config_last_reload_successful",
+            "Whether the configuration that was read last is in force (1), or was refused (0)",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._reload_worked.set(1)
         self._state_exchanges = counter(
             "dualpool_state_exchanges",
             "Exchanges of learned figures with the places that keep and share them, by result",
@@ -301,6 +308,7 @@ class Metrics:
     def reloaded(self, worked: bool) -> None:
         """Count an attempt to reload the configuration."""
         self._reloads("ok" if worked else "rejected").inc()
+        self._reload_worked.set(worked)
 
 
 def _children(metric: M) -> Callable[..., M]:

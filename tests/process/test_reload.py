@@ -10,6 +10,7 @@ from tests.process.talk import SERVER, configuration, exchange, mount, serving
 
 OK = 'dualpool_config_reloads_total{result="ok"}'
 REJECTED = 'dualpool_config_reloads_total{result="rejected"}'
+IN_FORCE = "dualpool_config_last_reload_successful"
 
 
 def write(directory: Path, text: str) -> None:
@@ -33,13 +34,16 @@ def test_a_hangup_reloads_and_keeps_what_was_learned(tmp_path: Path) -> None:
 def test_a_changed_file_is_noticed_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
     """Every problem is logged, the attempt is counted, the old configuration stays. A change may take a restart."""
     with serving(tmp_path, {}) as service:
+        assert service.metric(IN_FORCE) == 1
         write(tmp_path, "routing: {shadow: maybe, colour: red}")
         until(lambda: service.metric(REJECTED) == 1)
+        until(lambda: service.metric(IN_FORCE) == 0)
         assert service.process.output().count("configuration not reloaded") == 2
         assert service.state()["shadow"] is False
         good = {"server": SERVER, "routing": {"shadow": True}, "state": {"interval_seconds": 9}}
         write(tmp_path, yaml.safe_dump(good))
         until(lambda: service.metric(OK) == 1)
+        until(lambda: service.metric(IN_FORCE) == 1)
         assert exchange(service.address) == "long"
         (said,) = [line for line in service.process.output().splitlines() if "needs a restart" in line]
         assert "a change of state needs a restart" in said

@@ -166,6 +166,7 @@ def test_a_successor_is_what_its_predecessor_was(
     until(lambda: service.metric("dualpool_worker_restarts_total") == 1)
     until(lambda: service.metric("dualpool_workers_up") == 2)
     assert {exchange(address) for address in addresses} == {"long" if "shadow" in text else "short"}
+    assert service.metric("dualpool_config_last_reload_successful") == (result == "ok")
 
 
 def test_only_the_file_waits_for_its_interval(tmp_path: Path) -> None:
