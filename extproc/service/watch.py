@@ -50,7 +50,7 @@ class Watch:
                 await source.close()
 
     def look(self, config: Config) -> None:
-        """Judge every pool by the latest readings."""
+        """Judge every pool by the latest readings, but those alone in their set, which neither spill nor take."""
         settings = config.spillover
         if config is not self._followed:
             for source in self._sources:
@@ -67,7 +67,7 @@ class Watch:
                 {name: readings[pool] for name, readings in found if pool in readings},
                 settings.leave,
             )
-            for pool in {pool.name for members in config.pools.values() for pool in members}
+            for pool in {pool.name for members in config.pools.values() if len(members) > 1 for pool in members}
         }
         _tell(before, levels)
         self._board.levels = levels

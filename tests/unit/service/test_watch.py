@@ -60,6 +60,15 @@ def test_every_pool_has_a_level() -> None:
     assert board.levels["long"] == Level()
 
 
+def test_a_pool_alone_in_its_set_has_no_level() -> None:
+    """It would be called unknown, and never saturated, though nothing spills there."""
+    lone = [{"name": "lone", "capacity": 8192}]
+    both = Config(pools={**ON.pools, "other": lone}, spillover=ON.spillover)
+    board = Board()
+    Watch(lambda: both, board, [Says("vllm", short=2, lone=0)]).look(both)
+    assert board.levels.keys() == {"short", "long"}
+
+
 def test_a_pool_stays_saturated_until_it_has_drained() -> None:
     """The level before is what the next look begins with."""
     board, source = Board(), Says("vllm")
