@@ -58,7 +58,9 @@ def compose(
         learner = new_learner(config, stores)
     else:
         go_on(learner, config)
-    router = Router(config, new_budgeter(config, learner), pool_state.board, pool_state.sticky)
+    # The board holds what was judged before a reload turned spillover off, until the next look clears it.
+    board = pool_state.board if config.spillover.enabled else None
+    router = Router(config, new_budgeter(config, learner), board, pool_state.sticky)
     context = Context(
         router=router,
         learner=learner,

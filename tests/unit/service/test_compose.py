@@ -10,6 +10,7 @@ from extproc.config import Config
 from extproc.metrics import Metrics
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.routing.router import Head, in_rollout
+from extproc.routing.spillover import Level
 from extproc.service.compose import compose
 from extproc.service.exchange import Exchange
 from tests.unit.service.test_exchange import BODY, headers, pool
@@ -29,6 +30,17 @@ def test_a_conversation_that_has_gone_long_stays_long_after_a_reload() -> None:
     assert before.router.decide(CHAT, body(10_000), whole=True).pool.name == "long"
     after = compose(config.model_copy(deep=True), metrics, before.learner, pool_state=before.pool_state)
     assert after.router.decide(CHAT, body(1), whole=True).reason == "sticky"
+
+
+def test_a_reload_that_turns_spillover_off_takes_effect_at_once() -> None:
+    """The next look at the pools may be a minute away."""
+    on = Config.model_validate({"spillover": {"enabled": True, "requests": {"short": 1, "long": 1}}})
+    metrics = Metrics(CollectorRegistry())
+    before = compose(on, metrics)
+    before.pool_state.board.levels = {"short": Level(saturated=True, pressure=1), "long": Level(pressure=0)}
+    assert before.router.decide(CHAT, body(1), whole=True).pool.name == "long"
+    after = compose(Config(), metrics, before.learner, pool_state=before.pool_state)
+    assert after.router.decide(CHAT, body(1), whole=True).pool.name == "short"
 
 
 @pytest.mark.parametrize(
