@@ -23,12 +23,15 @@ LEAST_BUFFER = 2 * LARGEST_BODY
 """Envoy 1.36 and 1.37 do not send a body of over half of the buffer again when its pool refuses it. One longer than
 `LARGEST_BODY` goes to the largest pool, after which there is no other."""
 
+MOST_BUFFER = 256 * 1024 * 1024
+"""The window of an HTTP/2 connection is four buffers, and Envoy takes less than 2 GiB for it."""
+
 
 def buffer_bytes(layout: Layout, usage: Usage = "response-body") -> int:
     """Return the size of a buffer that holds the largest prompt, a power of two, and answers that are read here."""
     needed = BYTES_PER_TOKEN * max(pool.capacity for pool in layout.pools.values())
     answer = ANSWER_BUFFER if usage == "access-log" else 0
-    return max(LEAST_BUFFER, answer, 1 << (needed - 1).bit_length())
+    return max(LEAST_BUFFER, answer, min(1 << (needed - 1).bit_length(), MOST_BUFFER))
 
 
 def http_filters(layout: Layout, options: Options) -> list[Tree]:

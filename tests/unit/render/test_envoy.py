@@ -104,14 +104,14 @@ def test_retrying_cluster(version: tuple[int, int], kind: str) -> None:
 
 
 def test_buffer_grows_with_the_largest_pool() -> None:
-    """The request buffer holds the largest prompt: 24 bytes a token, and never less than 4 MiB."""
+    """The request buffer holds the largest prompt: 24 bytes a token, at least 4 MiB, at most what Envoy takes."""
     sizes = []
-    for capacity in (1000, 131_072, 1_000_000):
+    for capacity in (1000, 131_072, 1_000_000, 100_000_000):
         pools = [{"name": "l", "capacity": capacity, "endpoints": ["l:1"]}]
         tree = bootstrap(config=Config.model_validate({"pools": {"default": pools}}))
         (listener,) = tree["static_resources"]["listeners"]
         sizes.append(listener["per_connection_buffer_limit_bytes"] / 1024 / 1024)
-    assert sizes == [4, 4, 32]
+    assert sizes == [4, 4, 32, 256]
 
 
 def test_command_writes_files(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
