@@ -1,6 +1,7 @@
 """`dualpool render`: the configuration of the proxy, from the configuration of Dualpool."""
 
 import argparse
+import ipaddress
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from extproc.config_file import ConfigError, load
-from extproc.config_types import HostPort, Listen
+from extproc.config_types import HostPort, Listen, host_and_port
 from extproc.render.layout import Exchange, Options, RenderError, Usage, is_kubernetes_name
 from extproc.render.target import TARGETS, render
 
@@ -63,14 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--usage", choices=get_args(Usage), help="source of usage (default: response-body)")
     parser.add_argument(
         "--listen",
-        type=_host_port,
-        metavar="HOST:PORT",
+        type=_ip_port,
+        metavar="IP:PORT",
         help=f"where the proxy listens (default: {defaults.listen})",
     )
     parser.add_argument(
         "--admin",
-        type=_host_port,
-        metavar="HOST:PORT",
+        type=_ip_port,
+        metavar="IP:PORT",
         help=f"where the proxy's admin interface listens (default: {defaults.admin})",
     )
     parser.add_argument(
@@ -160,8 +161,14 @@ def _version(text: str) -> tuple[int, int]:
     return version
 
 
-def _host_port(text: str) -> str:
-    return _valid(HostPort, text, "HOST:PORT")
+def _ip_port(text: str) -> str:
+    """Envoy listens at an IP address; it looks up no name for it."""
+    form = "IP:PORT"
+    try:
+        ipaddress.ip_address(host_and_port(_valid(HostPort, text, form))[0])
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: not {form}") from None
+    return text
 
 
 def _address(text: str) -> str:

@@ -18,7 +18,7 @@ ACCESS_LOG_SINCE = (1, 38)
 class Options(msgspec.Struct, frozen=True):
     """How the proxy and the service work together.
 
-    `exchange`, `usage`: see docs/exchanges.md. `listen`, `admin`: HOST:PORT of the proxy. `service`: where it
+    `exchange`, `usage`: see docs/exchanges.md. `listen`, `admin`: IP:PORT of the proxy. `service`: where it
     finds Dualpool, `server.listen` of the configuration when empty. `envoy`: oldest version it has to run on.
     `namespace`: of Kubernetes objects. `inference_pools`: InferencePools as backends, in place of Services.
     `workers`: of the service, each with an address of its own. `json_log`: file of the proxy's for a line of JSON a

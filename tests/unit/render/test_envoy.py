@@ -166,7 +166,9 @@ def test_command_with_a_bad_file(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--listen", "nowhere"),
         ("--listen", "0.0.0.0:65536"),
+        ("--listen", "localhost:8080"),
         ("--admin", ":"),
+        ("--admin", "[::::]:9901"),
         ("--service", "dualpool"),
         ("--namespace", "A_b"),
         ("--envoy", "1.x"),
