@@ -138,10 +138,14 @@ class App:
         for section in STARTED:
             if getattr(config, section) != getattr(self._started, section):
                 log.warning("configuration: a change of %s needs a restart; the rest is in place", section)
-        before = self._core.context.pool_names
+        before = self._core
         self._core = compose(config, self._metrics, self._core.learner, pool_state=self._core.pool_state)
         self._health.router = self._core.router
-        _tell_of_pools(before, self._core.context.pool_names)
+        _tell_of_pools(before.context.pool_names, self._core.context.pool_names)
+        if config.routing.header != before.config.routing.header:
+            log.warning(
+                "configuration: the routing header is now %s; the proxy's routes must match", config.routing.header
+            )
 
 
 def _tell_of_pools(before: frozenset[str], after: frozenset[str]) -> None:

@@ -62,6 +62,14 @@ def test_pools_that_come_and_go_are_named(tmp_path: Path) -> None:
         assert service.process.output().count(f"{said}small, removed: short;") == 1
 
 
+def test_another_routing_header_is_named(tmp_path: Path) -> None:
+    """A proxy that routes by the old one would send everything by its default route."""
+    with serving(tmp_path, {}) as service:
+        write(tmp_path, configuration({"routing": {"header": "x-pool"}}))
+        until(lambda: service.metric(OK) == 1)
+        assert service.process.output().count("the routing header is now x-pool;") == 1
+
+
 def test_a_config_map_is_followed(tmp_path: Path) -> None:
     """Its symlink is swapped. A bad one changes nothing, nor does one that is gone; the next good one is taken."""
     file = "dualpool.yaml"
