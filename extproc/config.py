@@ -76,8 +76,8 @@ class Server(Settings):
         4096,
         ge=1,
         le=1_000_000,
-        description="Most calls open at once. Further ones are refused, and Envoy sends their requests to the "
-        "largest pool",
+        description="Most calls open at once, those of health checks and of the access log included. Further ones "
+        "are refused, and Envoy sends their requests to the largest pool",
     )
     body_seconds: float = Field(
         30.0,
@@ -153,7 +153,8 @@ class Routing(Settings):
     sticky_long: bool = Field(
         False,
         description="Keep a conversation in the largest pool once it has been sent there. With the exchange body, "
-        "one that is sent there for a body over 2 MiB, or cut by Envoy, is known by its header alone",
+        "one that is sent there for a body over 2 MiB, or cut by Envoy, is known by its header alone. No "
+        "effect in-proxy",
     )
 
     @model_validator(mode="after")
@@ -169,7 +170,7 @@ class Categories(Settings):
         ("model", "content"),
         description="What sets figures apart. model: the model. header: a category named by a request header. "
         "content: the class of the text (latin, code, structured, cjk, other_script), if no header names a "
-        "category",
+        "category; of bodies that stay in Envoy it is not known",
     )
     header: HeaderName = Field(
         "x-token-category",
@@ -230,10 +231,16 @@ class Estimation(Settings):
         description="Observations needed before a learned figure replaces a more general one",
     )
     tokens_per_message: float = Field(
-        4.0, ge=0, le=100, description="ratio: tokens the chat template adds to each message"
+        4.0,
+        ge=0,
+        le=100,
+        description="ratio: tokens the chat template adds to each message. No effect on bodies that stay in Envoy",
     )
     tokens_per_media: int = Field(
-        1500, ge=0, le=1_000_000, description="Tokens assumed for an image, audio clip or file"
+        1500,
+        ge=0,
+        le=1_000_000,
+        description="Tokens assumed for an image, audio clip or file. No effect on bodies that stay in Envoy",
     )
     answers_percent: float = Field(
         100.0,
@@ -342,7 +349,8 @@ class State(Settings):
         1.0,
         ge=0.1,
         le=300,
-        description="Time between two exchanges with file and Redis. A kill loses at most this much",
+        description="Time between two exchanges with file and Redis (workers: with Redis every 0.5 s). A kill "
+        "loses at most this much",
     )
     half_life_hours: float = Field(
         168.0,
@@ -359,7 +367,8 @@ class Spillover(Settings):
         False,
         description="Watch how full the pools are, and spill. The load of a pool comes from the first source "
         "that is known: vLLM's metrics (`pools.*.endpoints`), Envoy's gauges (`envoy` and `requests`), or "
-        "decisions minus ends in the access log (`requests`). A pool and the next larger one each need one",
+        "decisions minus ends in the access log (`requests`). A pool and the next larger one each need one. No "
+        "effect in-proxy",
     )
     waiting: float = Field(
         5.0, gt=0, le=1_000_000, description="vLLM: number of waiting requests that saturates a server"
