@@ -174,7 +174,7 @@ class Fit:
             self._since_change = 0
         return changed
 
-    def settle(self) -> None:
+    def catch_up(self) -> None:
         """Solve for the weights of all observations so far, unless they are known."""
         if self._solved != self.samples:
             self._solve()

@@ -170,7 +170,7 @@ class LinearEstimator:
             if len(key) == 2 and key[0] == KIND:
                 fit = self._fit(key[1], sums)
                 if fit is not None:
-                    fit.settle()
+                    fit.catch_up()
                     self._ready[key[1]] = fit
             yield
 
