@@ -36,8 +36,11 @@ BATCH_APIS: frozenset[Api] = frozenset({"completions", "embeddings", "score"})
 CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview", None)
 """Types of Responses tools that the client calls (OpenAI API reference)."""
 
-NO_TOOL = "none"
-"""The `tool_choice` that forbids calling tools."""
+NO_TOOL = ("none", {"type": "none"})
+"""Values of `tool_choice` that forbid calling tools; the second is Anthropic's."""
+
+DEFERRED = b'"defer_loading":true'
+"""In a tool definition: to be printed only where the conversation refers to the tool."""
 
 _TOOLS = ("function", "custom_tool", "local_shell", "shell", "apply_patch", "computer")
 _CALLS = [f"{tool}_call" for tool in _TOOLS]
@@ -62,7 +65,7 @@ def facts_of(api: Api, body: schema.Body, items: tuple[Item, ...]) -> PromptFact
         cap=cap,
         choices=choices,
         truncated_to=truncated_to,
-        teaches=truncated_to is None and _is_verbatim(body),
+        teaches=truncated_to is None and _is_verbatim(body) and _tools_are_printed(body, items[0].tools),
         conversation=conversation_of(body.prompt_cache_key, body.user),
     )
 
@@ -98,11 +101,21 @@ def _is_verbatim(body: schema.Body) -> bool:
     if body.chat_template:
         return False
     if isinstance(body, schema.Chat):
-        # Whether vLLM prints tools that must not be called is a flag of its own (--exclude-tools-when-...-none).
-        return not (body.documents or (body.tools and body.tool_choice == NO_TOOL))
+        return not body.documents
     if isinstance(body, schema.Score):
         return not any(getattr(body, name) for name in CUT_SIDES)
     return not isinstance(body, schema.Responses) or body.truncation in (None, "disabled")
+
+
+def _tools_are_printed(body: schema.Body, definitions: bytes) -> bool:
+    """Whether tools are in the prompt for certain.
+
+    vLLM prints those that must not be called, but not with --exclude-tools-when-tool-choice-none, and older
+    versions not for Responses. Of deferred ones the model's template decides.
+    """
+    if not definitions or not isinstance(body, schema.Calling):
+        return True
+    return body.tool_choice not in NO_TOOL and DEFERRED not in definitions
 
 
 def _cap(api: Api, body: schema.Body) -> int | None:

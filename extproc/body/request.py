@@ -14,7 +14,7 @@ import msgspec
 from extproc.body import schema
 from extproc.body.bounds import MOST_PROMPTS, MOST_TEXT, SHORT_BODY, takes_long
 from extproc.body.facts import Api, Item, PromptFacts, Unreadable
-from extproc.body.fields import NO_TOOL, conversation_of, facts_of
+from extproc.body.fields import conversation_of, facts_of
 from extproc.body.text import Text
 
 LONGEST_SKIPPED = 8 * 1024 * 1024
@@ -84,7 +84,7 @@ def _responses(body: schema.Responses) -> Iterator[Item]:
             text.add_message(item)
         messages += len(body.input)
     if messages:
-        yield text.item(messages, None if body.tool_choice == NO_TOOL else body.tools)  # vLLM prints none then
+        yield text.item(messages, body.tools)
 
 
 def _messages(body: schema.Messages) -> Iterator[Item]:

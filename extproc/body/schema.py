@@ -88,10 +88,15 @@ class Body(Named):
     user: str | None = None
 
 
-class Chat(Body):
-    messages: list[Message] | None = None
+class Calling(Body):
+    """What APIs with tools may carry."""
+
     tools: Any = None
     tool_choice: Any = None
+
+
+class Chat(Calling):
+    messages: list[Message] | None = None
     functions: Any = None
     documents: Any = None  # vLLM: a template may print them
 
@@ -102,11 +107,9 @@ class Completions(Body):
     suffix: str | None = None
 
 
-class Responses(Body):
+class Responses(Calling):
     input: str | list[Message] | None = None
     instructions: str | None = None
-    tools: Any = None
-    tool_choice: Any = None
     truncation: str | None = None
     previous_response_id: str | None = None
     previous_input_messages: Any = None  # vLLM
@@ -114,10 +117,9 @@ class Responses(Body):
     prompt: Any = None
 
 
-class Messages(Body):
+class Messages(Calling):
     system: str | list[Part] | None = None
     messages: list[Message] | None = None
-    tools: Any = None
 
 
 class Embeddings(Body):

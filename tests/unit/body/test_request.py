@@ -316,14 +316,29 @@ def test_reasoning_within_an_answer_is_known_by_its_end(end: str, turns: int, re
     assert only("chat", {"messages": messages}).reasoning is reasoning
 
 
-def test_tools_not_to_be_called_are_not_printed_for_responses() -> None:
-    """vLLM leaves them out there; for chats its start says whether it does, so that they count and do not teach."""
-    asked = {"tools": [{"type": "function"}], "tool_choice": "none"}
-    assert only("responses", {"input": "x", **asked}) == Item(text=b"x", messages=1)
-    facts = read("chat", chat(**asked))
+@pytest.mark.parametrize(("api", "none"), [("chat", "none"), ("responses", "none"), ("messages", {"type": "none"})])
+def test_tools_not_to_be_called_count_and_do_not_teach(api: Api, none: Any) -> None:
+    """Whether vLLM prints them, a flag of its start says, and the model: gpt-oss always gets them in Responses."""
+    body = {"messages": [{"content": "x"}], "input": "x", "tools": [{"type": "function"}]}
+    facts = read(api, {**body, "tool_choice": none})
     assert (facts.items[0].tools, facts.teaches) == (b'[{"type":"function"}]', False)
-    assert read("chat", chat(tool_choice="none")).teaches
-    assert read("chat", chat(**{**asked, "tool_choice": "auto"})).teaches
+    assert read(api, {**body, "tool_choice": none, "tools": []}).teaches
+    assert read(api, {**body, "tool_choice": "auto"}).teaches
+
+
+@pytest.mark.parametrize(
+    ("api", "tool"),
+    [
+        ("chat", {"type": "function", "function": {"name": "f"}, "defer_loading": True}),
+        ("chat", {"type": "function", "function": {"name": "f", "defer_loading": True}}),
+        ("messages", {"name": "f", "defer_loading": True}),
+    ],
+)
+def test_deferred_tools_count_and_do_not_teach(api: Api, tool: dict[str, Any]) -> None:
+    """Some templates print them where the conversation refers to them, others with the rest."""
+    facts = read(api, chat(tools=[tool]))
+    assert (facts.items[0].tools, facts.teaches) == (json.dumps([tool], separators=(",", ":")).encode(), False)
+    assert read(api, chat(tools=[{"name": "f", "description": '"defer_loading":true'}])).teaches
 
 
 @pytest.mark.parametrize("output", [{}, {"output": None}, {"output": "abc"}, {"output": [{"text": "abc"}]}])
