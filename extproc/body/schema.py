@@ -28,7 +28,8 @@ class Part(msgspec.Struct, gc=False):
     thinking: "str | list[Part] | None" = None
     source: Source | str | None = None  # Anthropic document, image, search_result
     content: "str | list[Part] | None" = None  # Anthropic tool_result, search_result
-    name: str | None = None  # Anthropic tool_use
+    name: str | None = None  # Anthropic tool_use; vLLM tool_reference
+    tool_name: str | None = None  # Anthropic tool_reference
     input: Any = None
 
 

@@ -53,6 +53,8 @@ class Text:
             self.reasoning = True
         elif part.type == "tool_use":
             self._add_call(part.name, part.input)
+        elif part.type == "tool_reference":
+            self.pieces.append(part.tool_name or part.name or "")
         elif part.type in ("tool_result", "search_result"):
             self.add(part.content)
         elif isinstance(part.source, schema.Source) and part.source.type in ("text", "content"):

@@ -341,6 +341,18 @@ def test_deferred_tools_count_and_do_not_teach(api: Api, tool: dict[str, Any]) -
     assert read(api, chat(tools=[{"name": "f", "description": '"defer_loading":true'}])).teaches
 
 
+@pytest.mark.parametrize(
+    ("api", "part"),
+    [
+        ("chat", {"type": "tool_reference", "name": "f"}),
+        ("messages", {"type": "tool_result", "content": [{"type": "tool_reference", "tool_name": "f"}]}),
+    ],
+)
+def test_references_to_tools_are_text(api: Api, part: dict[str, Any]) -> None:
+    """They name a tool whose definition is in the body; they are no pictures."""
+    assert only(api, chat([part])) == Item(text=b"f", messages=1)
+
+
 @pytest.mark.parametrize("output", [{}, {"output": None}, {"output": "abc"}, {"output": [{"text": "abc"}]}])
 @pytest.mark.parametrize("kind", ["function_call_output", "shell_call_output"])
 def test_outputs_of_tools_may_be_missing(kind: str, output: dict[str, Any]) -> None:
