@@ -73,7 +73,7 @@ def _prompts(prompt: str | list[str | int | list[int]] | None) -> Iterator[Item]
 
 
 def _responses(body: schema.Responses) -> Iterator[Item]:
-    text = Text()
+    text = _rendered_with(body)
     text.add(body.instructions)
     messages = 1 if body.instructions else 0
     if isinstance(body.input, str):

@@ -164,10 +164,11 @@ def test_what_a_template_may_print_is_text_but_does_not_teach(fields: dict[str, 
     assert (facts.items[0].text, facts.teaches) == (text, False)
 
 
-@pytest.mark.parametrize("api", ["chat", "messages", "embeddings"])
+@pytest.mark.parametrize("api", ["chat", "messages", "embeddings", "responses"])
 def test_arguments_of_a_template_are_text_and_teach(api: Api) -> None:
     """They are a few words in every request of a client, if at all."""
-    facts = read(api, chat(chat_template_kwargs={"enable_thinking": False}))
+    prompt = {"input": "hello"} if api == "responses" else chat()
+    facts = read(api, {**prompt, "chat_template_kwargs": {"enable_thinking": False}})
     assert (facts.items[0].text, facts.teaches) == (b'{"enable_thinking":false}hello', True)
 
 
