@@ -26,8 +26,8 @@ STICKY_CONVERSATIONS = 65_536
 """Conversations remembered as long; the least recently used one is forgotten."""
 
 PoolSet = tuple[Pool, ...]
-Sticky = Bounded[tuple[PoolSet, bytes], bool]
-"""Conversations that have gone long, by pool set and a hash of their key."""
+Sticky = Bounded[tuple[str, bytes], bool]
+"""Conversations that have gone long, by the name of the pool and a hash of their key."""
 
 
 def new_sticky() -> Sticky:
@@ -202,9 +202,10 @@ class Router:
         return self._sticky.get(_sticky_key(pools, conversation)) is not None
 
 
-def _sticky_key(pools: PoolSet, conversation: str) -> tuple[PoolSet, bytes]:
+def _sticky_key(pools: PoolSet, conversation: str) -> tuple[str, bytes]:
     """Return a key of fixed size, however long the client's name for the conversation is."""
-    return pools, hashlib.blake2b(conversation.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    key = conversation.encode("utf-8", "surrogateescape")
+    return pools[-1].name, hashlib.blake2b(key, digest_size=16).digest()
 
 
 def _may_be_shorter(body: bytes) -> bool:

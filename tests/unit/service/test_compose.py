@@ -32,6 +32,28 @@ def test_a_conversation_that_has_gone_long_stays_long_after_a_reload() -> None:
     assert after.router.decide(CHAT, body(1), whole=True).reason == "sticky"
 
 
+@pytest.mark.parametrize(
+    ("pools", "reason"),
+    [
+        (
+            [{"name": "short", "capacity": 4096, "endpoints": ["vllm:8000"]}, {"name": "long", "capacity": 9999}],
+            "sticky",
+        ),
+        ([{"name": name, "capacity": c} for name, c in (("s", 99), ("m", 999), ("long", 131_072))], "sticky"),
+        ([{"name": "short", "capacity": 8192}, {"name": "huge", "capacity": 131_072}], "fits"),
+    ],
+)
+def test_it_stays_as_long_as_its_pool(pools: list[dict[str, Any]], reason: str) -> None:
+    """Its cache is there, whatever servers and smaller pools come and go."""
+    config = Config.model_validate({"routing": {"sticky_long": True}})
+    metrics = Metrics(CollectorRegistry())
+    before = compose(config, metrics)
+    assert before.router.decide(CHAT, body(10_000), whole=True).pool.name == "long"
+    changed = Config.model_validate({"pools": {"default": pools}, "routing": {"sticky_long": True}})
+    after = compose(changed, metrics, before.learner, pool_state=before.pool_state)
+    assert after.router.decide(CHAT, body(1), whole=True).reason == reason
+
+
 def test_a_reload_that_turns_spillover_off_takes_effect_at_once() -> None:
     """The next look at the pools may be a minute away."""
     on = Config.model_validate({"spillover": {"enabled": True, "requests": {"short": 1, "long": 1}}})
