@@ -55,6 +55,10 @@ class InFlight:
         if instance == self._instance and number.isdecimal() and len(number) < 16 and int(number) <= now:
             self._count(pool, int(number), 0, 1)
 
+    def forget(self) -> None:
+        """Drop all counts, where ends are not counted from now on."""
+        self._tally = {}
+
     def tally(self, longest: float) -> Tally:
         """Return the counts, after dropping those too old for requests that last `longest` seconds at most."""
         judged = max(longest, BUCKET_SECONDS)  # at least a whole bucket, by which `standing` judges the access log

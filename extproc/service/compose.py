@@ -61,6 +61,9 @@ def compose(
     # The board holds what was judged before a reload turned spillover off, until the next look clears it.
     board = pool_state.board if config.spillover.enabled else None
     router = Router(config, new_budgeter(config, learner), board, pool_state.sticky)
+    counted = config.spillover.enabled and bool(config.spillover.requests)
+    if not counted:  # else requests that end meanwhile would seem to be in their pools, should this change again
+        pool_state.in_flight.forget()
     context = Context(
         router=router,
         learner=learner,
@@ -71,7 +74,7 @@ def compose(
         category_header=config.categories.header if "header" in config.categories.sources else None,
         conversation_header=config.routing.conversation_header,
         answers_percent=config.estimation.answers_percent,
-        in_flight=pool_state.in_flight if config.spillover.enabled and config.spillover.requests else None,
+        in_flight=pool_state.in_flight if counted else None,
     )
     return Core(config, learner, pool_state, router, context)
 

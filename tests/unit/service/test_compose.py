@@ -54,6 +54,19 @@ def test_it_stays_as_long_as_its_pool(pools: list[dict[str, Any]], reason: str) 
     assert after.router.decide(CHAT, body(1), whole=True).reason == reason
 
 
+def test_requests_in_flight_are_counted_anew_when_spillover_is_turned_on_again() -> None:
+    """Their ends were not counted meanwhile: they would seem to be in their pool for ten minutes more."""
+    counting = Config.model_validate({"spillover": {"enabled": True, "requests": {"short": 9, "long": 9}}})
+    metrics = Metrics(CollectorRegistry())
+    core = compose(counting, metrics)
+    core.pool_state.in_flight.begin("short")
+    core = compose(counting.model_copy(deep=True), metrics, core.learner, pool_state=core.pool_state)
+    assert core.pool_state.in_flight.tally(600)["short"]
+    for config in (Config(), counting):
+        core = compose(config, metrics, core.learner, pool_state=core.pool_state)
+    assert not core.pool_state.in_flight.tally(600)
+
+
 def test_a_reload_that_turns_spillover_off_takes_effect_at_once() -> None:
     """The next look at the pools may be a minute away."""
     on = Config.model_validate({"spillover": {"enabled": True, "requests": {"short": 1, "long": 1}}})
