@@ -235,6 +235,10 @@ class Metrics:
             self._used(observation, observation.usage, verdict, served or observation.pool)
         self._observations(verdict).inc()
 
+    def observation_unreadable(self) -> None:
+        """Count a usage report of a request of which nothing else can be read."""
+        self._observations("unparsable").inc()
+
     def _used(self, observation: Observation, usage: Usage, verdict: Verdict, pool: str) -> None:
         if verdict in ("used", "outlier") and usage.prompt_tokens:
             self._error(self._category(observation.category)).observe(

@@ -26,6 +26,7 @@ from extproc.service.logs import origin
 from extproc.service.metadata import (
     AT_START,
     NAMESPACE,
+    OBSERVATION,
     TICKET,
     USAGE_NAMESPACE,
     chosen_in_proxy,
@@ -95,6 +96,9 @@ def _take(context: Context, turn: Sequence[Ended]) -> None:
     verdicts = [_learn(context, observation) for observation, _ in unseen]
     for (observation, served), verdict in zip(unseen, verdicts, strict=True):
         context.metrics.observed(observation, verdict, served)
+    for ended in turn:
+        if ended.observation is None and OBSERVATION in ended.fields:  # from another version of Dualpool
+            context.metrics.observation_unreadable()
     for ended in turn:  # last, since another thread exports the metrics: an entry that is counted is done with
         context.metrics.logged(ended.logged)
 

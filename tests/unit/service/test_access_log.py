@@ -240,6 +240,7 @@ def test_an_observation_that_nobody_can_have_made_is_none(said: dict[str, Any]) 
     harness = take(impossible, entry(USAGE))
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2
     assert harness.count("dualpool_observations_total", verdict="used") == 1
+    assert harness.count("dualpool_observations_total", verdict="unparsable") == 1
 
 
 def test_an_entry_that_cannot_be_learned_from_costs_no_other(
