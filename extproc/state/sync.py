@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from extproc.budget.learner import Learner
+from extproc.budget.sums import Table, surest
 from extproc.state.codec import AGEING_SECONDS
 from extproc.state.store import Store, StoreError
 from extproc.state.thread import in_thread
@@ -55,16 +56,25 @@ class Sync:
         self._running: dict[str, tuple[str, asyncio.Future[Any]]] = {}
 
     async def start(self) -> None:
-        """Adopt the figures of the first store that has any. Stores that fail are reported."""
-        for store in self._stores:
+        """Adopt the figures of the first store that has any. Stores that fail are reported.
+
+        A later store usually holds an older copy of them. One of another lineage does not: it was written before
+        the stores were used together, and may know what the first does not.
+        """
+        known: Table = {}
+        lineage = ""
+        for number, store in enumerate(self._stores):
             with suppress(StoreError):
-                table = await self._ask(store, "read", store.read, START_SECONDS)
-                if table:
-                    self._learner.adopt(table)
-                    for each in self._stores[: self._stores.index(store)]:  # later stores may hold older copies
-                        each.lineage = store.lineage
-                    log.info("state: %d learned figures read from %s", len(table), store.name)
-                    return
+                seconds = ANSWER_SECONDS if known else START_SECONDS
+                table = await self._ask(store, "read", store.read, seconds)
+                if not table or (known and store.lineage == lineage):
+                    continue
+                known, lineage = surest(known, table, self._learner.limit), store.lineage
+                for each in self._stores[:number]:  # so that each takes over what it lacks
+                    each.lineage = lineage
+                log.info("state: %d learned figures read from %s", len(table), store.name)
+        if known:
+            self._learner.adopt(known)
 
     async def run(self) -> None:
         """Exchange until cancelled."""

@@ -370,6 +370,23 @@ async def test_a_start_prefers_the_first_store() -> None:
     assert ratio(one) == pytest.approx(4.0, rel=0.01)
 
 
+async def test_replicas_that_begin_to_share_bring_what_each_has_kept(server: StandIn, tmp_path: Path) -> None:
+    """Whoever comes later to Redis finds figures there, and gives it those that only its own file has."""
+    redis = Redis(url=f"redis://127.0.0.1:{server.port}")
+    both = []
+    for model in ("a", "b"):
+        alone, one, path = learner("file"), learner("redis", "file"), tmp_path / model
+        alone.learn(observation(100, model=model))
+        await sync(alone, FileStore(path, 3600)).exchange()
+        both.append((one, sync(one, RedisStore(redis, 3600), FileStore(path, 3600))))
+    for _, each in both:
+        await each.start()
+        await each.exchange()
+    await both[0][1].exchange()
+    for one, _ in both:
+        assert {key[2] for key in one.export() if key[0] == "ratio"} == {"", "a", "b"}
+
+
 async def test_a_copy_has_what_others_taught() -> None:
     """A file beside Redis goes on from all that Redis has, not only from what was learned here."""
     one, redis, file = learner("redis", "file"), Fake("redis"), Fake("file")
