@@ -19,7 +19,7 @@ from extproc.service import signals
 from extproc.service.admin import Admin
 from extproc.service.background import background
 from extproc.service.capacity_check import CapacityCheck
-from extproc.service.compose import STARTED, PoolState, compose, describe
+from extproc.service.compose import STARTED, Core, PoolState, compose, describe
 from extproc.service.health import Health
 from extproc.service.in_proxy import collect
 from extproc.service.in_proxy_file import InProxyFile
@@ -141,17 +141,25 @@ class App:
         before = self._core
         self._core = compose(config, self._metrics, self._core.learner, pool_state=self._core.pool_state)
         self._health.router = self._core.router
-        _tell_of_pools(before.context.pool_names, self._core.context.pool_names)
+        _tell_of_pools(before, self._core)
         if config.routing.header != before.config.routing.header:
             log.warning(
                 "configuration: the routing header is now %s; the proxy's routes must match", config.routing.header
             )
 
 
-def _tell_of_pools(before: frozenset[str], after: frozenset[str]) -> None:
-    if before != after:
-        new, gone = (", ".join(sorted(names)) or "none" for names in (after - before, before - after))
+def _tell_of_pools(before: Core, after: Core) -> None:
+    was, are = before.context.pool_names, after.context.pool_names
+    largest = _largest(after.config)
+    if was != are:
+        new, gone = (", ".join(sorted(names)) or "none" for names in (are - was, was - are))
         log.warning("configuration: new pools: %s, removed: %s; the proxy's routes must match", new, gone)
+    elif largest != _largest(before.config):  # where the default route and retries lead
+        log.warning("configuration: the largest pools are now: %s; the proxy's routes must match", largest)
+
+
+def _largest(config: Config) -> str:
+    return ", ".join(f"{name}: {members[-1].name}" for name, members in sorted(config.pools.items()))
 
 
 def _in_flight(worker: Worker | None) -> InFlight:

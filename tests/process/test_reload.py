@@ -62,6 +62,15 @@ def test_pools_that_come_and_go_are_named(tmp_path: Path) -> None:
         assert service.process.output().count(f"{said}small, removed: short;") == 1
 
 
+def test_another_largest_pool_is_named(tmp_path: Path) -> None:
+    """The proxy's default route and its retries lead to the one it was rendered for."""
+    pools = [{"name": "long", "capacity": 1000}, {"name": "short", "capacity": 131_072}]
+    with serving(tmp_path, {}) as service:
+        write(tmp_path, configuration({"pools": {"default": pools}}))
+        until(lambda: service.metric(OK) == 1)
+        assert service.process.output().count("largest pools are now: default: short;") == 1
+
+
 def test_another_routing_header_is_named(tmp_path: Path) -> None:
     """A proxy that routes by the old one would send everything by its default route."""
     with serving(tmp_path, {}) as service:
