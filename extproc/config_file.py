@@ -111,12 +111,9 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
         if not variable.startswith(ENVIRONMENT_PREFIX) or _SERVICE_LINK.fullmatch(variable):
             continue
         keys = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        branch = _branch(tree, keys[:-1])
-        if branch is None:
-            problems.append(f"{variable}: {keys[0]} is set to something else than keys and values, here or before")
-            continue
         try:
-            branch[keys[-1]] = text if keys[-1] == "password" or _IPV6.match(text) else parse(text)
+            value = text if keys[-1] == "password" or _IPV6.match(text) else parse(text)
+            _branch(tree, keys[:-1])[keys[-1]] = value
         except ValueError as error:
             problems.append(f"{variable}: {error}")
             continue
@@ -124,14 +121,15 @@ def _override(tree: dict[str, Any], environment: Mapping[str, str], problems: li
     return sources
 
 
-def _branch(tree: dict[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
-    """Return the mapping at `keys`, made where there is none; None where something else is."""
-    for key in keys:
+def _branch(tree: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the mapping at `keys`, made where there is none. Raises `ValueError` where something else is."""
+    for depth, key in enumerate(keys, 1):
         child = tree.get(key)
         if child is None:
             child = tree[key] = {}
         if not isinstance(child, dict):
-            return None
+            name = ".".join(keys[:depth])
+            raise ValueError(f"{name} is set to something else than keys and values, here or before")
         tree = child
     return tree
 
