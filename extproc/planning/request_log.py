@@ -69,8 +69,8 @@ class RequestLog:
 
     @property
     def position(self) -> int:
-        """Bytes of the file read so far."""
-        return 0 if self._file is None else self._file.tell()
+        """Bytes of the file read so far, 0 of a pipe."""
+        return self._file.tell() if self._file is not None and self._file.seekable() else 0
 
     def __iter__(self) -> Iterator[Logged]:
         """Yield the requests in order. Raises `LogError` when the file or a line cannot be read."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,3 +51,13 @@ def test_a_count_of_zero_says_nothing(tmp_path: Path) -> None:
     log = RequestLog(file)
     assert [logged.tokens for logged in log] == [{"": 9}]
     assert log.skipped == 1
+
+
+def test_a_pipe_is_a_log_too() -> None:
+    """As `<(zstd -dc log.zst)` of a shell; how far it is read, nobody can say."""
+    read, write = os.pipe()
+    os.write(write, LINE * 2)
+    os.close(write)
+    log = RequestLog(Path(f"/dev/fd/{read}"))
+    assert [log.position for _ in log] == [0, 0]
+    os.close(read)
