@@ -91,7 +91,7 @@ def build_engine(
 
     Raises `PlanError` when the weights leave no room for KV, or vLLM would not start with these limits.
     """
-    _positive(tp=tp, max_model_len=max_model_len, max_num_seqs=max_num_seqs, batched_tokens=batched_tokens)
+    _positive(tp=tp, max_model_len=max_model_len, max_num_seqs=max_num_seqs, max_num_batched_tokens=batched_tokens)
     if model.heads % tp:
         raise PlanError(f"--tp: {tp}: must divide the {model.heads} attention heads of {model.name}")
     weights = model.parameters * BYTES[dtype]

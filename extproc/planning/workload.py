@@ -17,6 +17,9 @@ Floats = npt.NDArray[np.float64]
 MOST_TOKENS = 100_000_000
 """No request has more; a figure beyond it is not a count of tokens."""
 
+LEAST_RATE = 1e-9
+"""Requests per second: one in thirty years. Times between much rarer ones are beyond what a float holds."""
+
 NO_CAP = -1
 """Value of `Workload.caps` where the client set no output cap."""
 
@@ -113,10 +116,10 @@ class Workload:
     def with_rate(self, rate: float) -> "Workload":
         """Return the workload at a mean of `rate` requests per second; Poisson when nothing was recorded.
 
-        Raises `PlanError` for a rate that is not above 0.
+        Raises `PlanError` for a rate below `LEAST_RATE`.
         """
-        if rate <= 0:
-            raise PlanError(f"--rate: {rate:g}: must be above 0 requests per second")
+        if rate < LEAST_RATE:
+            raise PlanError(f"--rate: {rate:g}: must be at least {LEAST_RATE:g} requests per second")
         arrivals = self.arrivals.scaled(rate) if self.arrivals else Arrivals(rate, rate)
         return replace(self, arrivals=arrivals)
 

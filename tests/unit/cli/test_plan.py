@@ -196,7 +196,9 @@ def test_requests_longer_than_full_context_are_not_met(
         (["--rate", "nan"], "--rate: nan: must be a finite number"),
         (["--text-spread", "inf"], "--text-spread: inf: must be a finite number"),
         (["--max-model-len", "200000"], "--max-model-len: 200000: the context of Llama-3-70B is 131072"),
-        (["--rate", "0"], "--rate: 0: must be above 0 requests per second"),
+        (["--rate", "0"], "--rate: 0: must be at least 1e-09 requests per second"),
+        (["--rate", "5e-324"], "--rate: 4.94066e-324: must be at least 1e-09 requests per second"),
+        (["--max-num-batched-tokens", "0"], "--max-num-batched-tokens: 0: must be at least 1"),
         (
             ["--columns", "input=tokens"],
             "no column 'tokens'; there are: timestamp, prompt_tokens, completion_tokens",
