@@ -32,6 +32,9 @@ LATEST = 1e11
 CACHED = ("cache_read_input_tokens", "cache_creation_input_tokens")
 """What Anthropic's `input_tokens` leaves out of a prompt, where they are beside it."""
 
+LONGEST_LIST = 300
+"""Characters of the names of columns in an error."""
+
 COLUMNS = tuple(NAMES)
 NEEDED = ("input", "output")
 
@@ -87,6 +90,8 @@ def _prompts(file: File, count: Callable[[pl.Expr], pl.Expr]) -> Iterator[pl.Exp
 
 def _require(path: Path, file: File, columns: Mapping[str, str]) -> None:
     there = ", ".join(file.seen).encode("unicode_escape").decode() or "none"
+    if len(there) > LONGEST_LIST:
+        there = f"{there[:LONGEST_LIST]}…"
     for name in columns.values():
         if name not in file.seen:
             raise PlanError(f"{path}: no column {name!r}; there are: {there}")

@@ -140,6 +140,14 @@ def test_missing_column_names_those_there_are(tmp_path: Path) -> None:
     assert problem(path) == f"{path}: no column for input; name it with --columns input=…; there are: a, b"
 
 
+def test_of_many_columns_the_first_are_named(tmp_path: Path) -> None:
+    """A file of something else, gzip twice over, may have thousands, or one of any length."""
+    path = write(tmp_path, ",".join(f"column{n}" for n in range(1000)) + "\n")
+    told = problem(path)
+    assert told.endswith(", column30, …")
+    assert len(told) < 500
+
+
 def test_mapped_columns(tmp_path: Path) -> None:
     """The user's own column names are read where they are given."""
     path = write(tmp_path, "a,b,limit\n1,2,64\n3,4,64\n")
