@@ -71,14 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> int:
     """Run the command line as a program: interrupted, or with an output that takes nothing, or not every letter, it
     ends without a traceback."""
+    _open_closed()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: not every locale has ± and ü
     try:
         try:
             return main()
         finally:
-            if sys.stdout is not None:  # as it is when it is closed
-                sys.stdout.flush()  # here, where it can be seen that nobody reads
+            sys.stdout.flush()  # here, where it can be seen that nobody reads
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
@@ -95,6 +95,17 @@ def run() -> int:
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
     """End in order, as later on SIGTERM: systemd takes 143 for a failure."""
     os._exit(0)  # an exception might be caught by what is being imported
+
+
+def _open_closed() -> None:
+    """Put the null device in place of each standard stream that was closed.
+
+    Python has None there, and prints errors to standard output instead. The next file that is opened would get the
+    lowest free descriptor, that of the stream: here each gets its own.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _discard() -> None:

@@ -252,6 +252,34 @@ def test_a_closed_output_is_no_traceback(tmp_path: Path, arguments: tuple[str, .
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "end"),
+    [
+        (("check", "none.yaml"), 2, ""),
+        (("calibrate", "log.jsonl", "--output", "state.json"), 0, "set state.file to it\n"),
+    ],
+)
+def test_a_closed_standard_error_changes_no_answer(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, end: str
+) -> None:
+    """Neither the exit code nor standard output, to which no error goes in its place."""
+    command = shlex.join([sys.executable, "-m", "extproc", *arguments])
+    good_files(tmp_path)
+    done = subprocess.run(
+        f"{command} 2>&-", shell=True, stdout=subprocess.PIPE, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == code
+    assert done.stdout.endswith(end) if end else not done.stdout
+
+
+def test_a_closed_standard_input_is_empty(tmp_path: Path) -> None:
+    """A body that is read from it is none."""
+    command = shlex.join([sys.executable, "-m", "extproc", "explain", "-"])
+    done = subprocess.run(f"{command} <&-", shell=True, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("body      cannot be read")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
 def test_letters_that_the_output_has_not_are_escaped(tmp_path: Path, encoding: str) -> None:
     """Those of a name, which need not be those of the locale, nor any letters at all."""
