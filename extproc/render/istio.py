@@ -13,7 +13,7 @@ from extproc.render.kubernetes import GRPC_PORT, NAME, named, service_documents
 from extproc.render.layout import Layout, Options, RenderError, backend_of, name_clashes, qualified
 from extproc.render.routes import IDLE, retry_policy, retrying_cluster
 from extproc.render.text import Tree
-from extproc.render.typed import any_of, awake, check
+from extproc.render.typed import any_of, check
 
 NETWORKING = "networking.istio.io/v1"
 GATEWAY = "llm"
@@ -33,6 +33,19 @@ _NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 _WITH_AGGREGATE = (1, 36)
 """Istio builds its proxy with a list of extensions of its own: aggregate clusters and retry priorities have long
 been on it, the composite cluster need not be, and a proxy refuses a cluster of a kind it does not know."""
+
+_AWAKE = any_of(
+    "envoy.config.route.v3.FilterConfig",
+    {"is_optional": True, "config": any_of("google.protobuf.Struct", {"value": {}})},
+)
+"""What a route says of a filter that is disabled elsewhere. Istio refuses an empty `config` (its Any has no type),
+by which Envoy's own files enable a filter. One of a type that no filter has does the same if it is optional."""
+
+_TIMES: Tree = {
+    "# No limit on how long an answer takes, only on silence. (A VirtualService takes no timeout of 0.)": None,
+    "timeout": "0s",
+    "idle_timeout": IDLE,
+}
 
 _MESSAGES = {
     "HTTP_FILTER": "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
@@ -86,12 +99,11 @@ def _virtual_service(layout: Layout, options: Options) -> Tree:
 def _route(layout: Layout, pool: str, options: Options) -> Tree:
     host, port = _backend(layout, pool, options)
     return {
-        "name": pool,
+        "name": _route_name(pool),
         "match": [{"headers": {layout.header: {"exact": pool}}}],
         "# The usage in a compressed answer cannot be read, so none is asked for.": None,
         "headers": {"request": {"remove": ["accept-encoding"]}},
-        "# No limit on how long an answer takes. Istio's own retries are off: filter.yaml has ours.": None,
-        "timeout": "0s",
+        "# Istio's own retries are off: filter.yaml has ours.": None,
         "retries": {"attempts": 0},
         "route": [{"destination": {"host": host, "port": {"number": port}}}],
     }
@@ -103,7 +115,8 @@ def _read(layout: Layout, options: Options) -> list[Tree]:
         return []
     default = _route(layout, layout.default, options)
     return [
-        {**default, "name": answers.route, "match": [{"uri": {"regex": answers.paths}}]} for answers in READ_ANSWERS
+        {**default, "name": _route_name(answers.route), "match": [{"uri": {"regex": answers.paths}}]}
+        for answers in READ_ANSWERS
     ]
 
 
@@ -163,14 +176,14 @@ def _filter(layout: Layout, options: Options) -> Tree:
 def _asleep(http_filter: Tree) -> Tree:
     return {
         **http_filter,
-        "# Active only on the routes that enable it, below: nothing else that the gateway serves passes "
-        "through.": None,
+        "# Active only on the routes that enable it, below (by an empty Struct, since Istio refuses an empty "
+        "`config`): nothing else that the gateway serves passes through.": None,
         "disabled": True,
     }
 
 
 def _awake(filters: Iterable[str]) -> Tree:
-    return {"typed_per_filter_config": {name: awake() for name in filters}}
+    return {"typed_per_filter_config": dict.fromkeys(filters, _AWAKE)}
 
 
 def _beside_gateway(options: Options) -> Options:
@@ -187,11 +200,11 @@ def _retrying(layout: Layout, pool: str, options: Options) -> Tree:
 
 
 def _route_patch(layout: Layout, pool: str, options: Options, fields: Tree) -> Tree:
-    """What a route says beyond its VirtualService: the filters, silence, and where a refused request goes."""
-    action: Tree = {"idle_timeout": IDLE}
+    """What a route says beyond its VirtualService: the filters, times, and where a refused request goes."""
+    action = dict(_TIMES)
     if pool in layout.larger:
         action |= {"cluster": retrying_cluster(layout, pool), "retry_policy": retry_policy(options)}
-    return _patch("HTTP_ROUTE", "MERGE", {"route": action, **fields}, _at_route(pool, options))
+    return _patch("HTTP_ROUTE", "MERGE", {"route": action, **fields}, _at_route(pool))
 
 
 def _read_patches(options: Options, asking: list[str]) -> list[Tree]:
@@ -202,16 +215,24 @@ def _read_patches(options: Options, asking: list[str]) -> list[Tree]:
         _patch(
             "HTTP_ROUTE",
             "MERGE",
-            {"route": {"idle_timeout": IDLE}, **_awake([*asking, *answers.filters])},
-            _at_route(answers.route, options),
+            {"route": _TIMES, **_awake([*asking, *answers.filters])},
+            _at_route(answers.route),
         )
         for answers in READ_ANSWERS
     ]
 
 
-def _at_route(name: str, options: Options) -> Tree:
-    vhost = {"route": {"name": name}}
-    return {"routeConfiguration": {"gateway": f"{options.namespace}/{GATEWAY}", "vhost": vhost}}
+def _route_name(name: str) -> str:
+    """Name of a route that no other application of the gateway has.
+
+    By it alone the patches find the route: Istio knows the Gateway of HTTPS servers only, and compares that of a
+    patch with nothing where the server speaks HTTP.
+    """
+    return f"{NAME}-{name}"
+
+
+def _at_route(name: str) -> Tree:
+    return {"routeConfiguration": {"vhost": {"route": {"name": _route_name(name)}}}}
 
 
 def _patch(kind: str, operation: str, value: Tree, match: Tree | None = None) -> Tree:

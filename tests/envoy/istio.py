@@ -1,6 +1,7 @@
 """What Istio makes of the shipped kinds, as far as they use it: an Envoy for its ingress gateway.
 
-Routes come from the VirtualService, clusters from their destinations, and the EnvoyFilter is merged over both.
+Routes come from the VirtualService, clusters from their destinations, and the EnvoyFilter is merged over both. What
+Istio refuses, or leaves unmatched, fails here too: compared with its own discovery of August 2026.
 """
 
 import copy
@@ -13,7 +14,6 @@ from extproc.render.typed import any_of
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 FILTERS = "envoy.extensions.filters.http"
-GATEWAY = "llm/llm"
 
 Documents = Mapping[str, Any]
 """The rendered objects of one set, by kind."""
@@ -41,8 +41,14 @@ def gateway(documents: Documents, servers: Mapping[str, Address], shop: Address)
         "static_resources": {"listeners": [listener], "clusters": [*clusters, _cluster("shop", shop)]},
     }
     for patch in documents["EnvoyFilter"]["spec"]["configPatches"]:
+        assert all("@type" in config for config in _route_configs(patch)), "Istio takes no Any without a type"
         _apply(tree, patch)
     return tree
+
+
+def _route_configs(patch: Tree) -> list[Tree]:
+    """What a patched route says of its filters."""
+    return [said["config"] for said in patch["patch"]["value"].get("typed_per_filter_config", {}).values()]
 
 
 def _apply(tree: Tree, patch: Tree) -> None:
@@ -61,9 +67,9 @@ def _apply(tree: Tree, patch: Tree) -> None:
             _merge(listener, value)
         case ("HTTP_ROUTE", "MERGE"):
             where = patch["match"]["routeConfiguration"]
-            assert where["gateway"] == GATEWAY  # so the other application's route is not meant
-            own = manager["route_config"]["virtual_hosts"][0]["routes"][1:]
-            (route,) = [r for r in own if r["name"] == where["vhost"]["route"]["name"]]
+            assert where.keys() == {"vhost"}  # a Gateway matches where its servers speak HTTPS alone
+            routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+            (route,) = [r for r in routes if r["name"] == where["vhost"]["route"]["name"]]
             _merge(route, value)
         case _:
             raise AssertionError(f"no test knows {kind} {operation}")
@@ -82,6 +88,7 @@ def _merge(into: Tree, value: Tree) -> None:
 
 def _route(rule: Tree) -> Tree:
     """A rule of a VirtualService as a route."""
+    assert "timeout" not in rule, "Istio takes none below 1 ms, so not 0s; without one there is no limit"
     match = rule.get("match", [{}])[0]
     path = {"safe_regex": match["uri"]} if "uri" in match else {"prefix": "/"}
     headers = [{"name": name, "string_match": value} for name, value in match.get("headers", {}).items()]
@@ -91,7 +98,7 @@ def _route(rule: Tree) -> Tree:
         "match": {**path, "headers": headers},
         "route": {
             "cluster": f"outbound|{destination['port']['number']}||{destination['host']}",
-            "timeout": rule["timeout"],
+            "timeout": "0s",
         },
         "request_headers_to_remove": rule["headers"]["request"]["remove"],
     }

@@ -190,7 +190,7 @@ def test_istio_references() -> None:
         if patch["applyTo"] == "HTTP_ROUTE"
     }
     assert set(routes) == {rule["name"] for rule in service["http"]}
-    assert routes["short"]["route"]["cluster"] in added
+    assert routes["dualpool-short"]["route"]["cluster"] in added
     filters = {p["patch"]["value"]["name"] for p in patches if p["applyTo"] == "HTTP_FILTER"}
     assert all(set(route["typed_per_filter_config"]) == filters for route in routes.values())
     members = values(added["short-then-long"], "clusters")[0]
