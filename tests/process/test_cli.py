@@ -256,6 +256,7 @@ def test_a_closed_output_is_no_traceback(tmp_path: Path, arguments: tuple[str, .
     ("arguments", "code", "end"),
     [
         (("check", "none.yaml"), 2, ""),
+        (("check", "none\udcff.yaml"), 2, ""),  # a name that is no text
         (("calibrate", "log.jsonl", "--output", "state.json"), 0, "set state.file to it\n"),
     ],
 )
