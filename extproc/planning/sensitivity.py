@@ -79,7 +79,8 @@ def _with(config: Config, **changes: object) -> Config:
 
 
 def _faster(workload: Workload, factor: float) -> Workload:
-    return workload.with_rate(workload.needs_rate().rate * factor)
+    arrivals = workload.needs_rate()
+    return replace(workload, arrivals=arrivals.scaled(arrivals.rate * factor))
 
 
 def _vary(what: str, scenario: Scenario, thresholds: tuple[int, ...]) -> Variation:

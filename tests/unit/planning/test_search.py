@@ -19,7 +19,7 @@ from extproc.planning.sensitivity import changes, variations
 from extproc.planning.sizing import Objective, allowed_late
 from extproc.planning.text import MEASURED
 from extproc.planning.throughput import Measured
-from extproc.planning.workload import NO_CAP
+from extproc.planning.workload import LEAST_RATE, NO_CAP
 from tests.unit.planning.conftest import make_workload
 
 MIXED = make_workload(*[(80, 20, 20)] * 9, (600, 100, 100), rate=1000)
@@ -300,6 +300,12 @@ def test_sensitivity_changes_one_thing(engine: Engine) -> None:
     assert slower.saved == general_savings((chosen.alpha, 1 - chosen.alpha), (0.8 * chosen.rho, chosen.sigma))
     twice = make_workload(*[(80, 20, 20)] * 8, *[(600, 100, 100)] * 2, rate=1000)
     assert rows["long requests x 2: α 0.800"].gpus == planner(engine, workload=twice).split((100,)).fleet.gpus
+
+
+def test_sensitivity_of_the_rarest_requests(engine: Engine) -> None:
+    """A smaller part of the lowest rate that can be asked for is no error of the user's."""
+    scenario = planner(engine, workload=MIXED.with_rate(LEAST_RATE)).scenario
+    assert any(what.startswith("arrival rate") for what, _ in changes(scenario, Config(), MEASURED))
 
 
 def test_misjudged_requests_are_counted(engine: Engine) -> None:
