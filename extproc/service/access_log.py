@@ -92,11 +92,12 @@ def _take(context: Context, turn: Sequence[Ended]) -> None:
     if context.in_flight is not None:
         for ended in turn:
             context.in_flight.end(ended.logged.pool, _text(ended.fields, TICKET))
-    unseen = [(e.observation, e.logged.served) for e in turn if e.observation and not is_answer_seen(e.fields)]
-    verdicts = [_learn(context, observation) for observation, _ in unseen]
-    for (observation, served), verdict in zip(unseen, verdicts, strict=True):
+    unseen = [ended for ended in turn if not is_answer_seen(ended.fields)]
+    readable = [(ended.observation, ended.logged.served) for ended in unseen if ended.observation]
+    verdicts = [_learn(context, observation) for observation, _ in readable]
+    for (observation, served), verdict in zip(readable, verdicts, strict=True):
         context.metrics.observed(observation, verdict, served)
-    for ended in turn:
+    for ended in unseen:
         if ended.observation is None and OBSERVATION in ended.fields:  # from another version of Dualpool
             context.metrics.observation_unreadable()
     for ended in turn:  # last, since another thread exports the metrics: an entry that is counted is done with

@@ -293,15 +293,19 @@ def test_whoever_sees_an_entry_counted_sees_what_it_taught(monkeypatch: pytest.M
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 2
 
 
-def test_answers_that_came_by_are_not_counted_twice() -> None:
+@pytest.mark.parametrize("unreadable", [{}, {"observation": "of another version"}])
+def test_answers_that_came_by_are_not_counted_twice(unreadable: dict[str, str]) -> None:
     """Where answers come by the service as well, an entry tells only how the request ended."""
     harness = Harness()
     said = extproc.ProcessingResponse.FromString(READ_WHOLE).dynamic_metadata.fields["dualpool"].struct_value
     made = entry()
-    made.common_properties.metadata.filter_metadata["dualpool"].MergeFrom(said)
+    fields = made.common_properties.metadata.filter_metadata["dualpool"]
+    fields.MergeFrom(said)
+    fields.update(unreadable)
     feed(harness.context, message(made))
     assert harness.count("dualpool_access_log_entries_total", pool="short", end="completed") == 1
-    assert harness.count("dualpool_observations_total", verdict="no_usage") == 0
+    for verdict in ("no_usage", "unparsable"):
+        assert harness.count("dualpool_observations_total", verdict=verdict) == 0
 
 
 @pytest.mark.parametrize(
