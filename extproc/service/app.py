@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from extproc.config import Config, InProxy, Redis
+from extproc.config import DEFAULT_POOL_SET, Config, InProxy, Redis
 from extproc.metrics import Metrics, export_learned, export_pressure
 from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Board
@@ -154,12 +154,15 @@ def _tell_of_pools(before: Core, after: Core) -> None:
     if was != are:
         new, gone = (", ".join(sorted(names)) or "none" for names in (are - was, was - are))
         log.warning("configuration: new pools: %s, removed: %s; the proxy's routes must match", new, gone)
-    elif largest != _largest(before.config):  # where the default route and retries lead
-        log.warning("configuration: the largest pools are now: %s; the proxy's routes must match", largest)
+    elif largest != _largest(before.config):
+        names = ", ".join(sorted(set(largest.values())))
+        log.warning("configuration: the largest pools are now: %s; the proxy's routes must match", names)
 
 
-def _largest(config: Config) -> str:
-    return ", ".join(f"{name}: {members[-1].name}" for name, members in sorted(config.pools.items()))
+def _largest(config: Config) -> dict[str, str]:
+    """Return the largest pools: by pool that which takes what it refuses, for "" that of the default route."""
+    largest = {pool.name: members[-1].name for members in config.pools.values() for pool in members}
+    return {**largest, "": config.pools[DEFAULT_POOL_SET][-1].name}
 
 
 def _in_flight(worker: Worker | None) -> InFlight:

@@ -63,12 +63,16 @@ def test_pools_that_come_and_go_are_named(tmp_path: Path) -> None:
 
 
 def test_another_largest_pool_is_named(tmp_path: Path) -> None:
-    """The proxy's default route and its retries lead to the one it was rendered for."""
-    pools = [{"name": "long", "capacity": 1000}, {"name": "short", "capacity": 131_072}]
+    """The proxy's default route and its retries lead to the one it was rendered for. Another set of pools that it
+    knows changes neither."""
+    short, long = ({"name": name, "capacity": capacity} for name, capacity in (("short", 8192), ("long", 131_072)))
     with serving(tmp_path, {}) as service:
-        write(tmp_path, configuration({"pools": {"default": pools}}))
+        write(tmp_path, configuration({"pools": {"default": [short, long], "all-long": [long]}}))
         until(lambda: service.metric(OK) == 1)
-        assert service.process.output().count("largest pools are now: default: short;") == 1
+        assert "largest pools" not in service.process.output()
+        write(tmp_path, configuration({"pools": {"default": [{**long, "capacity": 1000}, short]}}))
+        until(lambda: service.metric(OK) == 2)
+        assert service.process.output().count("largest pools are now: short;") == 1
 
 
 def test_another_routing_header_is_named(tmp_path: Path) -> None:
