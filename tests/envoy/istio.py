@@ -22,11 +22,7 @@ Documents = Mapping[str, Any]
 def gateway(documents: Documents, servers: Mapping[str, Address], shop: Address) -> Tree:
     """Return the gateway's configuration. `servers`: of each destination's host; `shop`: of another application."""
     own = [_route(rule) for rule in documents["VirtualService"]["spec"]["http"]]
-    other = {
-        "name": "short",
-        "match": {"prefix": "/shop"},
-        "route": {"cluster": "shop"},
-    }  # a route of the same name
+    other = {"name": "short", "match": {"prefix": "/shop"}, "route": {"cluster": "shop"}}  # the name of a pool
     host = {"name": "*:80", "domains": ["*"], "routes": [other, *own]}
     manager = {
         "stat_prefix": "outbound_0.0.0.0_80",

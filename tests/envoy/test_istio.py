@@ -47,7 +47,7 @@ def test_it_routes_and_retries(stack: Stack) -> None:
 
 
 def test_other_applications_of_the_gateway_are_left_alone(stack: Stack) -> None:
-    """A route that is not Dualpool's, of the same name even, is neither asked about nor changed."""
+    """A route that is not Dualpool's, with the name of a pool even, is neither asked about nor changed."""
     reply = stack.send(b"x", path="/shop/cart")
     assert (reply.status, stack.reached(reply)) == (404, [])
     assert reply.headers["server"] == "envoy"
