@@ -77,8 +77,9 @@ class Share:
                     counted = msgspec.json.encode(self._in_flight.tally(settings.longest_request_seconds))
                     await asyncio.to_thread(replace, self._worker.shared.tally(self._worker.number), counted)
                     self._board.levels = read_levels(self._worker.shared, settings.stale_seconds)
-                else:
-                    self._board.levels = {}  # what was published before a reload turned it off is still there
+                else:  # what was published before a reload turned it off is still there, and so are the counts
+                    self._board.levels = {}
+                    self._worker.shared.tally(self._worker.number).unlink(missing_ok=True)
             except Exception:  # whatever it was: nothing spills, and the next turn may work
                 log.exception("pool levels cannot be shared")
                 self._board.levels = {}

@@ -203,9 +203,12 @@ async def test_a_worker_shares_what_it_counted_and_takes_what_was_judged(tmp_pat
 
 
 async def test_a_worker_stops_spilling_when_a_reload_says_so(tmp_path: Path) -> None:
-    """What was judged before is still there and not too old, though `/state` holds no pool any more."""
+    """What was judged before is still there and not too old, though `/state` holds no pool any more. Its counts are
+    not: the supervisor would judge by them when spillover is turned on again."""
     shared = SharedDirectory(tmp_path)
     publish(shared, LEVELS)
+    shared.tally(1).write_bytes(b'{"short": {"1": [7, 0]}}')
+    assert read_tally(shared, 1)
     pools = PoolState(Board(), InFlight("a"))
     pools.board.levels = LEVELS
     off = Config.model_validate({"spillover": {"enabled": False, "stale_seconds": 600}})
@@ -213,3 +216,4 @@ async def test_a_worker_stops_spilling_when_a_reload_says_so(tmp_path: Path) -> 
     await until(lambda: not pools.board.levels)
     share.cancel()
     await asyncio.gather(share, return_exceptions=True)
+    assert not read_tally(shared, 1)
