@@ -1,13 +1,13 @@
-"""The one settings model: every key, its default, its bounds and what it means."""
+"""The one settings model: every key, its default, its bounds and what it means.
 
-import re
-from typing import Annotated, Any, Literal, Self
+Here are the sections that say how requests are decided, and the whole; `extproc.config_service` has the others.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from extproc.config_rules import (
-    address_problems,
     category_problems,
     complain,
     file_problems,
@@ -16,100 +16,12 @@ from extproc.config_rules import (
     spillover_problems,
     taken_header,
 )
-from extproc.config_types import File, FilterFile, HeaderName, HostPort, Listen, Name, OwnHeaderName, host_and_port
+from extproc.config_service import InProxy, Server, State
+from extproc.config_types import HeaderName, HostPort, Name, OwnHeaderName, Settings
 
 DEFAULT_POOL_SET = "default"
 
 CategorySource = Literal["header", "model", "content"]
-
-
-_NUMBERS = (int, float, int | None, float | None)
-
-
-class Settings(BaseModel):
-    """Base of every section: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _number(cls, value: Any, info: ValidationInfo) -> Any:
-        """`output.default: off` means none, and would be 0; `rollout_percent: on` would be one percent."""
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in _NUMBERS:
-            raise PydanticCustomError("number", "must be a number")
-        return value
-
-
-REDIS_URL = re.compile(
-    r"rediss?://([A-Za-z0-9._~%-]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?(/[0-9]{1,6})?"
-)
-
-
-class Tls(Settings):
-    """TLS for the gRPC port. The files are read again when they change."""
-
-    certificate: File = Field(description="PEM file with the server's certificate chain")
-    key: File = Field(description="PEM file with its private key")
-    client_ca: File | None = Field(
-        None,
-        description="PEM file of certificate authorities. If set, only clients with a certificate of theirs are "
-        "served (mTLS)",
-    )
-
-
-class Server(Settings):
-    """Where the service listens."""
-
-    listen: Listen = Field("127.0.0.1:50051", description="gRPC address: HOST:PORT or unix:///path/to.sock")
-    admin: HostPort = Field("127.0.0.1:9902", description="HOST:PORT of /healthz, /readyz, /metrics and /state")
-    workers: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="Number of worker processes. Above 1, each listens on its own address (the next ports, or "
-        "name-0.sock, name-1.sock ...): list all of them as endpoints of Envoy's cluster",
-    )
-    tls: Tls | None = Field(
-        None, description="TLS for the gRPC port: certificate, key and, for mTLS, client_ca. Without it: plain text"
-    )
-    max_exchanges: int = Field(
-        4096,
-        ge=1,
-        le=1_000_000,
-        description="Most calls open at once, those of health checks and of the access log included. Further ones "
-        "are refused, and Envoy sends their requests to the largest pool",
-    )
-    body_seconds: float = Field(
-        30.0,
-        gt=0,
-        le=3600,
-        description="How long to wait for the body of a request before sending it to the largest pool",
-    )
-    lame_duck_seconds: float = Field(
-        1.0,
-        ge=0,
-        le=300,
-        description="After SIGTERM, how long new exchanges are still accepted while health checks already fail",
-    )
-    drain_seconds: float = Field(
-        5.0, ge=0, le=300, description="After that, how long open exchanges may take to finish"
-    )
-    probe_limit_seconds: float = Field(
-        0.1, gt=0, le=10, description="Health checks fail if a probe decision takes longer than this"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Lowest level that is logged"
-    )
-
-    @model_validator(mode="after")
-    def _addresses(self) -> Self:
-        complain(address_problems(self.listen, self.admin, self.workers))
-        return self
-
-    @property
-    def admin_address(self) -> tuple[str, int]:
-        """Host and port of `admin`."""
-        return host_and_port(self.admin)
 
 
 class Pool(Settings):
@@ -272,91 +184,6 @@ class Output(Settings):
         ge=0,
         le=10_000_000,
         description="Tokens to reserve until enough completions are seen, instead of going long",
-    )
-
-
-class InProxy(Settings):
-    """The filter that decides inside the proxy, written for Envoy to load."""
-
-    file: FilterFile | None = Field(
-        None,
-        description="File (.yaml, .yml, .json) to write, on a volume shared with Envoy, which watches it "
-        "(config_discovery). Without it no filter is written",
-    )
-    interval_seconds: float = Field(3.0, ge=0.1, le=3600, description="Shortest time between two writes")
-    step: float = Field(
-        0.02, ge=0, le=1, description="Write only when a figure has moved by more than this share of itself"
-    )
-
-
-class Redis(Settings):
-    """A server that speaks the Redis protocol, through which replicas share what they learn."""
-
-    url: str = Field(
-        description="redis://[USER@]HOST[:PORT][/DATABASE], or rediss:// for TLS. Without the password"
-    )
-    password: SecretStr | None = Field(
-        None, description="Best set as DUALPOOL_STATE__REDIS__PASSWORD, which is taken literally, not as YAML"
-    )
-    name: str = Field(
-        "dualpool",
-        min_length=1,
-        max_length=512,
-        description="Key in Redis. Replicas with the same key share what they learn",
-    )
-    ca: File | None = Field(
-        None, description="PEM file of certificate authorities for TLS. Without it: those of the system"
-    )
-    certificate: File | None = Field(
-        None, description="PEM file with the client certificate, if the server wants one"
-    )
-    certificate_key: File | None = Field(None, description="PEM file with its private key")
-
-    @field_validator("url")
-    @classmethod
-    def _without_password(cls, url: str) -> str:
-        found = REDIS_URL.fullmatch(url)
-        if found is None:
-            raise ValueError(
-                "state.redis.url: must be redis://[USER@]HOST[:PORT][/DATABASE] or rediss://..., without "
-                "options and without a password (that is DUALPOOL_STATE__REDIS__PASSWORD)"
-            )
-        if not 0 < int(found["port"] or 6379) <= 65_535:
-            raise ValueError("state.redis.url: its port must be 1 to 65535")
-        return url
-
-    @model_validator(mode="after")
-    def _tls(self) -> Self:
-        if (self.ca or self.certificate) and not self.url.startswith("rediss:"):
-            raise ValueError(f"state.redis: {self.url}: ca and certificate are for rediss://")
-        if (self.certificate is None) is not (self.certificate_key is None):
-            raise ValueError("state.redis: certificate and certificate_key go together")
-        return self
-
-
-class State(Settings):
-    """Where learned figures are kept and shared."""
-
-    file: File | None = Field(
-        None, description="File that keeps what is learned across restarts. Its directory must be writable"
-    )
-    redis: Redis | None = Field(
-        None,
-        description="Redis, or a server that speaks its protocol, through which replicas share what they learn. "
-        "Without it each learns alone. Needs the extra `redis`",
-    )
-    interval_seconds: float = Field(
-        1.0,
-        ge=0.1,
-        le=300,
-        description="Time between two exchanges with file and Redis (workers: with Redis every 0.5 s). A kill "
-        "loses at most this much",
-    )
-    half_life_hours: float = Field(
-        168.0,
-        gt=0,
-        le=87_600,
-        description="Age at which stored figures count for half as many observations when they are read at a start",
     )
 
 

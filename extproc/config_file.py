@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from extproc.config import Config, Redis
+from extproc.config import Config
+from extproc.config_service import Redis
 from extproc.config_yaml import parse
 
 ENVIRONMENT_PREFIX = "DUALPOOL_"

@@ -1,44 +1,19 @@
 """Rules across several keys. Each problem is one line that says where it is, what is wrong, and what to do."""
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from extproc.config_types import host_and_port
+from extproc.config_service import InProxy, State
 
 if TYPE_CHECKING:
-    from extproc.config import Categories, InProxy, Pool, Routing, Spillover, State
+    from extproc.config import Categories, Pool, Routing, Spillover
 
 
 def complain(problems: list[str]) -> None:
     """Raise `ValueError` with all problems, one a line, if there are any."""
     if problems:
         raise ValueError("\n".join(problems))
-
-
-ALL_ADDRESSES = ("0.0.0.0", "::")
-LONGEST_SOCKET = 107
-"""Bytes after `unix:` that gRPC takes."""
-
-
-def address_problems(listen: str, admin: str, workers: int) -> list[str]:
-    """Workers need a socket, or the ports from that of `listen` on; `admin` must be none of those."""
-    if listen.startswith("unix:"):
-        number = f"-{workers - 1}" if workers > 1 else ""
-        longest = LONGEST_SOCKET - len(number)
-        if len(os.fsencode(listen.removeprefix("unix:"))) > longest:
-            return [f"server.listen: {listen!r}: may have {longest} bytes after unix:"]
-        return []
-    (host, first), (admin_host, admin_port) = host_and_port(listen), host_and_port(admin)
-    last = first + workers - 1
-    if workers > 1 and not 0 < first <= last < 65_536:
-        return [f"server.listen: {listen!r}: {workers} workers need a socket, or that many ports"]
-    same = host == admin_host or host in ALL_ADDRESSES or admin_host in ALL_ADDRESSES
-    if first and same and first <= admin_port <= last:
-        ports = f"port {first}" if workers == 1 else f"ports {first} to {last} (server.workers: {workers})"
-        return [f"server.admin: {admin!r}: server.listen takes {ports}; take another"]
-    return []
 
 
 def pool_problems(pools: "Mapping[str, tuple[Pool, ...]]", default: str) -> list[str]:
@@ -85,7 +60,7 @@ def category_problems(routing: "Routing | None", categories: "Categories") -> li
     return problems
 
 
-def file_problems(state: "State | None", in_proxy: "InProxy") -> list[str]:
+def file_problems(state: State | None, in_proxy: InProxy) -> list[str]:
     """State and filter must not share a file: each would overwrite the other."""
     if state is None or state.file is None or state.file != in_proxy.file:
         return []

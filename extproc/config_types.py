@@ -1,10 +1,10 @@
-"""The types of configuration values. Each says in a few words what a wrong value must be."""
+"""The types of configuration values, each with a few words on what a wrong one must be; the base of sections."""
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
@@ -81,3 +81,19 @@ HeaderName = Annotated[str, AfterValidator(_header)]
 OwnHeaderName = Annotated[HeaderName, AfterValidator(_not_framing)]
 File = Annotated[Path, AfterValidator(_file)]
 FilterFile = Annotated[File, AfterValidator(_filter_file)]
+
+_NUMBERS = (int, float, int | None, float | None)
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`output.default: off` means none, and would be 0; `rollout_percent: on` would be one percent."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in _NUMBERS:
+            raise PydanticCustomError("number", "must be a number")
+        return value

@@ -9,8 +9,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from extproc.config import Config, Settings
+from extproc.config import Config
 from extproc.config_file import ENVIRONMENT_PREFIX
+from extproc.config_types import Settings
 
 WIDTH = 100
 

@@ -19,8 +19,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from extproc.config import Server
-from extproc.config_rules import ALL_ADDRESSES
+from extproc.config_service import ALL_ADDRESSES, Server
 from extproc.service.errors import StartError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from extproc.config import DEFAULT_POOL_SET, Config, InProxy, Redis
+from extproc.config import DEFAULT_POOL_SET, Config
+from extproc.config_service import InProxy, Redis
 from extproc.metrics import Metrics, export_learned, export_pressure
 from extproc.routing.in_flight import InFlight
 from extproc.routing.spillover import Board

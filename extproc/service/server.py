@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from extproc.config import Server, Tls
+from extproc.config_service import Server, Tls
 from extproc.config_types import socket_path
 from extproc.service.access_log import AccessLog
 from extproc.service.context import Context

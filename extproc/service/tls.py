@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from extproc.config import Tls
+from extproc.config_service import Tls
 from extproc.service.errors import StartError
 from extproc.state.atomic import Signature, signature
 

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from extproc.budget.sums import Table, merge
-from extproc.config import Redis
+from extproc.config_service import Redis
 from extproc.state.codec import AGEING_SECONDS, LARGEST, Ageing, BadStateError, Stored, decode, encode
 from extproc.state.store import StoreError, new_lineage, updated
 

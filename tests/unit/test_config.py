@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from extproc.config import Config, Server
+from extproc.config import Config
 from extproc.config_file import ConfigError, load, require_extras
+from extproc.config_service import Server
 
 
 def loaded(tmp_path: Path, text: str, **environment: str) -> Config:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from extproc.config import Config, InProxy
+from extproc.config import Config
 from extproc.config_file import load
+from extproc.config_service import InProxy
 from extproc.render.layout import Options, RenderError, qualified
 from extproc.render.target import render
 

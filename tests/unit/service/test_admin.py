@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 import pytest
 from prometheus_client import CollectorRegistry
 
-from extproc.config import Server
+from extproc.config_service import Server
 from extproc.config_types import host_and_port
 from extproc.service.admin import MOST_CLIENTS, Admin
 

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.config import Server
+from extproc.config_service import Server
 from extproc.pb import dualpool_extproc_pb2 as pb
 from extproc.service import server as module
 from extproc.service.errors import StartError

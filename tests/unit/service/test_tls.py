@@ -10,7 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from extproc.config import Server, Tls
+from extproc.config_service import Server, Tls
 from extproc.service.health import Health
 from extproc.service.server import build
 from extproc.service.tls import TlsError, credentials

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from extproc.budget.sums import Table
-from extproc.config import Redis
+from extproc.config_service import Redis
 from extproc.state import codec
 from extproc.state import redis as module
 from extproc.state.codec import AGEING_SECONDS, decode, encode

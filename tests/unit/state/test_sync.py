@@ -16,7 +16,8 @@ from extproc.budget.linear import LinearEstimator
 from extproc.budget.output import OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Table
-from extproc.config import Estimation, Output, Redis
+from extproc.config import Estimation, Output
+from extproc.config_service import Redis
 from extproc.state import sync as module
 from extproc.state.file import FileStore
 from extproc.state.redis import RedisStore
