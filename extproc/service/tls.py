@@ -14,14 +14,10 @@ from extproc.state.atomic import Signature, signature
 log = logging.getLogger(__name__)
 
 
-class TlsError(StartError):
-    """Certificates that cannot be used."""
-
-
 def credentials(settings: Tls) -> grpc.ServerCredentials:
     """Return credentials that follow the files. With `client_ca`, clients need a certificate signed by it.
 
-    Raises `TlsError`.
+    Raises `StartError`.
     """
     certificates = _Certificates(settings)
     return grpc.dynamic_ssl_server_credentials(
@@ -46,7 +42,7 @@ class _Certificates:
             if found == self._seen:
                 return None
             read = self._read()
-        except TlsError as error:
+        except StartError as error:
             log.warning("%s; the certificate in use stays", error)
             return None
         self._seen = found
@@ -68,15 +64,15 @@ class _Certificates:
             try:
                 content[name] = path.read_bytes()
             except OSError as error:
-                raise TlsError(f"server.tls.{name}: {path}: cannot be read: {error.strerror}") from error
+                raise StartError(f"server.tls.{name}: {path}: cannot be read: {error.strerror}") from error
             if b"-----BEGIN " not in content[name]:
-                raise TlsError(f"server.tls.{name}: {path}: is not PEM")
+                raise StartError(f"server.tls.{name}: {path}: is not PEM")
         self._check()
         pair = (content["key"], content["certificate"])
         return grpc.ssl_server_certificate_configuration([pair], content.get("client_ca"))
 
     def _check(self) -> None:
-        """Find what gRPC would refuse without giving a reason. Raises `TlsError`."""
+        """Find what gRPC would refuse without giving a reason. Raises `StartError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_ciphers("DEFAULT:@SECLEVEL=0")  # whether a key is too weak is for gRPC to decide
         for name, path in self._files():
@@ -89,4 +85,6 @@ class _Certificates:
                 what = "holds no certificate"
                 if name == "key":
                     what = f"is not the key of {self._settings.certificate}"
-                raise TlsError(f"server.tls.{name}: {path}: {what}, or is damaged or encrypted: {error}") from error
+                raise StartError(
+                    f"server.tls.{name}: {path}: {what}, or is damaged or encrypted: {error}"
+                ) from error

@@ -11,9 +11,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from extproc.config_service import Server, Tls
+from extproc.service.errors import StartError
 from extproc.service.health import Health
 from extproc.service.server import build
-from extproc.service.tls import TlsError, credentials
+from extproc.service.tls import credentials
 from tests.unit.service.test_exchange import Harness
 
 
@@ -93,7 +94,7 @@ async def test_unusable_files_are_named(pki: Path, tmp_path: Path, content: str 
     if content is not None:
         tls.key.write_text(content)
     harness = Harness()
-    with pytest.raises(TlsError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
+    with pytest.raises(StartError, match=rf"server\.tls\.key: {tls.key}: {reason}"):
         build("127.0.0.1:0", Server(tls=tls), lambda: harness.context, Health(harness.context.router, 10))
 
 
@@ -105,7 +106,7 @@ async def test_garbage_that_looks_like_pem_is_named(pki: Path, tmp_path: Path, n
     kind = "PRIVATE KEY" if name == "key" else "CERTIFICATE"
     path: Path = getattr(tls, name)
     path.write_text(f"-----BEGIN {kind}-----\nZ2FyYmFnZQ==\n-----END {kind}-----\n")
-    with pytest.raises(TlsError, match=rf"^server\.tls\.{name}: {path}: "):
+    with pytest.raises(StartError, match=rf"^server\.tls\.{name}: {path}: "):
         credentials(tls)
 
 
@@ -113,7 +114,7 @@ async def test_a_key_of_another_certificate_is_named(pki: Path, tmp_path: Path) 
     """So is one that only a password opens, which is not asked for."""
     tls = install(pki, "a", tmp_path)
     copy(pki / "b.key", tls.key)
-    with pytest.raises(TlsError, match=rf"^server\.tls\.key: {tls.key}: is not the key of {tls.certificate}"):
+    with pytest.raises(StartError, match=rf"^server\.tls\.key: {tls.key}: is not the key of {tls.certificate}"):
         credentials(tls)
     command = [
         "openssl",
@@ -127,5 +128,5 @@ async def test_a_key_of_another_certificate_is_named(pki: Path, tmp_path: Path) 
         str(tls.key),
     ]
     subprocess.run(command, check=True, capture_output=True)
-    with pytest.raises(TlsError, match=rf"^server\.tls\.key: {tls.key}: .*encrypted"):
+    with pytest.raises(StartError, match=rf"^server\.tls\.key: {tls.key}: .*encrypted"):
         credentials(tls)
