@@ -181,6 +181,11 @@ class State(Settings):
         description="Age at which stored figures count for half as many observations when they are read at a start",
     )
 
+    @property
+    def half_life_seconds(self) -> float:
+        """`half_life_hours` in seconds."""
+        return self.half_life_hours * 3600
+
 
 class InProxy(Settings):
     """The filter that decides inside the proxy, written for Envoy to load."""

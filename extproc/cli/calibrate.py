@@ -88,7 +88,7 @@ def _kept(config: Config, output: Path) -> Figures:
         raise LogError(f"--output: {output}: {error}: delete it, or name another file") from None
     except OSError as error:
         raise LogError(f"--output: {output}: cannot be read: {error.strerror}") from None
-    return {} if stored is None else faded(stored, time.time(), config.state.half_life_hours * 3600)
+    return {} if stored is None else faded(stored, time.time(), config.state.half_life_seconds)
 
 
 def _starting(config: Config, kept: Figures) -> Learner:
@@ -99,7 +99,7 @@ def _starting(config: Config, kept: Figures) -> Learner:
 
 def _learn(config: Config, known: Learner, learner: Learner, args: argparse.Namespace) -> Errors:
     """Teach `learner` every request; return its errors on the way beside those of `known`. Raises `LogError`."""
-    fresh, learning = (new_budgeter(config, each) for each in (known, learner))
+    knowing, learning = (new_budgeter(config, each) for each in (known, learner))
     largest = max((pools[-1] for pools in config.pools.values()), key=lambda pool: pool.capacity)
     errors: Errors = defaultdict(list)
     skipped = 0
@@ -111,7 +111,7 @@ def _learn(config: Config, known: Learner, learner: Learner, args: argparse.Name
                 progress.update(task, completed=log.position)
                 facts = _named(logged.facts, args.model)
                 tokens = _tokens(path, logged, args.tokenizer)
-                before, budget = fresh.budget(facts), learning.budget(facts)
+                before, budget = knowing.budget(facts), learning.budget(facts)
                 if budget.teaches and budget.basis == "text" and tokens > 0:
                     error = before.expected / tokens - 1, budget.expected / tokens - 1
                     errors[logged.kind or budget.category].append(error)

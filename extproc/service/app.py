@@ -185,11 +185,10 @@ def _stores(config: Config, worker: Worker | None) -> list[Store]:
     To Redis each worker is a replica of its own, which delivers what it has learned itself, once.
     """
     state = config.state
-    half_life = state.half_life_hours * 3600
-    stores: list[Store] = [] if state.redis is None else [_redis(state.redis, half_life)]
+    stores: list[Store] = [] if state.redis is None else [_redis(state.redis, state.half_life_seconds)]
     if worker is not None:
         return [*stores, worker.shared.store()]
-    return stores if state.file is None else [*stores, FileStore(state.file, half_life)]
+    return stores if state.file is None else [*stores, FileStore(state.file, state.half_life_seconds)]
 
 
 def _redis(settings: Redis, half_life: float) -> Store:

@@ -133,7 +133,7 @@ class Supervisor:
     def _stores(self) -> list[Store]:
         """Return the store that the workers share, and the state file, which outlives them."""
         state = self._core.config.state
-        kept = [] if state.file is None else [FileStore(state.file, state.half_life_hours * 3600)]
+        kept = [] if state.file is None else [FileStore(state.file, state.half_life_seconds)]
         return [self._shared.store(), *kept]
 
     def _exchanged(self, store: str, worked: bool) -> None:
