@@ -64,9 +64,14 @@ class App:
         self._health = Health(self._core.router, config.server.probe_limit_seconds)
         interval = config.state.interval_seconds if worker is None else SHARE_SECONDS
         self._sync = Sync(self._core.learner, stores, interval, self._metrics.state_exchanged)
-        self._in_proxy = self._in_proxy_file(config.in_proxy) if worker is None or worker.number == 0 else None
+        self._in_proxy = self._in_proxy_file(config.in_proxy) if self._is_first else None
         self._reloader = Reloader(path, load, self._apply, self._metrics.reloaded, seen)
         self._capacities = CapacityCheck(lambda: self._core.config.pools, self._metrics)
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether this process does what one worker does for all."""
+        return self._worker is None or self._worker.number == 0
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, drain, stop. Raises `StartError`."""
@@ -118,7 +123,7 @@ class App:
             work.append(Share(self._worker, lambda: self._core.config, self._core.pool_state).run())
         if self._in_proxy is not None:
             work.append(self._in_proxy.run())
-        if self._worker is None or self._worker.number == 0:  # one worker asks for all
+        if self._is_first:
             work.append(self._capacities.run())
         return work
 
