@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +13,6 @@ from extproc.cli import simulate as simulations
 from extproc.cli.scenario_arguments import add_scenario_arguments
 from extproc.config_types import HostPort
 from extproc.planning.compare import missed, simulate, simulated, unsettled
-from extproc.planning.engine import Concurrency
 from extproc.planning.errors import PlanError
 from extproc.planning.nextsteps import vllm_commands, write_configuration
 from extproc.planning.page import page
@@ -177,7 +175,10 @@ def _servers(text: str) -> tuple[str, list[str]]:
 
 def _other(scenario: Scenario, args: argparse.Namespace) -> Record:
     """The headline under the other concurrency assumption, because the two differ more than anything else."""
-    other: Concurrency = "paged" if scenario.engine.concurrency == "reserved" else "reserved"
-    planner = Planner(replace(scenario, engine=replace(scenario.engine, concurrency=other)))
+    planner = Planner(scenario.other_concurrency)
     chosen = best(planner.curve(args.pools), args.objective)
-    return {"concurrency": other, "thresholds": list(chosen.thresholds), "headline": verdict(chosen, planner)}
+    return {
+        "concurrency": planner.scenario.engine.concurrency,
+        "thresholds": list(chosen.thresholds),
+        "headline": verdict(chosen, planner),
+    }

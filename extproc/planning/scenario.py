@@ -2,14 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from extproc.config import Config
-from extproc.planning.engine import Engine
+from extproc.planning.engine import Concurrency, Engine
 from extproc.planning.estimates import Reserves, exact
 from extproc.planning.sizing import Objective
 from extproc.planning.throughput import Measured, Throughput, estimate, measured
@@ -48,6 +48,12 @@ class Scenario:
     config: Config = field(default_factory=Config)
     rates: Mapping[int, Measured] = field(default_factory=dict)
     poisson: bool = False
+
+    @property
+    def other_concurrency(self) -> "Scenario":
+        """The same under the other concurrency assumption."""
+        other: Concurrency = "paged" if self.engine.concurrency == "reserved" else "reserved"
+        return replace(self, engine=replace(self.engine, concurrency=other))
 
     @cached_property
     def needs(self) -> Ints:

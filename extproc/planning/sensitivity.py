@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from extproc.config import Config
-from extproc.planning.engine import Concurrency
 from extproc.planning.estimates import exact, settled
 from extproc.planning.savings import general_savings
 from extproc.planning.scenario import Scenario
@@ -53,8 +52,8 @@ def changes(scenario: Scenario, config: Config, texts: TextModel) -> Cases:
     cases = _estimation(scenario, config, texts)
     cases += [(f"arrival rate x {f:g}", replace(scenario, workload=_faster(traffic, f))) for f in RATE_FACTORS]
     cases += [(f"output caps: {law}", replace(scenario, workload=with_caps(traffic, law))) for law in CAPS_TRIED]
-    other: Concurrency = "paged" if scenario.engine.concurrency == "reserved" else "reserved"
-    cases.append((f"{other} concurrency", replace(scenario, engine=replace(scenario.engine, concurrency=other))))
+    other = scenario.other_concurrency
+    cases.append((f"{other.engine.concurrency} concurrency", other))
     return cases
 
 
