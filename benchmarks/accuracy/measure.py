@@ -14,6 +14,9 @@ STEPS = (10, 30, 100, 300, 1000)
 WINDOW = 100
 """Requests after a step over which a learning curve is averaged."""
 
+CHANGE_ORDERS = 10
+"""Random orders in which the tokenizer is replaced."""
+
 
 def errors(found: Estimates, least: int) -> list[float]:
     """Return median, p95, p99 of the absolute error, the signed median, shares under by > 10 % and > 25 %, in %."""
@@ -39,8 +42,13 @@ def routing(found: Estimates, threshold: int, margin: float | None) -> list[floa
 def shuffled(method: Method, rows: Sequence[Row], tokenizer: str, times: int) -> list[Estimates]:
     """Return estimates of `rows` in random orders, the same at every call."""
     names = [tokenizer] * len(rows)
-    orders = [np.random.default_rng(seed).permutation(len(rows)).tolist() for seed in range(times)]
+    orders = _orders(rows, times)
     return [estimate(method, rows, names, order) for order in orders]
+
+
+def _orders(rows: Sequence[Row], times: int) -> list[list[int]]:
+    """Return `times` random orders of `rows`, the same at every call."""
+    return [np.random.default_rng(seed).permutation(len(rows)).tolist() for seed in range(times)]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -56,11 +64,11 @@ def curve(runs: Sequence[Estimates]) -> list[float]:
     return [100 * float(np.median(together[:, step : step + WINDOW])) for step in STEPS if step < together.shape[1]]
 
 
-def change(rows: Sequence[Row], before: str, after: str, times: int = 10) -> tuple[Array, float]:
+def change(rows: Sequence[Row], before: str, after: str) -> tuple[Array, float]:
     """Replace the tokenizer in the middle; return the median error by hundreds afterwards, and the final one."""
     half = len(rows) // 2
     names = [before] * half + [after] * (len(rows) - half)
-    orders = [np.random.default_rng(seed).permutation(len(rows)).tolist() for seed in range(times)]
+    orders = _orders(rows, CHANGE_ORDERS)
     found = np.abs(np.stack([estimate(LINEAR, rows, names, order).error for order in orders]))
     hundreds = [100 * float(np.median(found[:, at : at + WINDOW])) for at in range(half, half + 400, WINDOW)]
     return np.array(hundreds), 100 * float(np.median(found[:, -300:]))
