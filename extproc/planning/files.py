@@ -40,7 +40,7 @@ class File:
     broken: pl.Expr = field(default_factory=lambda: pl.lit(False))
 
 
-def open_file(path: Path, late: Collection[str] = (), tolerant: bool = False) -> File:
+def open_file(path: Path, late: Collection[str], tolerant: bool) -> File:
     """Open `path` by its extension. `late`: keys of JSON that may turn up after the first lines.
 
     `tolerant`: read lines of JSON one by one, several times as slow, so that a broken one is a bad row and not an

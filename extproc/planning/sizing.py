@@ -134,7 +134,7 @@ def size_pool(
     *,
     rate: float,
     share: float,
-    allowed: float | None = None,
+    allowed: float | None,
 ) -> PoolPlan:
     """Return the smallest pool for `rate` requests/s of `part` under the utilisation cap.
 

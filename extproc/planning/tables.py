@@ -43,7 +43,7 @@ RESERVE, RESERVE_SOURCE, FROM_CAP = "reserve", "reserve_source", "cap"
 
 
 def scan(
-    path: Path, columns: Mapping[str, str], bytes_per_token: float, tolerant: bool = False
+    path: Path, columns: Mapping[str, str], bytes_per_token: float, tolerant: bool
 ) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     """Return a lazy frame with columns time (s), input, output, cap (tokens), bytes (of prompt text), broken
     (whether the row has another shape than the others), and notes.

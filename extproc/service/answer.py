@@ -18,7 +18,7 @@ class Answer:
     body is not JSON, or the body or one of its events was longer than `ANSWER_LIMIT`. Set by `observation`.
     """
 
-    def __init__(self, request: Observation, headers: Mapping[str, bytes], attempts: int | None = None) -> None:
+    def __init__(self, request: Observation, headers: Mapping[str, bytes], attempts: int | None) -> None:
         """`attempts`: how often Envoy sent the request to a pool, None where it does not say."""
         self._request = request
         self._attempts = attempts
