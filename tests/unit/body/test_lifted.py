@@ -104,7 +104,7 @@ def test_the_user_is_the_conversation_where_there_is_no_key() -> None:
     assert facts(user="u").conversation == "u"
 
 
-@pytest.mark.parametrize("name", ["conversation", "prompt"])
+@pytest.mark.parametrize("name", ["conversation", "prompt", "previous_input_messages"])
 def test_what_lies_on_the_server_is_noted_of_responses_alone(name: str) -> None:
     """The prompt of completions is in the body."""
     assert read_lifted("responses", {"json": True, name: True}, 500) == Unreadable("stored_prompt")

@@ -104,7 +104,11 @@ def test_responses_input_items() -> None:
         "responses",
         {
             "input": [
-                {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_image"}]},
+                {
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_text", "text": "a"}, {"type": "input_image"}],
+                },
                 {"type": "function_call", "name": "f", "arguments": "{}"},
                 {"type": "function_call_output", "output": "42"},
                 {"type": "custom_tool_call_output", "output": [{"type": "input_text", "text": "43"}]},
@@ -141,9 +145,12 @@ def test_stored_prompts_are_unreadable(fields: dict[str, Any]) -> None:
     assert read_request("responses", body) == Unreadable("stored_prompt")
 
 
-def test_tools_that_the_client_calls_are_read() -> None:
+@pytest.mark.parametrize(
+    "kind", ["function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview", None]
+)
+def test_tools_that_the_client_calls_are_read(kind: str | None) -> None:
     """They are text, and nothing else comes to the prompt."""
-    assert only("responses", {"input": "x", "tools": [{"type": "function"}, {"type": "custom"}]}).tools
+    assert only("responses", {"input": "x", "tools": [{"type": kind}]}).tools
 
 
 def test_prompts_of_embeddings_are_not_counted_as_empty() -> None:
@@ -451,6 +458,12 @@ def test_bad_bodies_have_a_reason(body: bytes, reason: str) -> None:
     assert read_request("chat", body) == Unreadable(reason)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("api", ["chat", "completions", "responses", "messages", "embeddings", "score"])
+def test_a_body_without_a_prompt_is_unreadable(api: Api) -> None:
+    """Of every API: there is nothing to estimate."""
+    assert read_request(api, b'{"model":"m","max_tokens":5}') == Unreadable("no_prompt")
+
+
 def test_the_last_of_duplicate_keys_wins() -> None:
     """Duplicate keys are read as the model server's JSON parser reads them."""
     facts = read_request("chat", b'{"max_tokens":1,"messages":[{"content":"a"}],"max_tokens":2}')
@@ -517,3 +530,9 @@ def test_functions_are_tools() -> None:
 def test_a_tool_of_no_known_shape_is_not_called_by_the_server() -> None:
     """What is no object names no type: the server says what is wrong with it."""
     assert read("responses", {"input": "hello", "tools": ["web_search", 1]}).items[0].messages == 1
+
+
+@pytest.mark.parametrize("call", [{}, {"type": "unheard_of", "unheard_of": {}}, {"function": None}])
+def test_a_tool_call_of_no_known_kind_is_no_text(call: dict[str, Any]) -> None:
+    """What it means, the server knows."""
+    assert only("chat", {"messages": [{"content": "x", "tool_calls": [call]}]}) == Item(text=b"x", messages=1)

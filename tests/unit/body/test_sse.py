@@ -98,3 +98,23 @@ def test_the_line_that_is_coming_counts_for_its_event() -> None:
     assert not stream.overlong
     stream.feed(b"x" * 600)
     assert stream.overlong
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (b'{"choices":[{"delta":{},"finish_reason":"length"}],"usage":null}', "length"),
+        (b'{"choices": [{"delta": {}, "finish_reason" : "stop"}]}', "stop"),
+        (b'{"type":"message_delta","delta":{"stop_reason":"max_tokens"}}', "length"),
+        (
+            b'{"type":"response.incomplete","response":{"incomplete_details":{"reason":"max_output_tokens"}}}',
+            "length",
+        ),
+    ],
+)
+def test_an_event_without_usage_says_why_the_answer_ended(event: bytes, reason: str) -> None:
+    """In most streams usage comes in an event of its own."""
+    report = Report()
+    stream = EventStream(report, 4096)
+    stream.feed(DELTA + b"data: " + event + b"\n\ndata: " + USAGE + b"\n\n")
+    assert (report.finish_reason, report.usage) == (reason, Usage(9, 3))
