@@ -97,10 +97,7 @@ class Budgeter:
             expected=expected,
             reserve=self._output.reserve(model, category, facts.cap, default_output),
             # Usage counts media and token ids too, and may leave reasoning out.
-            teaches=facts.teaches
-            and whole.media == 0
-            and not whole.reasoning
-            and (whole.tokens is None or basis == "tokens"),
+            teaches=facts.teaches and whole.media == 0 and not whole.reasoning and whole.tokens is None,
         )
 
     def _category(self, named: str, route_category: str, whole: Item, vector: tuple[float, ...]) -> str:
