@@ -28,6 +28,8 @@ def read_settings(path: Path) -> Settings:
         ("서울은 대한민국의 수도이자 최대 도시이다.", "cjk"),
         ("Москва является столицей Российской Федерации.", "other_script"),
         ("दिल्ली भारत की राजधानी है।", "other_script"),
+        ("The sign in the photo says 東京, and I would like to know how to get there.", "latin"),
+        ("The word спасибо means thanks, and it is one of the first that visitors learn.", "latin"),
         ("", "latin"),
     ],
 )

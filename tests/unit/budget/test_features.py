@@ -89,6 +89,7 @@ def test_letters_cost_more_the_less_they_follow_each_other_in_english() -> None:
     costs = [text["letter_pairs"] / text["lower"] for text in (english, dutch, random)]
     assert costs == sorted(costs)
     assert costs[2] > 2 * costs[0]
+    assert named("pj")["letter_pairs"] == pytest.approx(0.7)
     assert named("THE WEATHER")["letter_pairs"] == named("the weather")["letter_pairs"]
 
 

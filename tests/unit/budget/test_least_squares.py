@@ -57,13 +57,25 @@ def test_one_absurd_report_does_little() -> None:
     draw, fit = random.Random(3), Fit()
     for _ in range(300):
         x = document(draw)
-        fit.learn(inputs(x), truth(PRIOR, x) * draw.uniform(0.95, 1.05))
+        assert not fit.learn(inputs(x), truth(PRIOR, x) * draw.uniform(0.95, 1.05))
     x = document(draw)
     before = fit.estimate(inputs(x)).tokens
     outlier = fit.learn(inputs(x), 10 * truth(PRIOR, x))
     fit._solve()
     assert outlier
     assert fit.estimate(inputs(x)).tokens == pytest.approx(before, rel=0.03)
+
+
+def test_one_absurd_report_does_not_replace_a_model() -> None:
+    """What was learned before it keeps its weight."""
+    draw, fit = random.Random(3), Fit()
+    for _ in range(300):
+        x = document(draw)
+        fit.learn(inputs(x), truth(PRIOR, x) * draw.uniform(0.9, 1.1))
+    before = fit.sums().values[-2]
+    x = document(draw)
+    fit.learn(inputs(x), 10 * truth(PRIOR, x))
+    assert fit.sums().values[-2] == pytest.approx(before, abs=1.0)
 
 
 def test_a_replaced_model_is_learned_anew() -> None:

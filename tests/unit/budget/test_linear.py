@@ -189,6 +189,15 @@ def test_the_margin_is_that_of_the_model() -> None:
     assert guess(estimator, PROSE * 10).upper == pytest.approx(guess(alone, PROSE * 10).upper, rel=0.01)
 
 
+def test_a_model_that_is_not_yet_known_has_the_margin_of_others() -> None:
+    """As it has their weights: its upper estimate is as careful as theirs."""
+    estimator = LinearEstimator(Estimation(), 16)
+    for _ in range(10):
+        for scale in (0.7, 1.3):
+            teach(estimator, len(TEXTS), scale=scale)
+    assert guess(estimator, PROSE, model="new") == guess(estimator, PROSE)
+
+
 def solving(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets the samples of every fit solved from now on."""
     solved: list[int] = []

@@ -71,6 +71,13 @@ def test_it_is_careful_while_young() -> None:
     assert few.margin(3000.0, DEVIATION, RATE) > many.margin(3000.0, DEVIATION, RATE)
 
 
+def test_before_any_error_it_is_that_of_a_laplace_distribution() -> None:
+    """Its excess over k is b/2 · exp(−k/b) with b = 1/√2, and the density of requests is 0.5."""
+    scale = 1 / math.sqrt(2)
+    expected = -scale * math.log(RATE / (0.5 * DEVIATION * scale / 2))
+    assert Errors().margin(3000.0, DEVIATION, RATE) / DEVIATION == pytest.approx(expected, rel=0.01)
+
+
 def test_a_hopeless_rate_is_answered_by_the_largest_step() -> None:
     """There is a margin for any rate, however small."""
     found = errors(random.Random(5), 100)
@@ -91,3 +98,25 @@ def test_whoever_is_given_the_counts_has_the_same_margin() -> None:
         found.add(cell_of(3000.0, 4.0))
     given = Errors(found.sums())
     assert found.margin(3000.0, DEVIATION, RATE) == given.margin(3000.0, DEVIATION, RATE)
+
+
+def test_a_rate_that_accepts_everything_takes_no_margin() -> None:
+    """There is nothing to be careful about."""
+    assert Errors().margin(3000.0, DEVIATION, 1.0) == 0.0
+
+
+def test_errors_of_long_ago_fade() -> None:
+    """Once estimates are good, the margin is almost that of a model that was never bad."""
+    found, good = Errors(), Errors()
+    for error, times in ((5.0, 200), (0.0, 20_000)):
+        for _ in range(times):
+            found.add(cell_of(3000.0, error))
+            good.add(cell_of(3000.0, 0.0))
+    margins = [each.margin(3000.0, DEVIATION, RATE) for each in (found, good)]
+    assert margins[0] == pytest.approx(margins[1], rel=0.05)
+
+
+def test_the_smallest_sizes_share_a_row_and_so_do_the_largest() -> None:
+    """None counts where another size does."""
+    assert cell_of(1.0, 0.0) == cell_of(63.0, 0.0) < cell_of(64.0, 0.0)
+    assert cell_of(1e6, 0.0) == cell_of(1e9, 0.0) > cell_of(1000.0, 0.0)

@@ -160,3 +160,10 @@ def test_the_smallest_pool_of_all_sets_bounds_what_is_exceeded() -> None:
             output.learn(observation(None, cap=None, usage=Usage(10, tokens)))
         reserves.append(output.reserve("m", "latin", None).tokens)
     assert reserves[0] == reserves[1] > reserves[2]
+
+
+def test_state_names_each_figure() -> None:
+    """By model and category, with the reserve and how many completions it rests on."""
+    entries = reserve(*[64] * 20).snapshot()
+    assert entries[0] == {"model": "m", "category": "latin", "tokens": 64, "samples": 20}
+    assert [(entry["model"], entry["category"]) for entry in entries[1:]] == [("m", ""), ("", "")]

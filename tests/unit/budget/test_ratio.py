@@ -150,3 +150,15 @@ def test_a_variance_that_rounding_made_negative_is_none() -> None:
     ratio = from_sums(figure(10, 0.5, (10.0, 40.0, 159.9999999)))
     assert ratio is not None
     assert (ratio.mean, ratio.deviation) == (4.0, 0.0)
+
+
+def test_state_names_each_ratio() -> None:
+    """By basis, model and category, with its spread and how many answers it rests on."""
+    assert learned(*[204] * 5).snapshot()["ratios"][-1] == {
+        "basis": "text",
+        "model": "m",
+        "category": "latin",
+        "bytes_per_token": pytest.approx(5.0),
+        "deviation": pytest.approx(0.0),
+        "samples": 5,
+    }

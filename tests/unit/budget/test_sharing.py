@@ -120,6 +120,26 @@ def test_figures_made_ready_are_the_same(estimator: type[RatioEstimator | Linear
     assert settled(ready=True) == settled(ready=False)
 
 
+@pytest.mark.parametrize("estimator", [RatioEstimator, LinearEstimator])
+@pytest.mark.parametrize("basis", ["text", "raw"])
+def test_offers_add_up_to_what_is_known(estimator: type[RatioEstimator | LinearEstimator], basis: Basis) -> None:
+    """To all kinds of figures: what a store has, with what it is offered next, is what the learner has then."""
+    one = learner("file", estimator=estimator)
+    for tokens in (240, 250, 260) * 10:
+        one.learn(observation(tokens, basis=basis))
+    kept = one.offer("file").whole
+    one.settle("file", None)
+    for tokens in (240, 250, 260) * 10:
+        one.learn(observation(tokens, basis=basis))
+    offer = one.offer("file")
+    assert offer.pending.keys() == offer.whole.keys()
+    for key, sums in merge(kept, offer.pending, 4 * LIMIT).items():
+        assert sums.samples == offer.whole[key].samples
+        assert 0 < sums.keep <= 1
+        assert 0 < offer.whole[key].keep <= 1
+        assert sums.values == pytest.approx(offer.whole[key].values, rel=0.1)
+
+
 def test_an_offer_stays_as_it_is_until_it_is_taken() -> None:
     """A store that failed is offered the same again, and what came on top afterwards."""
     one = learner("file")
@@ -228,6 +248,18 @@ def test_impossible_figures_are_left_out(sums: Sums) -> None:
     assert one.snapshot() == {"ratios": [], "output": []}
 
 
+@pytest.mark.parametrize("width", [1, 96, 200, 252, 863])
+def test_impossible_figures_of_a_linear_estimator_are_left_out(width: int) -> None:
+    """They are neither believed nor passed on; those of kinds that it does not know are passed on as they are."""
+    one = learner(estimator=LinearEstimator)
+    kinds = ("linear", "linear-errors", "raw-errors", "ratio", "output")
+    keys = [(kind, *names) for kind in kinds for names in ((), ("m",), ("m", "n"))]
+    table: Table = dict.fromkeys([*keys, ("unheard-of", "m")], figure(10, 0.5, (-1.0,) * width))
+    assert len(list(one.ready(table))) > 0
+    one.adopt(table)
+    assert one.export().keys() == {("unheard-of", "m")}
+
+
 def test_figures_of_the_other_estimator_are_kept() -> None:
     """They are there when the configuration goes back to it, and in all that is kept and shared meanwhile."""
     one = learner()
@@ -252,8 +284,10 @@ def test_figures_of_a_linear_estimator_are_kept() -> None:
 def test_an_offer_that_was_not_taken_is_news() -> None:
     """Though nothing was learned since."""
     one = learner("file")
+    one.offer("file")  # of nothing
     assert not one.has_news("file")
     teach(one, 4.0, 3)
+    assert one.has_news("file")
     one.offer("file")
     assert one.has_news("file")
 
