@@ -51,6 +51,35 @@ def test_a_character_counts_once_in_its_class(text: str, expected: dict[str, flo
 
 
 @pytest.mark.parametrize(
+    ("feature", "first", "last"),
+    [
+        ("latin_lead", 0x80, 0x37F),
+        ("cyrillic_lead", 0x400, 0x4FF),
+        ("two_byte_lead", 0x380, 0x3FF),
+        ("two_byte_lead", 0x500, 0x7FF),
+        ("hebrew", 0x5C0, 0x5FF),
+        ("arabic", 0x600, 0x67F),
+        ("indic_lead", 0x800, 0x1FFF),
+        ("symbol_lead", 0x2000, 0x2FFF),
+        ("cjk_lead", 0x3000, 0x9FFF),
+        ("cjk_lead", 0xE000, 0xFFFF),
+        ("kana", 0x3000, 0x3FFF),
+        ("hangul_lead", 0xA000, 0xD7FF),
+        ("four_byte_lead", 0x10000, 0x10FFFF),
+        ("rare_script", 0x1380, 0x177F),
+        ("rare_script", 0x1800, 0x1DFF),
+        ("rare_script", 0x3400, 0x4DBF),
+        ("rare_script", 0xA000, 0xABFF),
+    ],
+)
+def test_a_script_is_known_from_its_first_to_its_last_character(feature: str, first: int, last: int) -> None:
+    """A block of UTF-8 bytes is a range of characters: none before it and none behind it counts for the feature."""
+    assert [named(chr(code)).get(feature) for code in (first, last)] == [1, 1]
+    near = [chr(code) for code in (first - 1, last + 1) if code not in (0xD800, 0xDFFF, 0x110000)]
+    assert [named(text).get(feature) for text in near] == [None] * len(near)
+
+
+@pytest.mark.parametrize(
     ("text", "feature", "count"),
     [
         ("two words", "word", 2),
@@ -106,6 +135,11 @@ def test_text_bytes_are_those_of_the_text(size: int) -> None:
     """Classes sum to the bytes of valid text, within 1 % where a sample is counted."""
     text = (MIXED * (size // len(MIXED.encode()) + 1)).encode()
     assert text_bytes(features(Item(text=text))) == pytest.approx(len(text), rel=0.01)
+
+
+def test_every_byte_of_a_short_text_is_counted() -> None:
+    """Those of each script, to the byte."""
+    assert text_bytes(features(Item(text=MIXED.encode()))) == len(MIXED.encode())
 
 
 @pytest.mark.parametrize("size", [EXACT_BYTES * 3, EXACT_BYTES * 32])

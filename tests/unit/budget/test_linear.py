@@ -262,3 +262,13 @@ def test_no_estimate_is_below_what_any_tokenizer_counts() -> None:
     estimator = LinearEstimator(Estimation(), 16)
     for size in range(960, 1040):
         assert estimator.estimate("m", "all", "text", features(Item(text=b" " * size))).tokens >= size / 16
+
+
+def test_no_estimate_is_above_what_any_tokenizer_counts() -> None:
+    """Two tokens to a byte at most: of a text that costs more by the weights that another has taught, too."""
+    estimator = LinearEstimator(Estimation(), 16)
+    for _ in range(100):
+        estimator.learn(observation(None, features=features(Item(text=PROSE)), usage=Usage(2 * len(PROSE), 1)))
+    for text in (b"x" * 1000, b"a1" * 500):
+        estimate = estimator.estimate("m", "all", "text", features(Item(text=text)))
+        assert (estimate.tokens, estimate.upper) == (2000, 2000)
