@@ -10,8 +10,10 @@ from extproc.body.usage import Usage
 from extproc.budget.features import features
 from extproc.budget.learner import Learner, Offer
 from extproc.budget.linear import LinearEstimator
+from extproc.budget.margin import SIZES, STEPS
+from extproc.budget.moments import WIDTH
 from extproc.budget.observation import Basis
-from extproc.budget.output import OutputReserve
+from extproc.budget.output import BUCKETS, OutputReserve
 from extproc.budget.ratio import RatioEstimator
 from extproc.budget.sums import Sums, Table, merge
 from extproc.config import Estimation, Output
@@ -248,13 +250,15 @@ def test_impossible_figures_are_left_out(sums: Sums) -> None:
     assert one.snapshot() == {"ratios": [], "output": []}
 
 
-@pytest.mark.parametrize("width", [1, 96, 200, 252, 863])
-def test_impossible_figures_of_a_linear_estimator_are_left_out(width: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "value"), [(3, -1.0), (BUCKETS, -1.0), (SIZES * STEPS, -1.0), (WIDTH, -1.0), (7, 1.0)]
+)
+def test_impossible_figures_of_a_linear_estimator_are_left_out(width: int, value: float) -> None:
     """They are neither believed nor passed on; those of kinds that it does not know are passed on as they are."""
     one = learner(estimator=LinearEstimator)
     kinds = ("linear", "linear-errors", "raw-errors", "ratio", "output")
     keys = [(kind, *names) for kind in kinds for names in ((), ("m",), ("m", "n"))]
-    table: Table = dict.fromkeys([*keys, ("unheard-of", "m")], figure(10, 0.5, (-1.0,) * width))
+    table: Table = dict.fromkeys([*keys, ("unheard-of", "m")], figure(10, 0.5, (value,) * width))
     assert len(list(one.ready(table))) > 0
     one.adopt(table)
     assert one.export().keys() == {("unheard-of", "m")}
