@@ -125,7 +125,14 @@ def test_sums_restore_the_same_fit() -> None:
     assert other.restore(fit.sums(), None)
     asked = inputs(document(draw))
     assert astuple(other.estimate(asked)) == pytest.approx(astuple(fit.estimate(asked)))
-    for values in ((1.0, 2.0), (float("nan"),) * WIDTH, (*(-1.0,) * (WIDTH - 2), 50.0, 2.0)):
+    nothing = (0.0,) * (WIDTH - 2)
+    for values in (
+        (1.0, 2.0),
+        (float("nan"),) * WIDTH,
+        (*(-1.0,) * (WIDTH - 2), 50.0, 2.0),
+        (*nothing, -1.0, 2.0),
+        (*nothing, 50.0, -2.0),
+    ):
         assert not Fit().restore(figure(5, 1.0, values), None)
 
 
