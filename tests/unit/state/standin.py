@@ -72,7 +72,7 @@ class _Session:
         elif name == "SET":
             self._server.set(arguments[0], arguments[1])
         elif name == "GETRANGE":
-            return _bulk(self._server.values.get(arguments[0], b"")[: int(arguments[2]) + 1])
+            return _bulk(self._server.values.get(arguments[0], b"")[int(arguments[1]) : int(arguments[2]) + 1])
         elif name == "TIME":
             return b"*2\r\n" + _bulk(str(int(self._server.clock())).encode()) + _bulk(b"0")
         return OK

@@ -76,6 +76,7 @@ def test_impossible_entries_are_dropped() -> None:
     bad: Table = {
         (): figure(1, 1, (1.0,)),
         ("x" * 1000,): figure(1, 1, (1.0,)),
+        ("x", "m" * 1000): figure(1, 1, (1.0,)),
         ("a",): figure(0, 1, (1.0,)),
         ("b",): figure(2**60, 1, (1.0,)),
         ("c",): figure(1, 1.5, (1.0,)),

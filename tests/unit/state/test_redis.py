@@ -1,6 +1,7 @@
 """Learned figures in Redis, against a stand-in that loses answers and refuses on demand."""
 
 import threading
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -10,7 +11,7 @@ from extproc.config_service import Redis
 from extproc.state import codec
 from extproc.state import redis as module
 from extproc.state.codec import AGEING_SECONDS, decode, encode
-from extproc.state.redis import REST_SECONDS, WRITERS, RedisStore
+from extproc.state.redis import REST_SECONDS, WRITERS, RedisStore, connect
 from extproc.state.store import StoreError
 from extproc.state.sync import Sync
 from tests.unit.budget.figures import GLOBAL, table
@@ -322,3 +323,14 @@ def test_who_wrote_last_is_forgotten_last(server: StandIn) -> None:
     for each in (one, other, one):
         each.exchange(table(1), table(1), limit=64)
     assert list(decode(server.values[b"dualpool"]).writers) == [other._me, one._me]
+
+
+def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
+    """Every file that is configured is used in the connection."""
+    files = {}
+    for name in ("ca", "certificate", "certificate_key"):
+        files[name] = tmp_path / name
+        files[name].touch()
+    made = vars(connect(Redis(url="rediss://127.0.0.1", **files)).connection_pool.make_connection())
+    used = {"ca": made["ca_certs"], "certificate": made["certfile"], "certificate_key": made["keyfile"]}
+    assert used == {name: str(path) for name, path in files.items()}
