@@ -105,6 +105,16 @@ async def test_a_start_reads_the_first_store_that_has_something() -> None:
     assert ratio(one) == pytest.approx(4.0, rel=0.01)
 
 
+async def test_a_start_takes_no_lineage_from_an_empty_store() -> None:
+    """The first store's figures are still what it was known to hold."""
+    known = learner()
+    teach(known, 4.0, 30)
+    redis = Fake("redis", known.export())
+    redis.lineage = "begun"
+    await sync(learner("redis", "file"), redis, Fake("file")).start()
+    assert redis.lineage == "begun"
+
+
 async def test_two_learners_converge_to_the_same_figures(tmp_path: Path) -> None:
     """After both have exchanged, and once more, both have learned from all observations of both."""
     one, two = learner("file"), learner("file")
