@@ -13,8 +13,8 @@ DECISION_SECONDS = 0.05
 """Thread CPU time that no decision may take."""
 
 MORE_TRIES = 4
-"""Times that a slow decision is tried once more: a try may have paid for a start, for a garbage collection of others,
-or for a host that took the CPU away, which a guest counts as time of the thread."""
+"""Times that a slow decision is tried once more: a try may have paid for a start, for a garbage collection of
+others, or for a host that took the CPU away, which a guest counts as time of the thread."""
 
 REPLAYS = 8
 """Times that a kept input is tried: what else a target draws, a path or how a stream is cut, differs."""
