@@ -67,6 +67,7 @@ class Share:
         self._current = current
         self._board = pool_state.board
         self._in_flight = pool_state.in_flight
+        self._failing = False
 
     async def run(self) -> None:
         """Exchange every `spillover.interval_seconds` until cancelled."""
@@ -80,6 +81,12 @@ class Share:
                 else:  # what was published before a reload turned it off is still there, and so are the counts
                     self._board.levels = {}
                     self._worker.shared.tally(self._worker.number).unlink(missing_ok=True)
+                self._failing = False
+            except OSError as error:  # no room, or the directory went with a supervisor that was killed
+                if not self._failing:  # once, however often it is tried
+                    log.warning("pool levels cannot be shared: %s; nothing spills until they can", error.strerror)
+                self._failing = True
+                self._board.levels = {}
             except Exception:  # whatever it was: nothing spills, and the next turn may work
                 log.exception("pool levels cannot be shared")
                 self._board.levels = {}

@@ -18,7 +18,7 @@ class Watch:
     """Keeps `board` up to date with what `sources` read.
 
     `current`: returns the configuration in force. `publish`: called with the levels after every look, for the
-    processes that decide.
+    processes that decide; may raise `OSError`.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Watch:
         self._sources = tuple(sources)
         self._publish = publish
         self._followed: Config | None = None
+        self._failing = False
 
     async def run(self) -> None:
         """Look every `spillover.interval_seconds` until cancelled."""
@@ -41,6 +42,14 @@ class Watch:
                 config = self._current()
                 try:
                     self.look(config)
+                    self._failing = False
+                except OSError as error:
+                    if not self._failing:  # once, however often it is tried
+                        log.warning(
+                            "pool levels cannot be written: %s; nothing spills until they can", error.strerror
+                        )
+                    self._failing = True
+                    self._board.levels = {}
                 except Exception:  # whatever it was: nothing spills until a look works again
                     log.exception("pools cannot be judged")
                     self._board.levels = {}

@@ -1,6 +1,7 @@
 """What the loop that judges pools makes of its sources, and how processes agree on it."""
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -129,6 +130,26 @@ async def test_a_look_that_fails_spills_nothing() -> None:
     assert source.closed
 
 
+async def test_levels_that_cannot_be_written_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the reason and no traceback, however often it is tried; and again when it happens again."""
+    outcomes = iter([True, True, False, True])
+    done = asyncio.Event()
+
+    def published(_: object) -> None:
+        fails = next(outcomes, None)
+        if fails is None:
+            done.set()
+        elif fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    loop = asyncio.create_task(Watch(lambda: ON, Board(), [Says("vllm")], published).run())
+    await asyncio.wait_for(done.wait(), 30)
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    told = "pool levels cannot be written: No space left on device; nothing spills until they can"
+    assert [(record.getMessage(), record.exc_info) for record in caplog.records] == [(told, None)] * 2
+
+
 def test_metrics_and_state_say_why() -> None:
     """Pressure with its source, absent while unknown; questions by result; figures and reason in /state."""
     board, registry = Board(), CollectorRegistry()
@@ -200,6 +221,31 @@ async def test_a_worker_shares_what_it_counted_and_takes_what_was_judged(tmp_pat
     await asyncio.gather(share, return_exceptions=True)
     assert pools.board.levels == LEVELS
     assert [sum(b for b, _ in t["short"].values()) if t else 0 for t in tallies(shared, 2)] == [0, 1]
+
+
+async def test_a_worker_whose_directory_is_gone_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its supervisor was killed, and the next one has removed the directory while the worker drains."""
+    shared = SharedDirectory(tmp_path / "gone")
+    pools = PoolState(Board(), InFlight("a"))
+    pools.board.levels = LEVELS
+    turns: list[Config] = []
+
+    def current() -> Config:
+        turns.append(ON)
+        return ON
+
+    share = asyncio.create_task(Share(Worker(1, shared), current, pools).run())
+    await until(lambda: len(turns) > 3)
+    assert pools.board.levels == {}
+    told = "pool levels cannot be shared: No such file or directory; nothing spills until they can"
+    assert [(record.getMessage(), record.exc_info) for record in caplog.records] == [(told, None)]
+    shared.path.mkdir()
+    publish(shared, LEVELS)
+    await until(lambda: pools.board.levels)
+    share.cancel()
+    await asyncio.gather(share, return_exceptions=True)
 
 
 async def test_a_worker_stops_spilling_when_a_reload_says_so(tmp_path: Path) -> None:
