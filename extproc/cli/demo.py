@@ -1,6 +1,7 @@
 """`dualpool demo`: Envoy, the service and two stand-in pools on this machine, real traffic, and what came of it."""
 
 import argparse
+import asyncio
 import signal
 import sys
 from typing import Any, NoReturn
@@ -42,7 +43,16 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def _on_signal(number: int, _frame: Any) -> NoReturn:
+def _on_signal(number: int, _frame: Any) -> None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        _end(number)
+    else:
+        loop.call_soon_threadsafe(_end, number)  # raised here, it would be an error of the task that runs
+
+
+def _end(number: int) -> NoReturn:
     for each in SIGNALS:  # what is left is to end the processes, which must not be interrupted in turn
         signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
