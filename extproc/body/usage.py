@@ -11,6 +11,10 @@ LARGEST_COUNT = 2**31
 Count = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COUNT)]
 
 
+Written = int | float | None
+"""A count in JSON: it may be written as 9.0, and a number of hundreds of digits is read as a whole one alone."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Token counts as the model server reports them; None where the answer does not say.
 
@@ -23,7 +27,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class _Cached(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: Written = None
 
 
 class UsageFields(msgspec.Struct):
@@ -32,15 +36,15 @@ class UsageFields(msgspec.Struct):
     `cached_tokens` stands in the details only; in metadata, where details cannot be lifted, it stands by itself.
     """
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
+    prompt_tokens: Written = None
+    completion_tokens: Written = None
+    cached_tokens: Written = None
     prompt_tokens_details: _Cached | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Written = None
+    output_tokens: Written = None
     input_tokens_details: _Cached | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: Written = None
+    cache_creation_input_tokens: Written = None
 
 
 class _Choice(msgspec.Struct):
@@ -114,7 +118,7 @@ class Report:
             count = value.cached_tokens if details else value
             if count is not None and 0 <= count < LARGEST_COUNT:
                 known = "cached_tokens" if details else name
-                self._fields[known] = count or self._fields.get(known, 0)
+                self._fields[known] = int(count) or self._fields.get(known, 0)
 
     @property
     def usage(self) -> Usage | None:

@@ -32,6 +32,10 @@ def read(*documents: dict[str, Any]) -> Report:
             Usage(23, 2, 7),
         ),
         ({"prompt_tokens": 0, "completion_tokens": 3}, Usage(None, 3)),
+        (
+            {"prompt_tokens": 9.0, "completion_tokens": 3e0, "prompt_tokens_details": {"cached_tokens": 4.0}},
+            Usage(9, 3, 4),
+        ),
         ({}, None),
     ],
 )
