@@ -5,6 +5,7 @@ model sees after JSON decoding, so a body written with `\\uXXXX` escapes gives t
 UTF-8. Images, audio and files are counted, never read.
 """
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -160,7 +161,7 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
         return Unreadable("too_many")
     decoder, reader = _READERS[api]
     try:
-        decoded = decoder.decode(body)
+        decoded = decoder.decode(_unmarked(body))
         items = _bounded(reader(decoded))
     except _TooManyError:
         return Unreadable("too_many")
@@ -171,6 +172,11 @@ def read_request(api: Api, body: bytes) -> PromptFacts | Unreadable:
     except (msgspec.DecodeError, ValueError):  # ValueError: invalid UTF-8
         return Unreadable("not_json")
     return facts_of(api, decoded, items)
+
+
+def _unmarked(body: bytes) -> bytes:
+    """Return `body` without a byte order mark, which model servers skip."""
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def _bounded(items: Iterator[Item]) -> tuple[Item, ...]:
@@ -208,6 +214,6 @@ def read_conversation(body: bytes) -> str:
 def _skimmed(decoder: msgspec.json.Decoder[_Skimmed], body: bytes) -> _Skimmed | None:
     """Decode the few fields of a decoder, skipping all else; None where that cannot be done."""
     try:
-        return decoder.decode(body)
+        return decoder.decode(_unmarked(body))
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None

@@ -4,6 +4,7 @@
 local byte, char, find, match, sub = string.byte, string.char, string.find, string.match, string.sub
 local QUOTE, COLON, COMMA, BACKSLASH, N = 34, 58, 44, 92, 110
 local OPEN_LIST, OPEN_OBJECT, CLOSE_OBJECT = 91, 123, 125
+local MARK = "\239\187\191" -- of the byte order, which model servers skip
 local LITERALS = {["true"] = true, ["false"] = false}
 local SEQUENCES = {
   "[\194-\223][\128-\191]", "\224[\160-\191][\128-\191]", "\237[\128-\159][\128-\191]",
@@ -117,7 +118,7 @@ end
 function lift(json)
   local found = {}
   left = MOST_STEPS
-  local first, at = next_byte(json, 1)
+  local first, at = next_byte(json, sub(json, 1, #MARK) == MARK and #MARK + 1 or 1)
   if first ~= OPEN_OBJECT then return {} end
   first, at = next_byte(json, at + 1)
   while first ~= CLOSE_OBJECT do

@@ -1,5 +1,6 @@
 """Each way to exchange, through a real Envoy: where requests land, and what is learned of every one of them."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -78,6 +79,15 @@ def test_chunked_requests(shared_mode: Start, mode: Mode) -> None:
         assert received.size == len(json.dumps(body))
     heard(stack, mode, 2)
     assert stack.count("dualpool_requests_total", pool="short", reason="fits") == 1
+
+
+@pytest.mark.parametrize("mode", MODES, ids=name)
+def test_a_byte_order_mark(shared_mode: Start, mode: Mode) -> None:
+    """It is no reason to go long, whoever reads the body."""
+    stack = shared_mode(mode, short_by_default)
+    assert stack.lands(codecs.BOM_UTF8 + json.dumps(SHORT).encode()) == "short"
+    heard(stack, mode, 1)
+    assert stack.count("dualpool_requests_total", reason="fits") == 1
 
 
 @pytest.mark.parametrize("mode", UNSEEN, ids=name)

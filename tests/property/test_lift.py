@@ -1,5 +1,6 @@
 """The filter reads bodies as a JSON parser does: the same fields, and nothing of what is cut."""
 
+import codecs
 import json
 from itertools import product
 from typing import Any
@@ -80,6 +81,12 @@ def test_reads_what_a_parser_reads(pairs: list[tuple[str, Any]], style: dict[str
     expected = lifted(raw)
     assert expected
     assert typed(lift(raw)) == typed(expected)
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    """Envoy's own parser skips it too."""
+    assert lift(codecs.BOM_UTF8 + b'{"model": "m"}') == {"json": True, "model": "m"}
+    assert lift(codecs.BOM_UTF8 * 2 + b'{"model": "m"}') == lift(codecs.BOM_UTF8) == {}
 
 
 def test_names_may_be_escaped() -> None:

@@ -1,5 +1,6 @@
 """Rules of `extproc.body.request`."""
 
+import codecs
 import json
 from typing import Any
 
@@ -462,6 +463,15 @@ def test_bad_bodies_have_a_reason(body: bytes, reason: str) -> None:
 def test_a_body_without_a_prompt_is_unreadable(api: Api) -> None:
     """Of every API: there is nothing to estimate."""
     assert read_request(api, b'{"model":"m","max_tokens":5}') == Unreadable("no_prompt")
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    """Editors and shells of Windows put it before JSON, and the model server takes no notice."""
+    body = codecs.BOM_UTF8 + b'{"model":"m","user":"u","max_tokens":2,"messages":[{"content":"a"}]}'
+    facts = read_request("chat", body)
+    assert isinstance(facts, PromptFacts)
+    assert (facts.cap, facts.items[0].text) == (2, b"a")
+    assert (read_model(body), read_conversation(body)) == ("m", "u")
 
 
 def test_the_last_of_duplicate_keys_wins() -> None:
