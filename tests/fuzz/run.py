@@ -12,7 +12,7 @@ from tests.fuzz.targets import Target, shapes, targets
 DECISION_SECONDS = 0.05
 """Thread CPU time that no decision may take."""
 
-MORE_TRIES = 4
+MORE_TRIES = 20
 """Times that a slow decision is tried once more: a try may have paid for a start, for a garbage collection of
 others, or for a host that took the CPU away, which a guest counts as time of the thread."""
 
