@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extproc.service.in_proxy import Figures, read, written
+from extproc.service.logs import Failing
 from extproc.state.atomic import Signature, replace, signature
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class InProxyFile:
         self._written: Figures | None = None
         self._signature: Signature | None = None
         self._compared: int | None = None
-        self._failing = False
+        self._failing = Failing()
 
     async def run(self) -> None:
         """Call `update` every `interval` seconds, until cancelled."""
@@ -69,13 +70,12 @@ class InProxyFile:
         try:
             wrote = await asyncio.to_thread(self._put, values)
         except OSError as error:
-            if not self._failing:  # once, however often it is tried
+            if self._failing.begins():
                 log.error("in_proxy.file: %s: cannot be written: %s", self._path, error.strerror)
-            self._failing = True
             self._report(False)
             return False
         self._compared = changes
-        self._failing = False
+        self._failing.ends()
         if wrote:
             self._report(True)
         return wrote

@@ -63,6 +63,22 @@ def _is_no_reset(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("ExecuteBatchError raised in core")
 
 
+class Failing:
+    """Whether something that is tried again and again fails, so that it is logged once and not at every try."""
+
+    def __init__(self) -> None:
+        self._is_failing = False
+
+    def begins(self) -> bool:
+        """Note a failure. True if it is the first, or the first since `ends`."""
+        before, self._is_failing = self._is_failing, True
+        return not before
+
+    def ends(self) -> None:
+        """Note that it has worked."""
+        self._is_failing = False
+
+
 def origin(error: BaseException) -> str:
     """Return the calls that led to `error`, for the log, without its message: that may quote a body."""
     return "".join(traceback.format_tb(error.__traceback__))

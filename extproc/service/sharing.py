@@ -15,6 +15,7 @@ from extproc.config import Config
 from extproc.routing.in_flight import Tally
 from extproc.routing.spillover import Level, Levels
 from extproc.service.compose import PoolState
+from extproc.service.logs import Failing
 from extproc.service.workers import SharedDirectory, Worker
 from extproc.state.atomic import replace
 
@@ -67,7 +68,7 @@ class Share:
         self._current = current
         self._board = pool_state.board
         self._in_flight = pool_state.in_flight
-        self._failing = False
+        self._failing = Failing()
 
     async def run(self) -> None:
         """Exchange every `spillover.interval_seconds` until cancelled."""
@@ -81,11 +82,10 @@ class Share:
                 else:  # what was published before a reload turned it off is still there, and so are the counts
                     self._board.levels = {}
                     self._worker.shared.tally(self._worker.number).unlink(missing_ok=True)
-                self._failing = False
+                self._failing.ends()
             except OSError as error:  # no room, or the directory went with a supervisor that was killed
-                if not self._failing:  # once, however often it is tried
+                if self._failing.begins():
                     log.warning("pool levels cannot be shared: %s; nothing spills until they can", error.strerror)
-                self._failing = True
                 self._board.levels = {}
             except Exception:  # whatever it was: nothing spills, and the next turn may work
                 log.exception("pool levels cannot be shared")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from extproc.config import Config
 from extproc.routing.spillover import UNKNOWN, Board, Level, Levels, judge
+from extproc.service.logs import Failing
 from extproc.service.pressure import PressureSource
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Watch:
         self._sources = tuple(sources)
         self._publish = publish
         self._followed: Config | None = None
-        self._failing = False
+        self._failing = Failing()
 
     async def run(self) -> None:
         """Look every `spillover.interval_seconds` until cancelled."""
@@ -42,13 +43,12 @@ class Watch:
                 config = self._current()
                 try:
                     self.look(config)
-                    self._failing = False
+                    self._failing.ends()
                 except OSError as error:
-                    if not self._failing:  # once, however often it is tried
+                    if self._failing.begins():
                         log.warning(
                             "pool levels cannot be written: %s; nothing spills until they can", error.strerror
                         )
-                    self._failing = True
                     self._board.levels = {}
                 except Exception:  # whatever it was: nothing spills until a look works again
                     log.exception("pools cannot be judged")
