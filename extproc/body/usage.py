@@ -12,7 +12,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_COUNT)]
 
 
 Written = int | float | None
-"""A count in JSON: it may be written as 9.0, and a number of hundreds of digits is read as a whole one alone."""
+"""A count in JSON, which may be written as 9.0. A whole number of hundreds of digits is too large for a float, so
+both types are read, and `Report` leaves out what is no count."""
 
 
 class Usage(msgspec.Struct, frozen=True):
